@@ -1,0 +1,116 @@
+"""ERNIE-ViLG 1.0 (arXiv 2112.15283): one transformer, text to image and image to text.
+
+    vilg train --config=experiments/ernie_vilg.py:tiny --workdir=runs/tiny
+
+size   layers x width x heads  positions           data                 hardware, time, what to expect
+tiny   2 x 64 x 2              24 text + 64 image  synthetic, snapped   3 CPU-minutes from nothing; only shows that it runs
+small  6 x 192 x 6             40 text + 64 image  synthetic, all of it see experiments/results/README.md
+emoji  6 x 192 x 6             32 text + 64 image  emoji at 64 px       see experiments/results/README.md
+lite   24 x 1024 x 16          64 text + 1024      coco_captions (tfds) not run (302 M in the trunk)
+10b    48 x 4096 x 64          128 text + 1024     shards               not run (9.66 B in the trunk)
+"""
+
+from ml_collections import ConfigDict
+
+from vilg.experiment import load_config
+
+
+def get_config(size: str = "tiny") -> ConfigDict:
+    """The experiment of one of SIZES."""
+    return ConfigDict(SIZES[size]())
+
+
+def tokenizer(size: str) -> dict:
+    """The codec's whole experiment."""
+    return load_config(f"tokenizer.py:{size}", beside=__file__).to_dict()
+
+
+def tiny() -> dict:
+    """For trying the machinery: trains from nothing, codec included, in three CPU-minutes."""
+    codec = tokenizer("tiny")
+    codec["training"].update(steps=300)
+    return dict(
+        seed=0,
+        data=dict(
+            train=codec["data"]["train"],
+            valid=codec["data"]["valid"],
+            loader=dict(seed=0),
+            text=dict(vocabulary=512, length=24),
+        ),
+        codec=dict(workdir="", floors=dict(codebook_usage=0.3), experiment=codec),
+        generator=dict(
+            name="autoregressive",
+            width=64,
+            layers=2,
+            heads=2,
+            patterns="dense",
+            attention="blockwise",
+            scan=False,  # unrolled layers are a quarter faster on a CPU
+            remat="none",
+            dtype="float32",
+            caption_share=0.5,
+            drop_text=0.1,
+        ),
+        optimizer=dict(kind="muon", learning_rate=0.01, schedule="linear", warmup_steps=20, clip=1.0),
+        layout=dict(name="dp"),
+        training=dict(
+            steps=200, batch_size=32, accumulation=1, ema=0.99, checkpoint_every=100, log_every=10, evaluate_every=0, sample_every=0
+        ),
+        evals=dict(losses=dict(batches=2), scenes=dict(n=32, split="valid", guidance=2.0, temperature=0.8)),
+    )
+
+
+def small() -> dict:
+    """All of `synthetic`: up to three objects anywhere, counts, every background."""
+    config, codec = tiny(), tokenizer("small")
+    config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=640, length=40))
+    config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.9))
+    config["generator"].update(width=192, layers=6, heads=6, caption_share=0.25)
+    config["optimizer"].update(learning_rate=0.006, schedule="trapezoid", decay_share=0.4)
+    config["training"].update(steps=6000, batch_size=32, ema=0.999, checkpoint_every=200, log_every=50, evaluate_every=1000)
+    config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=128, split="valid", guidance=2.0, temperature=0.8))
+    return config
+
+
+def emoji() -> dict:
+    """Real bilingual data: vilg data prepare emoji --out=runs/data/emoji first."""
+    config, codec = small(), tokenizer("emoji")
+    config["data"].update(
+        train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000)
+    )
+    config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
+    config["training"].update(steps=4000, sample_every=1000)
+    config["evals"] = dict(losses=dict(batches=8))
+    return config
+
+
+def lite() -> dict:
+    """The paper's ~300 M model: 24 layers, 1024 wide, 16 heads."""
+    config, codec = tiny(), tokenizer("f8_8192")
+    config["data"].update(
+        train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=18_048, length=64, records=200_000)
+    )
+    config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
+    config["generator"].update(
+        width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="qkv_attention_mlp", scan=True, caption_share=1.0
+    )
+    config["optimizer"] = dict(
+        kind="adamw", learning_rate=4.5e-4, schedule="cosine", warmup_steps=5000, clip=4.0, b1=0.9, b2=0.96, weight_decay=4.5e-2
+    )
+    config["layout"].update(name="fsdp")
+    config["training"].update(steps=250_000, batch_size=512, ema=0.9999, checkpoint_every=2000, log_every=100, sample_every=10_000)
+    config["evals"] = dict(losses=dict(batches=16))
+    return config
+
+
+def ten_billion() -> dict:
+    """The paper's 10 B model: 48 layers, 4096 wide, 64 heads. Its learning rate, batch and steps are unknown; these are DALL-E's."""
+    config = lite()
+    config["data"].update(text=dict(vocabulary=18_048, length=128, records=200_000))
+    config["generator"].update(width=4096, layers=48, heads=64)
+    config["layout"].update(name="fsdp_tp:model=4")
+    config["training"].update(steps=430_000, batch_size=1024)
+    return config
+
+
+SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "lite": lite, "10b": ten_billion}

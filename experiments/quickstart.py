@@ -1,0 +1,53 @@
+"""The quickstart: ERNIE-ViLG 1.0 at toy size on snapped synthetic scenes, from pictures to pictures on two CPU cores.
+
+    ./launch/quickstart.sh
+
+32x32 pixels, 8x8 codes, 8 colours x 6 shapes x 3 sizes, one or two objects, 4 relations, plain background, centres snapped to the codec's
+4-pixel patches. A tenth of the colour-shape pairs is withheld from training. The test split was not used for choosing anything here.
+"""
+
+from ml_collections import ConfigDict
+
+from vilg.experiment import load_config
+
+
+def get_config(size: str = "default") -> ConfigDict:
+    """`default`, the run that the README reports, or `smoke`, a minute's run of every stage."""
+    codec = load_config("tokenizer.py:tiny", beside=__file__).to_dict()
+    scenes = dict(codec["data"]["train"], weights=(0.35, 0.65))
+    config = dict(
+        seed=0,
+        data=dict(
+            train=dict(scenes, split="train"),
+            valid=dict(scenes, split="valid"),
+            loader=dict(seed=0),
+            text=dict(vocabulary=512, length=24),
+        ),
+        codec=dict(workdir="", floors=dict(codebook_usage=0.6, two_objects=0.95), experiment=codec),
+        generator=dict(
+            name="autoregressive",
+            width=128,
+            layers=4,
+            heads=4,
+            patterns="dense",
+            attention="dense",
+            scan=False,
+            remat="none",
+            dtype="float32",
+            caption_share=0.25,
+            drop_text=0.1,
+        ),
+        optimizer=dict(kind="muon", learning_rate=0.01, schedule="linear", warmup_steps=30, clip=1.0),
+        layout=dict(name="dp"),
+        training=dict(
+            steps=1200, batch_size=32, accumulation=1, ema=0.99, checkpoint_every=200, log_every=20, evaluate_every=0, sample_every=0
+        ),
+        evals=dict(scenes=dict(n=256, split="test", guidance=2.0, temperature=0.8)),
+    )
+    if size == "smoke":
+        codec["training"].update(steps=260, checkpoint_every=130)
+        config["codec"].update(floors=dict(codebook_usage=0.05))
+        config["generator"].update(width=32, layers=1, heads=1)
+        config["training"].update(steps=20)
+        config["evals"]["scenes"].update(n=8)
+    return ConfigDict(config)

@@ -1,0 +1,116 @@
+"""VQ image tokenizers (ERNIE-ViLG 1.0, section 3.1.1; VQGAN, arXiv 2012.09841).
+
+    vilg train --config=experiments/tokenizer.py:tiny --workdir=runs/tokenizer_tiny
+
+size      pixels  codes         architecture      hardware, time, what to expect
+tiny      32      8x8 of 1024   patch-local       see experiments/results/README.md
+small     32      8x8 of 1024   convolutional     see experiments/results/README.md
+emoji     64      8x8 of 2048   convolutional     see experiments/results/README.md
+f8_8192   256     32x32 of 8192 taming VQGAN      not run (68,995,971 parameters; Gumbel; needs coco_captions prepared by tfds)
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(size: str = "tiny") -> ConfigDict:
+    """The experiment of one of SIZES."""
+    return ConfigDict(SIZES[size]())
+
+
+def tiny() -> dict:
+    """One or two objects snapped to the 4-pixel patches, plain background: equal patches, equal codes."""
+    scenes = dict(name="synthetic", image_size=32, max_objects=2, groups=0.0, snap=4, backgrounds=("plain",))
+    return dict(
+        seed=0,
+        data=dict(train=dict(scenes, split="train"), valid=dict(scenes, split="valid"), loader=dict(seed=0)),
+        codec=dict(
+            name="vq",
+            workdir="",  # another tokenizer's run to start from
+            image_size=32,
+            vocabulary=1024,
+            code_width=16,
+            architecture=dict(name="patch", patch=4, width=128, depth=2, context=0, channels=16, refinements=0),
+            quantizer=dict(name="nearest", beta=0.25),
+            l1=1.0,
+            l2=0.0,
+            autoencoder_warmup=200,
+            revive_after=50,
+            bank=16384,
+        ),
+        generator=dict(),
+        optimizer=dict(kind="muon", learning_rate=0.01, schedule="trapezoid", decay_share=0.5, warmup_steps=20, clip=0.0),
+        layout=dict(name="dp"),
+        training=dict(
+            steps=600, batch_size=64, accumulation=1, ema=0.0, checkpoint_every=200, log_every=20, evaluate_every=0, sample_every=0
+        ),
+        evals=dict(reconstruction=dict(images=512)),
+    )
+
+
+def small() -> dict:
+    """One to three objects anywhere, every background, counts: no two patches are alike, so the encoder sees its surroundings."""
+    scenes = dict(name="synthetic", image_size=32, max_objects=3, groups=0.25, snap=0)
+    config = tiny()
+    config.update(
+        data=dict(train=dict(scenes, split="train"), valid=dict(scenes, split="valid"), loader=dict(seed=0)),
+        training=dict(
+            steps=3000, batch_size=64, accumulation=1, ema=0.999, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
+        ),
+    )
+    config["codec"].update(
+        code_width=16,
+        architecture=dict(name="patch", patch=4, width=256, depth=3, context=2, channels=16, refinements=1),
+    )
+    return config
+
+
+def emoji() -> dict:
+    """Emoji of four styles at 64 px; only rows that the table marks train."""
+    table = "../shared/data/emoji_bilingual.train_valid.tsv"
+    source = dict(name="emoji", path="runs/data/emoji", split=table)
+    config = tiny()
+    config.update(
+        data=dict(train=dict(source, use="train"), valid=dict(source, use="valid"), loader=dict(seed=0)),
+        training=dict(
+            steps=3000, batch_size=32, accumulation=1, ema=0.999, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
+        ),
+    )
+    config["codec"].update(
+        image_size=64,
+        vocabulary=2048,
+        code_width=16,
+        architecture=dict(name="patch", patch=8, width=256, depth=3, context=2, channels=16, refinements=1),
+    )
+    return config
+
+
+def f8_8192() -> dict:
+    """The paper's: f = 8, 8192 codes, 256 px, Gumbel quantizer (vqgan_gumbel_f8; shared SPEC 3.1-3.4). Its GAN settings are unknown; these
+    are taming's custom config."""
+    source = dict(name="tfds", dataset="coco_captions", text="captions/text", language="en")
+    return dict(
+        seed=0,
+        data=dict(train=dict(source, split="train"), valid=dict(source, split="val"), loader=dict(seed=0, random_crop=True)),
+        codec=dict(
+            name="vq",
+            workdir="",
+            image_size=256,
+            vocabulary=8192,
+            code_width=256,
+            architecture=dict(name="convolutional"),
+            quantizer=dict(name="gumbel"),
+            discriminator=dict(weight=0.8, start=10_000),
+            l1=1.0,
+            perceptual="",  # give LPIPS-VGG weights; without them the term is left out, and the run says so
+        ),
+        generator=dict(),
+        optimizer=dict(kind="adamw", learning_rate=4.5e-6 * 96, schedule="constant", warmup_steps=0, b1=0.5, b2=0.9, clip=0.0),
+        layout=dict(name="dp"),
+        training=dict(
+            steps=1_000_000, batch_size=96, accumulation=1, ema=0.0, checkpoint_every=5000, log_every=100, evaluate_every=0, sample_every=5000
+        ),
+        evals=dict(reconstruction=dict(images=512)),
+    )
+
+
+SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "f8_8192": f8_8192}

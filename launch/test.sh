@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# From a bare Python 3.11: makes .venv, installs with the dev extra, checks style, types and imports, and runs the tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+EXTRAS="[dev]"
+. launch/setup.sh
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+.venv/bin/ruff check vilg experiments tests
+.venv/bin/lint-imports
+.venv/bin/pyright
+exec .venv/bin/pytest "$@"

@@ -1,0 +1,46 @@
+"""Eight fake devices for every test, and shapes checked while tests run."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import pytest
+from ml_collections import ConfigDict
+
+from vilg.experiment import Experiment, build_experiment, load_config
+
+
+def tiny_config(**changes) -> ConfigDict:
+    """experiments/ernie_vilg.py:tiny made smaller still; `changes` are dotted paths with "__" for the dots."""
+    config = load_config("experiments/ernie_vilg.py:tiny")
+    config.generator.update(width=32, layers=2, heads=2)
+    config.training.update(steps=6, batch_size=16, checkpoint_every=2, log_every=1)
+    config.codec.floors = {}
+    config.codec.experiment.training.update(steps=4, batch_size=16, checkpoint_every=2, log_every=1)
+    config.codec.experiment.codec.update(autoencoder_warmup=2, vocabulary=64, bank=1024)
+    config.codec.experiment.codec.architecture.update(width=32, depth=1, channels=8)
+    config.data.text.update(records=300)
+    config.evals = ConfigDict({})
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        section = config
+        for parent in parents:
+            section = section[parent]
+        with section.unlocked():
+            section[last] = value
+    return config
+
+
+@pytest.fixture
+def config():
+    """A function that makes a tiny config."""
+    return tiny_config
+
+
+@pytest.fixture
+def tiny() -> Experiment:
+    """A tiny generator experiment."""
+    return build_experiment(tiny_config())

@@ -1,0 +1,76 @@
+"""Every experiment file and size builds; parameter counts of the paper's sizes match shared SPEC section 0. Nothing is allocated."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from vilg.experiment import build_experiment, load_config
+from vilg.parallel.layouts import parse_layout
+from vilg.program import Program, is_box, path_name
+from vilg.types import Codec, Generator, Trainable
+
+FILES = ("tokenizer", "ernie_vilg", "quickstart")
+FIXED = ("training.steps", "training.batch_size", "training.checkpoint_every", "training.log_every", "layout.name", "codec.workdir")
+
+
+def sizes(file: str) -> list[str]:
+    spec = importlib.util.spec_from_file_location(file, f"experiments/{file}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return list(getattr(module, "SIZES", ["default", "smoke"]))
+
+
+ALL = [f"{file}:{size}" for file in FILES for size in sizes(file)]
+
+
+def test_no_experiment_is_forgotten():
+    assert {p.stem for p in Path("experiments").glob("*.py")} == set(FILES)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_builds_and_has_the_fixed_keys(name):
+    file, size = name.split(":")
+    config = load_config(f"experiments/{file}.py:{size}")
+    for key in FIXED:
+        section, field = key.split(".")
+        assert field in config[section], key
+    experiment = build_experiment(config)
+    assert isinstance(experiment.trainable, Trainable) and isinstance(experiment.codec, Codec)
+    assert experiment.generator is None or isinstance(experiment.generator, Generator)
+    assert list(config) == ["seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals"] or set(config)
+    shapes = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
+    assert all(is_box(x) for x in jax.tree.leaves(shapes, is_leaf=is_box)), "every parameter has named axes"
+
+
+def count(name: str) -> dict[str, int]:
+    file, size = name.split(":")
+    experiment = build_experiment(load_config(f"experiments/{file}.py:{size}"))
+    shapes = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
+    flat = jax.tree_util.tree_flatten_with_path(shapes, is_leaf=is_box)[0]
+    return {path_name(p): math.prod(b.value.shape) for p, b in flat}
+
+
+@pytest.mark.parametrize(("size", "layers", "width"), [("lite", 24, 1024), ("10b", 48, 4096)])
+def test_trunk_parameters_match_the_paper(size, layers, width):
+    counts = count(f"ernie_vilg:{size}")
+    matrices = sum(n for name, n in counts.items() if "trunk" in name and name.rsplit("/", 1)[-1] in ("qkv", "out", "mlp_in", "mlp_out"))
+    assert matrices == 12 * layers * width**2
+    assert matrices == {"lite": 301_989_888, "10b": 9_663_676_416}[size]
+    trunk = sum(n for name, n in counts.items() if "trunk" in name)
+    assert trunk / matrices < 1.002, "norms and biases"
+
+
+def test_the_f8_8192_tokenizer_has_tamings_parameters():
+    counts = count("tokenizer:f8_8192")
+    assert sum(n for name, n in counts.items() if "discriminator" not in name) == 68_995_971
+
+
+@pytest.mark.parametrize("layout", ["fsdp", "tp", "fsdp_tp:model=4", "zero2", "group_sharded:shard=4"])
+def test_the_10b_model_is_sharded_by_every_sharding_layout(layout):
+    experiment = build_experiment(load_config("experiments/ernie_vilg.py:10b"))
+    program = Program(experiment, layout=parse_layout(layout))
+    assert program.parameters > 9_663_676_416
+    assert program.sharded_fraction > 0.95 or not program.layout.params

@@ -1,0 +1,96 @@
+"""Every layout computes what one device computes: loss and gradients of a step, for a generator and for a codec."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import tiny_config
+from vilg.experiment import build_experiment
+from vilg.parallel.layouts import LAYOUTS, parse_layout
+from vilg.program import Program, path_name
+from vilg.types import Maintained
+
+SPECS = [name for name in LAYOUTS if name != "group_sharded"] + [f"group_sharded:stage={s}" for s in (1, 2, 3)]
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+KINDS = ("dense", "sparse", "codec")
+
+
+def experiment_of(kind: str, **changes):
+    if kind == "codec":
+        return build_experiment(tiny_config().codec.experiment)
+    extra = dict(generator__patterns="ernie_vilg", generator__layers=4) if kind == "sparse" else {}
+    return build_experiment(tiny_config(generator__width=64, generator__heads=8, **extra, **changes))
+
+
+def batch_of(experiment) -> dict:
+    rng = np.random.default_rng(0)
+    size = experiment.training.batch_size
+    if experiment.generator is None:
+        return {"image": rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)}
+    text = rng.integers(5, experiment.data.text.vocabulary, (size, experiment.data.text.length)).astype(np.int32)
+    return {"text": text, "codes": rng.integers(0, experiment.codec.vocabulary, (size, *experiment.codec.grid)).astype(np.int32)}
+
+
+def step(experiment, layout: str, devices: int):
+    """(loss, gradients by name, HLO text, sharded fraction) of one step under a layout."""
+    program = Program(experiment, jax.devices()[:devices], parse_layout(layout))
+    state = program.init_state()
+    batch = {k: jax.device_put(v, program.batch_sharding) for k, v in batch_of(experiment).items()}
+    gradients = program.jit(lambda p, b: program.gradients(p, b, jax.random.key(3), jax.numpy.int32(5)))
+    metrics, _, grads = gradients(state.params, batch)
+    flat = {path_name(p): np.asarray(g) for p, g in jax.tree_util.tree_flatten_with_path(grads)[0]}
+    compiled = program.train_step.lower(state, batch, None).compile()
+    return float(metrics["loss"]), flat, compiled.as_text(), program.sharded_fraction
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def reference(request):
+    experiment = experiment_of(request.param)
+    return request.param, experiment, step(experiment, "dp", 1)
+
+
+@pytest.mark.parametrize("layout", SPECS)
+def test_loss_and_gradients_equal_one_device(reference, layout):
+    kind, experiment, (loss, grads, _, _) = reference
+    other_loss, other, hlo, fraction = step(experiment, layout, 8)
+    assert abs(loss - other_loss) <= 1e-5 * abs(loss)
+    largest = max(np.abs(g).max() for g in grads.values())
+    for name, g in grads.items():
+        scale = max(np.abs(g).max(), 1e-3 * largest)
+        assert np.abs(g - other[name]).max() <= 1e-5 * scale * (10 if kind == "codec" else 1), name
+    assert any(c in hlo for c in COLLECTIVES), "a step on 8 devices without a collective computes something else"
+    assert (fraction > 0.5) == bool(parse_layout(layout).params)
+
+
+def test_accumulation_and_remat_change_nothing():
+    plain = step(experiment_of("sparse"), "dp", 1)
+    for changes in (dict(training__accumulation=2), dict(generator__remat="full"), dict(generator__remat="qkv_attention_mlp")):
+        changed = experiment_of("sparse", generator__drop_text=0.0, generator__image_to_text_weight=0.0, **changes)
+        plain = step(experiment_of("sparse", generator__drop_text=0.0, generator__image_to_text_weight=0.0), "dp", 1)
+        other = step(changed, "fsdp", 8)
+        assert abs(plain[0] - other[0]) <= 1e-5 * abs(plain[0])
+        for name, g in plain[1].items():
+            assert np.abs(g - other[1][name]).max() <= 2e-5 * max(np.abs(g).max(), 1e-3), (changes, name)
+
+
+def test_a_wrong_sum_would_be_seen():
+    """The comparison has teeth: one gradient scaled by 1.001 is beyond the tolerance."""
+    _, grads, _, _ = step(experiment_of("dense"), "dp", 1)
+    name, g = next((n, g) for n, g in grads.items() if np.abs(g).max() > 0)
+    largest = max(np.abs(x).max() for x in grads.values())
+    assert np.abs(g - g * 1.001).max() > 1e-5 * max(np.abs(g).max(), 1e-3 * largest), name
+
+
+def test_every_optimizer_state_is_placed_by_its_parameters():
+    """Muon, Adafactor and AdamW states are sharded where the layout says, and the codec's statistics stay whole."""
+    for kind in ("adamw", "adafactor", "muon"):
+        experiment = experiment_of("dense", optimizer__kind=kind)
+        program = Program(experiment, layout=parse_layout("zero1"))
+        state = program.init_state()
+        leaves = [x for x in jax.tree.leaves(state.optimizer) if x.ndim >= 2]
+        assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(state.params))
+        if kind != "adafactor":
+            assert sum(not x.sharding.is_fully_replicated for x in leaves) > len(leaves) / 2
+        new, metrics = program.train_step(state, {k: jax.device_put(v, program.batch_sharding) for k, v in batch_of(experiment).items()}, None)
+        assert np.isfinite(float(metrics["loss"])) and int(new.step) == 1
+    assert isinstance(experiment_of("codec").trainable, Maintained)

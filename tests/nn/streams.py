@@ -1,0 +1,26 @@
+"""Random queries, keys and values over [text ; image], and the keyword arguments of a pattern variant."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vilg.nn.patterns import PatternOptions
+
+TEXT = 3
+
+
+def arrays(grid, heads=2, size=4, batch=2, count=3, text=TEXT):
+    rng = np.random.default_rng(0)
+    shape = (batch, text + grid[0] * grid[1], heads, size)
+    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(count)]
+
+
+def geometry(variant, grid, direction, text=TEXT):
+    name, row_mode, size = variant
+    options = PatternOptions(row_mode=row_mode, convolution=size)
+    return {"pattern": name, "options": options, "direction": direction, "text_length": text, "grid": grid}
+
+
+def quick_jit(function):
+    """jax.jit without LLVM's optimisation: these tests compile far longer than they run."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

@@ -1,0 +1,107 @@
+"""The trunk: grouping of layers, cached decoding, scan against unrolled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vilg.generators.autoregressive import Autoregressive
+from vilg.nn.transformer import split_schedule
+from vilg.program import unbox
+
+PATTERNS = ("dense", "ernie_vilg", ("convolution", "row", "column"))
+
+
+def made(patterns, **options):
+    layers = len(patterns) if isinstance(patterns, tuple) else 6
+    fields = dict(image_vocabulary=32, grid=(4, 6), text_vocabulary=64, text_length=6, width=32, heads=2, convolution=3, embed_scale=1.0)
+    generator = Autoregressive(**(fields | dict(layers=layers, patterns=patterns) | options))
+    return generator, unbox(generator.init(jax.random.key(0)))
+
+
+def inputs(n: int = 24):
+    rng = np.random.default_rng(0)
+    return rng.integers(5, 60, (2, 6)).astype(np.int32), rng.integers(0, 32, (2, n)).astype(np.int32)
+
+
+def test_schedules_split_into_a_repeated_unit_and_a_tail():
+    from vilg.nn.patterns import schedule
+
+    for layers in (1, 2, 4, 5, 24, 48):
+        patterns = schedule("ernie_vilg", layers)
+        unit, repeats, tail = split_schedule(patterns)
+        assert unit * repeats + tail == patterns
+    assert split_schedule(schedule("ernie_vilg", 48)) == (("row", "column", "row", "row"), 11, ("row", "column", "row", "convolution"))
+    assert split_schedule(("dense",) * 24) == (("dense",), 24, ())
+
+
+@pytest.mark.parametrize("patterns", PATTERNS)
+def test_cached_decoding_equals_the_whole_stream(patterns):
+    generator, params = made(patterns)
+    model, (text, codes) = generator.model, inputs()
+    whole = model.apply({"params": params}, text, codes, method="image_given_text")
+    logits, caches = model.apply({"params": params}, text, method="read_text")
+    step = jax.jit(lambda c, caches, k: model.apply({"params": params}, c, caches, k, method="next_code"))
+    steps = [logits]
+    for k in range(codes.shape[1] - 1):
+        logits, caches = step(codes[:, k], caches, jnp.int32(k))
+        steps.append(logits)
+    np.testing.assert_allclose(jnp.stack(steps, 1), whole, atol=1e-4)
+    whole = model.apply({"params": params}, text, codes, method="text_given_image")
+    caches = model.apply({"params": params}, codes, method="read_image")
+    step = jax.jit(lambda c, caches, k: model.apply({"params": params}, c, caches, k, method="next_text"))
+    steps = []
+    for k in range(text.shape[1] - 1):
+        logits, caches = step(text[:, k], caches, jnp.int32(k))
+        steps.append(logits)
+    np.testing.assert_allclose(jnp.stack(steps, 1), whole, atol=1e-4)
+
+
+def test_scanned_layers_compute_what_unrolled_layers_compute():
+    generator, params = made("ernie_vilg")
+    unrolled, _ = made("ernie_vilg", scan=False)
+    trunk = params["trunk"]
+    blocks, unit = {}, len(trunk["units"])
+    repeats = jax.tree.leaves(trunk["units"])[0].shape[0]
+    for r in range(repeats):
+        for i in range(unit):
+            blocks[f"blocks_{r * unit + i}"] = jax.tree.map(lambda x, r=r: x[r], trunk["units"][f"blocks_{i}"])
+    for i in range(len(trunk.get("tail", {}))):
+        blocks[f"blocks_{repeats * unit + i}"] = trunk["tail"][f"blocks_{i}"]
+    other = {**params, "trunk": {"tail": blocks, "norm": trunk["norm"]}}
+    for a, b in zip(
+        generator.model.apply({"params": params}, *inputs()), unrolled.model.apply({"params": other}, *inputs()), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_causality_by_gradients():
+    """Logits of code k move with codes before k and all text, and with nothing after; captions likewise."""
+    generator, params = made("dense")
+    text, codes = inputs()
+    soft = jax.nn.one_hot(codes, 32)
+
+    def logits(soft_codes, k):
+        table = params["embed"]["image_table"]
+        shifted = {**params, "embed": {**params["embed"], "image_table": jnp.eye(32) @ table}}
+        embedded = soft_codes @ table
+        model = generator.model
+        x = model.bind({"params": shifted})
+        stream = jnp.concatenate([x.embed.text(text, "text_to_image"), embedded + x.embed.image(codes, "text_to_image") - table[codes]], 1)
+        states = x.trunk.full(stream, "text_to_image")
+        return x.image_logits(states[:, generator.text_length - 1 : -1])[:, k].sum()
+
+    for k in (0, 5, 23):
+        moved = np.abs(np.asarray(jax.grad(logits)(soft, k))).sum(-1)
+        assert (moved[:, k:] == 0).all()
+        assert (moved[:, :k] > 0).all()
+
+
+def test_bfloat16_keeps_parameters_in_float32_and_stays_close():
+    generator, params = made("dense")
+    half, _ = made("dense", dtype="bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    a = generator.model.apply({"params": params}, *inputs())[0]
+    b = half.model.apply({"params": params}, *inputs())[0]
+    assert b.dtype == jnp.float32
+    assert float(jnp.abs(a - b).max()) < 0.1 * float(jnp.abs(a).max())

@@ -1,0 +1,227 @@
+"""The command contract: verbs, exit codes, resuming, bad input. Runs are tiny."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import tiny_config
+from vilg.run import cli
+from vilg.run.train import train
+from vilg.training.log import read_metrics
+
+REPEATABLE = ("time", "step_seconds")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished tiny run, codec included."""
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_config(training__ema=0.9, evals={"losses": {"batches": 1, "batch_size": 8}}), path, quiet=True)
+    return path
+
+
+def lines(path: Path) -> list[dict]:
+    return [{k: v for k, v in line.items() if k not in REPEATABLE} for line in read_metrics(path / "metrics.jsonl")]
+
+
+def test_a_run_leaves_what_the_contract_says(run):
+    assert json.loads((run / "config.json").read_text())["config"]["training"]["steps"] == 6
+    assert [line["step"] for line in lines(run)] == [1, 2, 3, 4, 5, 6]
+    assert (run / "codec" / "config.json").exists() and (run / "text.model").exists()
+    assert list(run.glob("events.out.tfevents*"))
+
+
+def test_train_on_a_finished_run_is_over_at_once(run):
+    before = (run / "metrics.jsonl").read_bytes()
+    train(tiny_config(training__ema=0.9, evals={"losses": {"batches": 1, "batch_size": 8}}), run, quiet=True)
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_longer_run_goes_on(run, tmp_path):
+    with pytest.raises(cli_error(), match="training.batch_size"):
+        train(tiny_config(training__ema=0.9, training__batch_size=24), run, quiet=True)
+    assert len(lines(run)) == 6
+
+
+def cli_error():
+    from vilg.types import UserError
+
+    return UserError
+
+
+def script(path: Path, steps: int) -> list[str]:
+    """A training process on one device, from the tests' tiny config, logging every step."""
+    code = (
+        "from tests.conftest import tiny_config\nfrom vilg.run import cli\nimport sys\n"
+        "from vilg.run import train\n"
+        f"config = tiny_config(training__steps={steps}, training__checkpoint_every=3, training__ema=0.9)\n"
+        "cli.read_config = lambda arguments: config\n"
+        f"sys.exit(cli.main(['train', '--config=x.py', '--workdir={path}', '--quiet']))"
+    )
+    return [sys.executable, "-c", code]
+
+
+def start(path: Path, steps: int) -> subprocess.Popen:
+    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(script(path, steps), env=env, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(path: Path, step: int, process: subprocess.Popen) -> None:
+    until = time.time() + 240
+    while time.time() < until:
+        found = read_metrics(path / "metrics.jsonl")
+        if found and found[-1]["step"] >= step:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError(f"no step {step}")
+
+
+def test_killed_and_resumed_equals_uninterrupted_bitwise(tmp_path):
+    whole = start(tmp_path / "whole", 14)
+    assert whole.wait() == 0, whole.stderr.read()
+    killed = start(tmp_path / "killed", 14)
+    wait_for_step(tmp_path / "killed", 5, killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    asked = start(tmp_path / "killed", 14)
+    wait_for_step(tmp_path / "killed", 8, asked)
+    asked.send_signal(signal.SIGTERM)
+    code = asked.wait()
+    assert code in (0, 75), asked.stderr.read()
+    last = start(tmp_path / "killed", 14)
+    assert last.wait() == 0, last.stderr.read()
+    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+
+
+def test_sample_caption_and_evaluate_write_what_the_contract_says(run, tmp_path):
+    out = tmp_path / "out"
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("一个大红色圆形\n")
+    argv = ["sample", f"--workdir={run}", "--prompt=a large red circle", f"--prompts={prompts}", f"--out={out}", "--num=2", "--seed=5"]
+    assert cli.main([*argv, "--guidance=1.5", "--temperature=0.9", "--top_k=20", "--top_p=0.95"]) == 0
+    made = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert [m["language"] for m in made] == ["en", "en", "zh", "zh"]
+    assert [m["seed"] for m in made] == [5, 6, 5, 6]
+    assert all(np.asarray(Image.open(out / m["file"])).shape == (32, 32, 3) for m in made)
+    assert (out / "grid.png").exists()
+    (out / "grid.png").unlink()
+    (out / "broken.png").write_bytes(b"not a picture")
+    file = tmp_path / "captions.jsonl"
+    assert cli.main(["caption", f"--workdir={run}", f"--images={out}", "--language=zh,en", f"--out={file}"]) == 0
+    captions = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(captions) == 4 and all(len(c["captions"]) == len(c["scores"]) == 2 for c in captions)
+    assert [c["language"] for c in captions[0]["captions"]] == ["zh", "en"]
+    result = tmp_path / "result.json"
+    assert cli.main(["evaluate", f"--workdir={run}", f"--out={result}"]) == 0
+    found = json.loads(result.read_text())
+    assert found["metrics"]["losses"]["loss"] > 0 and found["protocol"]["parameters"] == "ema"
+
+
+def test_a_sample_does_not_depend_on_the_other_prompts(run, tmp_path):
+    common = [f"--workdir={run}", "--temperature=1"]
+    assert cli.main(["sample", *common, "--prompt=a red ring", f"--out={tmp_path / 'a'}"]) == 0
+    assert cli.main(["sample", *common, "--prompt=x", "--prompt=y", "--prompt=a red ring", f"--out={tmp_path / 'b'}"]) == 0
+    assert (tmp_path / "a" / "00000.png").read_bytes() == (tmp_path / "b" / "00002.png").read_bytes()
+
+
+def test_a_long_prompt_is_reported_as_cut(run, tmp_path, capsys):
+    assert cli.main(["sample", f"--workdir={run}", f"--prompt={'a red ring ' * 30}", f"--out={tmp_path}"]) == 0
+    assert "were cut" in capsys.readouterr().err
+    assert json.loads((tmp_path / "samples.jsonl").read_text())["truncated"] is True
+
+
+TINY = "--config=experiments/ernie_vilg.py:tiny"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["trian"], "not a verb"),
+        (["train", "--config=nowhere.py", "--workdir=W"], "no such file"),
+        (["train", TINY, "--config.training.stepz=5", "--workdir=W"], "stepz"),
+        (["train", TINY, "--config.training.steps=many", "--workdir=W"], "many"),
+        (["train", TINY, "--config.training.steps=-4", "--workdir=W"], "training.steps=-4: must not be negative"),
+        (["train", TINY, "--config.training.steps=0", "--workdir=W"], "training.steps=0: must be at least 1"),
+        (["train", TINY, "--config.optimizer.learning_rate=nan", "--workdir=W"], "optimizer.learning_rate=nan"),
+        (["train", TINY, "--config.training.batch_size=30", "--config.layout.name=dp", "--workdir=W"], "training.batch_size=30"),
+        (["train", TINY, "--config.layout.name=fsdp_tp:model=3", "--workdir=W"], "does not fit 8 device"),
+        (["train", TINY, "--config.codec.workdir=nowhere", "--workdir=W"], "holds no config.json"),
+        (["train", TINY, "--config.generator.heads=3", "--workdir=W"], "generator.heads=3"),
+        (["sample", "--workdir=nowhere", "--prompt=x", "--out=O"], "holds no config.json"),
+        (["sample", "--workdir=RUN", "--prompts=none.txt", "--out=O"], "none.txt"),
+        (["sample", "--workdir=RUN", "--prompt=x", "--temperature=-1", "--out=O"], "temperature=-1.0"),
+        (["sample", "--workdir=RUN/codec", "--prompt=x", "--out=O"], "nothing to sample"),
+        (["caption", "--workdir=RUN", "--images=none*", "--out=O"], "no picture there"),
+        (["caption", "--workdir=RUN", "--images=RUN", "--language=fr", "--out=O"], "language='fr'"),
+        (["evaluate", "--workdir=RUN", "--evals=fid", "--out=O"], "evals='fid'"),
+        (["data", "show", "--source=foldr:x", "--out=O"], "foldr"),
+        (["data", "convert", "--source=synthetic:train,n=2", "--to=zip:x"], "give KIND:DIR"),
+        (["bench", "--only=speed"], "only='speed'"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_2(argv, words, run, tmp_path, capsys):
+    argv = [a.replace("RUN", str(run)).replace("=W", f"={tmp_path / 'w'}").replace("=O", f"={tmp_path / 'o'}") for a in argv]
+    before = sorted(p.name for p in run.rglob("*"))
+    assert cli.main(argv) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said and "Traceback" not in said and "\n" not in said
+    assert sorted(p.name for p in run.rglob("*")) == before
+
+
+def test_a_python_level_true_for_a_number_is_refused(tmp_path):
+    for path, value in (("training__steps", True), ("generator__width", True), ("optimizer__b2", None), ("generator__drop_text", float("nan"))):
+        with pytest.raises(cli_error(), match=path.replace("__", ".")):
+            train(tiny_config(**{path: value}), tmp_path / "w", quiet=True)
+    assert not (tmp_path / "w").exists()
+
+
+def test_another_text_model_or_codec_is_refused(run, tmp_path):
+    import shutil
+
+    other = tmp_path / "copy"
+    shutil.copytree(run, other)
+    (other / "text.model").write_bytes((other / "text.model").read_bytes() + b"x")
+    assert cli.main(["sample", f"--workdir={other}", "--prompt=x", f"--out={tmp_path / 'o'}"]) == 2
+    wrong = tiny_config(codec__workdir=str(run / "codec"), training__ema=0.9)
+    wrong.codec.experiment.codec.vocabulary = 128
+    with pytest.raises(cli_error(), match="codec.workdir"):
+        train(wrong, tmp_path / "w", quiet=True)
+
+
+def test_a_codec_below_its_floor_does_not_start_a_generator(run, tmp_path):
+    config = tiny_config(codec__workdir=str(run / "codec"), codec__floors={"two_objects": 1.01})
+    with pytest.raises(cli_error(), match="codec.floors.two_objects=1.01: the codec reaches"):
+        train(config, tmp_path / "w", quiet=True)
+    assert not (tmp_path / "w" / "metrics.jsonl").exists()
+
+
+def test_two_runs_cannot_share_a_workdir(run, tmp_path):
+    from vilg.run.workdir import Workdir
+
+    with Workdir(tmp_path / "w").locked(), pytest.raises(cli_error(), match="another run is writing"):
+        train(tiny_config(), tmp_path / "w", quiet=True)
+
+
+def test_help_fits_a_screen(capsys):
+    assert cli.main(["--help"]) == 0
+    assert capsys.readouterr().out.count("\n") < 40
+    for verb in cli.VERBS:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([verb, "--help"])
+        assert stop.value.code == 0
+        assert 3 < capsys.readouterr().out.count("\n") < 50
+
+
+def test_doctor_names_a_contradiction(capsys):
+    assert cli.main(["doctor", TINY]) == 0
+    assert cli.main(["doctor", TINY, "--config.layout.name=tp:model=3"]) == 1
+    assert "does not fit" in capsys.readouterr().out

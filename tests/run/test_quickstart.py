@@ -1,0 +1,36 @@
+"""The quickstart at smoke size: every stage, and the report's contract."""
+
+import json
+
+from vilg.evals.scenes import CELLS
+from vilg.experiment import load_config
+from vilg.run import cli
+
+
+def test_the_report_holds_what_scripts_depend_on(tmp_path, monkeypatch):
+    config = load_config("experiments/quickstart.py:smoke")
+    monkeypatch.setattr(cli, "read_config", lambda arguments: config)
+    assert cli.main(["quickstart", "--config=x.py", f"--workdir={tmp_path}", "--quiet"]) == 0
+    out = tmp_path / "report"
+    page = (out / "index.html").read_text()
+    assert "<html" in page and "http://" not in page.replace("http://www.w3.org", "")
+    report = json.loads((out / "report.json").read_text())
+    scores = report["scores"]["autoregressive"]
+    names = {"single_object", "two_objects", "captions_exact", "captions_exact_two"}
+    assert names <= set(scores) and names == set(scores["held_out"])
+    assert set(scores["by_language"]) == {"zh", "en"} and names <= set(scores["by_language"]["zh"])
+    assert scores["n"]["single_object"] == 8 and len(scores["ci95"]["two_objects"]) == 2
+    assert set(report["codec"]) == {"psnr", "codebook_usage", "two_objects"} and report["snapped"] is True
+    assert set(report["seconds"]) == set(report["cpu_seconds"]) == {"codec", "autoregressive", "samples_and_scores", "report"}
+    samples = [json.loads(line) for line in (out / "samples" / "samples.jsonl").read_text().splitlines()]
+    captions = [json.loads(line) for line in (out / "samples" / "captions.jsonl").read_text().splitlines()]
+    assert len(samples) == len(captions) == 8 * len(CELLS)
+    assert {"generator", "file", "prompt", "language", "seed", "scene"} <= set(samples[0])
+    assert {"generator", "file", "caption", "language", "scene"} <= set(captions[0])
+    assert all((out / "samples" / s["file"]).exists() for s in samples + captions)
+    for name in ("codec", "autoregressive"):
+        assert (tmp_path / name / "config.json").exists()
+    again = json.loads((tmp_path / "costs.json").read_text())
+    assert cli.main(["quickstart", "--config=x.py", f"--workdir={tmp_path}", "--quiet"]) == 0
+    assert json.loads((out / "report.json").read_text())["scores"] == report["scores"]
+    assert json.loads((tmp_path / "costs.json").read_text())[0]["codec"] >= again[0]["codec"]

@@ -1,0 +1,54 @@
+"""Three rules that a reader can rely on, and files of a size to read in one sitting."""
+
+import re
+import statistics
+from pathlib import Path
+
+from vilg.codecs import CODECS
+from vilg.generators import GENERATORS
+from vilg.parallel.layouts import LAYOUTS
+
+FILES = {p.as_posix(): p.read_text() for p in sorted(Path("vilg").rglob("*.py"))}
+JIT = {"vilg/program.py", "vilg/run/bench_attention.py", "vilg/run/bench_generator.py"}
+
+
+def test_mesh_axis_names_occur_only_in_layouts():
+    axes = {a for make in LAYOUTS.values() for a in make().mesh} - {"data"}  # "data" is also a config section
+    for name, text in FILES.items():
+        if name != "vilg/parallel/layouts.py":
+            found = re.findall(rf"[\"']({'|'.join(axes)})[\"']", text)
+            assert not found, f"{name} names the mesh axis {found}"
+
+
+def test_jit_is_called_only_in_program():
+    for name, text in FILES.items():
+        if name not in JIT:
+            assert not re.search(r"\bjax\.jit\(|@jax\.jit|\bpjit\(", text), f"{name} calls jax.jit"
+
+
+def test_families_are_named_only_in_their_table_and_file():
+    for family in (*GENERATORS, *CODECS):
+        for name, text in FILES.items():
+            at_home = f"/{family}" in name or name.endswith("__init__.py")
+            branches = re.findall(rf"(?:==|!=|\bin) \(?[\"']{family}[\"']", text)
+            assert at_home or not branches, f"{name} branches on {family!r}"
+
+
+def test_layouts_are_not_branched_on():
+    for layout in LAYOUTS:
+        for name, text in FILES.items():
+            assert not re.search(rf"(?:==|!=) [\"']{layout}[\"']", text), f"{name} branches on layout {layout!r}"
+
+
+def test_files_can_be_read_in_one_sitting():
+    lengths = {name: text.count("\n") for name, text in FILES.items()}
+    assert max(lengths.values()) <= 400, max(lengths, key=lengths.get)
+    assert statistics.median(lengths.values()) <= 180
+    for name in FILES:
+        assert Path(name).stem not in {"utils", "helpers", "common", "misc"}, name
+        assert "from __future__ import annotations" not in FILES[name], name
+
+
+def test_every_module_says_what_it_is():
+    for name, text in FILES.items():
+        assert text.startswith('"""'), name

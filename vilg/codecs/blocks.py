@@ -1,0 +1,120 @@
+"""The blocks of the published VQGAN (SPEC 3.2; taming-transformers `diffusionmodules/model.py`), NHWC, with named axes.
+
+Separate from the encoder and decoder that are made of them, so that the discriminator and the patch codec can use them too.
+Submodules bear the published names: import_taming.py maps parameters by name.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vilg.parallel.axes import named
+
+fan_in_uniform = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")  # torch's default for a convolution
+
+
+def by_channels(init: Callable) -> Callable:
+    """A kernel initializer that names the two channel dimensions, except where they are the 3 of a picture (too few to shard)."""
+
+    def initialize(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+        axes = ("channels_in" if shape[-2] > 3 else None, "channels_out" if shape[-1] > 3 else None)
+        return named(init, *[None] * (len(shape) - 2), *axes)(key, shape, dtype)
+
+    return initialize
+
+
+def by_channel(init: Callable) -> Callable:
+    """The same for a bias or a scale."""
+
+    def initialize(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+        return named(init, "channels_out" if shape[-1] > 3 else None)(key, shape, dtype)
+
+    return initialize
+
+
+def convolution(
+    features: int,
+    name: str | None = None,
+    size: int = 3,
+    stride: int = 1,
+    padding: int | tuple[int, int] = 1,
+    use_bias: bool = True,
+    kernel_init: Callable = fan_in_uniform,
+    dtype: Any = jnp.float32,
+) -> nn.Conv:
+    """A square convolution; `padding` is on every side, or a pair (top and left, bottom and right)."""
+    pad = padding if isinstance(padding, tuple) else (padding, padding)
+    return nn.Conv(
+        features,
+        (size, size),
+        stride,
+        padding=(pad, pad),
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=by_channels(kernel_init),
+        bias_init=by_channel(nn.initializers.zeros_init()),
+        name=name,
+    )
+
+
+def group_norm(groups: int, name: str, dtype: Any = jnp.float32) -> nn.GroupNorm:
+    """GroupNorm with epsilon 1e-6 and exact variance."""
+    return nn.GroupNorm(
+        groups,
+        epsilon=1e-6,
+        dtype=dtype,
+        use_fast_variance=False,
+        scale_init=by_channel(nn.initializers.ones_init()),
+        bias_init=by_channel(nn.initializers.zeros_init()),
+        name=name,
+    )
+
+
+class ResidualBlock(nn.Module):
+    """norm, swish, conv, norm, swish, dropout-free conv; a 1x1 shortcut only where the number of channels changes."""
+
+    channels: int
+    groups: int = 32
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x f"]:
+        hidden = nn.silu(group_norm(self.groups, "norm1", self.dtype)(x))
+        hidden = convolution(self.channels, "conv1", dtype=self.dtype)(hidden)
+        hidden = nn.silu(group_norm(self.groups, "norm2", self.dtype)(hidden))
+        hidden = convolution(self.channels, "conv2", dtype=self.dtype)(hidden)
+        if x.shape[-1] != self.channels:
+            x = convolution(self.channels, "nin_shortcut", size=1, padding=0, dtype=self.dtype)(x)
+        return x + hidden
+
+
+class AttentionBlock(nn.Module):
+    """One head over all positions, 1x1 projections, scale c^-1/2, residual; the softmax is in float32."""
+
+    groups: int = 32
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
+        b, y, w, c = x.shape
+        hidden = group_norm(self.groups, "norm", self.dtype)(x)
+        q, k, v = (convolution(c, n, size=1, padding=0, dtype=self.dtype)(hidden).reshape(b, y * w, c) for n in "qkv")
+        scores = jnp.einsum("bqc,bsc->bqs", q, k, preferred_element_type=jnp.float32) * c**-0.5
+        weights = jax.nn.softmax(scores).astype(self.dtype)
+        mixed = jnp.einsum("bqs,bsc->bqc", weights, v).reshape(b, y, w, c)
+        return x + convolution(c, "proj_out", size=1, padding=0, dtype=self.dtype)(mixed)
+
+
+def downsample(channels: int, name: str, dtype: Any = jnp.float32) -> nn.Conv:
+    """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2 (SPEC 3.2: symmetric padding shifts the
+    picture of imported weights)."""
+    return convolution(channels, name, stride=2, padding=(0, 1), dtype=dtype)
+
+
+def upsample(x: Float[Array, "b y x c"]) -> Float[Array, "b 2*y 2*x c"]:
+    """Twice the size, nearest neighbour; a 3x3 convolution follows."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

@@ -1,0 +1,1 @@
+"""Captioned pictures in: sources with one record schema, text model, loader, prompt files, conversion."""

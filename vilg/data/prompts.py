@@ -1,0 +1,128 @@
+"""Prompt files: what people hand to `sample --prompts`, .txt, .csv, .tsv or .jsonl, as they really are.
+
+Separate because evaluators read them too. Real files carry a byte-order mark, CRLF, newlines inside quotes, Chinese headers and
+pages that are not UTF-8; each is read or refused in one sentence, never read half.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vilg.data.records import LANGUAGES, detect_language
+from vilg.types import UserError
+
+COLUMNS = ("prompt", "text", "caption", "提示", "提示词", "文本", "描述")
+FORMATS = (".txt", ".csv", ".tsv", ".jsonl")
+csv.field_size_limit(2**20)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, its language, and the other columns of its row."""
+
+    text: str
+    language: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
+    """The prompts of a file, in its order; newlines inside a prompt become spaces, and rows whose prompt is empty are left out.
+
+    A table's prompt column is `column`, else the first of COLUMNS (in any case) that it has. A row's own "language" counts, else
+    Han characters make it zh. Errors: UserError for a missing file, an unknown ending or column, bytes that are not UTF-8 (with the
+    line), a row that does not fit the header, broken JSON, or no prompt at all.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"prompts={str(path)!r}: give a file that ends in {', '.join(FORMATS)}")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"prompts={str(path)!r}: cannot be read ({error.strerror}); check the path") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"prompts={str(path)!r}: line {line} is not UTF-8; save the file as UTF-8") from None
+    kind = path.suffix.lower()
+    if kind == ".txt":
+        if column:
+            raise UserError(f"column={column!r}: {path.name} has no columns; leave it out")
+        rows: list[dict[str, Any]] = [{"prompt": line} for line in text.splitlines()]
+    else:
+        rows = objects(path, text) if kind == ".jsonl" else table(path, text, "," if kind == ".csv" else "\t")
+    found = [prompt for row in rows if (prompt := parse(path, row, column)) is not None]
+    if not found:
+        raise UserError(f"prompts={str(path)!r}: holds no prompt; write one a line")
+    return found
+
+
+def table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
+    """The rows of a CSV or TSV as dicts by header. A TSV whose quotes do not pair up is read without quoting (PartiPrompts)."""
+    try:
+        return cut(path, text, delimiter, csv.QUOTE_MINIMAL)
+    except UserError:
+        if delimiter != "\t":
+            raise
+        return cut(path, text, delimiter, csv.QUOTE_NONE)
+
+
+def cut(path: Path, text: str, delimiter: str, quoting: Any) -> list[dict[str, Any]]:
+    """The rows under one rule of quoting."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    rows: list[dict[str, Any]] = []
+    header: list[str] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not header:
+                header = [cell.strip() for cell in cells]
+                continue
+            if len(cells) > len(header):
+                raise UserError(
+                    f"prompts={str(path)!r}: line {reader.line_num} has {len(cells)} cells under {len(header)} headers; quote its text"
+                )
+            rows.append(dict(zip(header, cells, strict=False)))
+    except csv.Error as error:
+        raise UserError(f"prompts={str(path)!r}: line {reader.line_num} is not {path.suffix[1:]} ({error}); check its quotes") from None
+    return rows
+
+
+def objects(path: Path, text: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines; a bare string is a prompt."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"prompts={str(path)!r}: line {number} is not JSON ({error}); mend it") from None
+        row = {"prompt": row} if isinstance(row, str) else row
+        if not isinstance(row, dict):
+            raise UserError(f"prompts={str(path)!r}: line {number} is not an object; write {{\"prompt\": ...}}")
+        rows.append(row)
+    return rows
+
+
+def parse(path: Path, row: dict[str, Any], column: str) -> Prompt | None:
+    """One row's prompt, or None where it is empty."""
+    name = column if column in row else None
+    if not column:
+        lower = {key.lower(): key for key in reversed(row)}
+        name = next((lower[known] for known in COLUMNS if known in lower), None)
+    if name is None:
+        wanted = f"column {column!r}" if column else f"column {' or '.join(COLUMNS[:3])}"
+        raise UserError(f"prompts={str(path)!r}: there is no {wanted}; name one with --column: {', '.join(row)}")
+    if not isinstance(row[name], str):
+        raise UserError(f"prompts={str(path)!r}: {name} holds {row[name]!r}, which is not text; mend that row")
+    text = " ".join(row[name].split())
+    if not text:
+        return None
+    language = str(row.get("language", "")).strip().lower()
+    extra = {key: value for key, value in row.items() if key != name}
+    return Prompt(text, language if language in LANGUAGES else detect_language(text), extra)

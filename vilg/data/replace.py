@@ -1,0 +1,32 @@
+"""A directory that appears whole or not at all. Separate because every writer of a data set needs it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vilg.types import UserError
+
+
+@contextmanager
+def replacing(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """An empty temporary directory beside `out` that becomes `out` when the block ends well and is removed when it does not.
+
+    Errors: UserError if `out` exists and is not an empty directory, before any work.
+    """
+    target = Path(os.path.abspath(out))
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(f"out={str(out)!r}: exists already; remove it or name another directory")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        if target.exists():
+            target.rmdir()
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

@@ -1,0 +1,1 @@
+"""Procedural bilingual scenes: pictures whose captions can be checked exactly, in both directions."""

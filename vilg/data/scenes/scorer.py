@@ -1,0 +1,207 @@
+"""Reads a scene back from its pixels, without having seen the prompt, and says what of the prompt is true.
+
+Separate because every score of the project rests on it: it shares only the pen (`render.coverage`) and the vocabulary with the
+rest. Backgrounds are grey, so taking each pixel's grey part away leaves the objects alone, and blurring and adding are linear in
+what is left. Each connected patch of colour is compared with every shape, size, place and softness of edge; where the best
+match is poor, close to another, too soft or not alone, the answer is "cannot tell", which counts as wrong.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import permutations, product
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from vilg.config import require
+from vilg.data.scenes.render import INK, coverage
+from vilg.data.scenes.scene import COLOURS, SHAPES, SIZES, Object, Scene, relation_between
+
+SIDE = 32  # every image is read at this many pixels a side
+# Two axes of colour at right angles to grey.
+CHROMA = np.array([[1, -1, 0], [1, 1, -2]], np.float32).T / np.sqrt([2, 6], dtype=np.float32)
+DIRECTIONS = np.stack([INK[colour] @ CHROMA for colour in COLOURS])
+SOFTNESS = (0.0, 0.4, 0.7, 0.95, 1.1, 1.3, 1.5, 1.9, 2.5)  # blurs tried, in pixels of SIDE
+HALF = 11  # templates are windows of 2 * HALF + 1 pixels
+PLACES = (-0.625, -0.375, -0.125, 0.125, 0.375, 0.625)  # of the centroid, in pixels from the middle of the window
+LIKELY = 5  # kinds that get a closer look
+
+# Fixed on renders, blurred and noisy renders, and altered scenes; see tests/data/test_scenes_scorer.py.
+PRESENT = 0.45  # smoothed strength of colour that makes a pixel part of an object
+SPECK = 4.0  # pixels of colour that are overlooked
+SOFTEST = 1.15  # blur of an edge that still counts as an object of ours
+RESIDUAL = 0.14  # share of a patch's energy that the best match may leave
+LEAD = 0.005  # share of its energy by which it must beat every other shape and size
+HUE = 15.0  # degrees from a colour of ours
+STRENGTH = (0.6, 1.3)  # of the colour of ours
+NOISE = 0.2  # standard deviation of the colour of what should be grey
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is in a picture: objects with centres in [0, 1] and no relation chosen, or the reason why that cannot be told."""
+
+    objects: tuple[Object, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Which parts of a scene a picture shows. All are False where it cannot be read; `everything` is all that a caption says."""
+
+    readable: bool = False
+    count: bool = False
+    colour: bool = False
+    shape: bool = False
+    size: bool = False
+    relation: bool = False
+    colour_and_shape: bool = False
+    everything: bool = False
+    reading: Reading = field(default=Reading(), compare=False)
+
+
+KINDS = tuple((shape, size) for shape in SHAPES for size in SIZES)
+
+
+@lru_cache
+def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every look of an object: windows of length 1 [kind, place, softness, span * span], their lengths before, and where each
+    kind's centre lies from the middle of the window for each place, as (x, y)."""
+    span = 2 * HALF + 1
+    windows = np.zeros((len(KINDS), len(PLACES) ** 2, len(SOFTNESS), span, span), np.float32)
+    centres = np.zeros((len(KINDS), len(PLACES) ** 2, 2), np.float32)
+    for kind, (shape, size) in enumerate(KINDS):
+        width = SIZES[size] * SIDE
+        middle = _centroid(shape, width)
+        for place, (dy, dx) in enumerate(product(PLACES, PLACES)):
+            # What can be seen is the centroid: it lies (dx, dy) from the middle of the window.
+            x, y = 0.5 + dx, 0.5 + dy - middle
+            left, top = int(np.floor(x)), int(np.floor(y))
+            mask = coverage(shape, width, x - left, y - top)
+            rows, columns = HALF + top - len(mask) // 2, HALF + left - len(mask) // 2
+            window = np.zeros((span, span), np.float32)
+            window[rows : rows + len(mask), columns : columns + len(mask)] = mask
+            for softness, sigma in enumerate(SOFTNESS):
+                windows[kind, place, softness] = ndimage.gaussian_filter(window, sigma, mode="constant") if sigma else window
+            centres[kind, place] = x - 0.5, y - 0.5
+    windows = windows.reshape(*windows.shape[:3], span * span)
+    norms = np.linalg.norm(windows, axis=-1)
+    return windows / norms[..., None], norms, centres
+
+
+def _centroid(shape: str, width: float) -> float:
+    """How far a shape's centroid lies below its centre, in pixels."""
+    mask = coverage(shape, width, 0.0, 0.0)
+    rows = np.arange(len(mask)) + 0.5 - len(mask) / 2
+    return float((mask.sum(1) * rows).sum() / mask.sum())
+
+
+def read(image: np.ndarray) -> Reading:
+    """The objects of a picture (uint8 [H, W, 3], square, at least 32 pixels), read at 32 x 32 pixels."""
+    shape = np.shape(image)
+    fits = len(shape) == 3 and shape[0] == shape[1] >= SIDE and shape[2] == 3 and getattr(image, "dtype", None) == np.uint8
+    require(fits, "image", shape, "the scorer reads square uint8 RGB pictures of at least 32 x 32 pixels")
+    if shape[0] != SIDE:
+        image = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX))
+    chroma = (image.astype(np.float32) / 255) @ CHROMA
+    smooth = ndimage.gaussian_filter(chroma, (0.8, 0.8, 0), mode="nearest")
+    strength = (smooth @ (DIRECTIONS / (DIRECTIONS**2).sum(1, keepdims=True)).T).max(-1)
+    labels, found = ndimage.label(strength > PRESENT, np.ones((3, 3)))  # type: ignore[misc]
+    if found > 12:
+        return Reading(reason="too many patches of colour")
+    if not found:
+        return Reading(reason="no object")
+    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)  # type: ignore[misc]
+    owner = labels[tuple(nearest)]
+    outside = chroma[distance > 4]
+    noise = float((outside**2).mean()) if outside.size else 0.0
+    if noise > NOISE**2:
+        return Reading(reason="the background is not grey")
+    objects = []
+    for label in range(1, found + 1):
+        own = (owner == label) & (distance <= 4)
+        mass = float(strength[labels == label].sum())
+        if mass < SPECK:
+            continue
+        seen = _read_patch(chroma * own[:, :, None], own, noise)
+        if isinstance(seen, str):
+            return Reading(reason=seen)
+        objects.append(seen)
+    return Reading(tuple(objects), "" if objects else "no object")
+
+
+def _read_patch(chroma: np.ndarray, own: np.ndarray, noise: float) -> Object | str:
+    """One object from the colour that belongs to it, or why not."""
+    windows, norms, centres = _templates()
+    total = chroma.sum((0, 1))
+    tint = total / max(float(np.linalg.norm(total)), 1e-6)
+    amount = chroma @ tint
+    weight = np.maximum(amount, 0) * own
+    y, x = (float((weight * axis).sum() / weight.sum()) for axis in np.mgrid[:SIDE, :SIDE])
+    row, column = round(y), round(x)
+    view = np.pad(amount, HALF)[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1].ravel()
+    # The kinds worth a closer look, by one softness; then every place and softness of those.
+    likely = np.argsort((windows[:, :, SOFTNESS.index(0.7)] @ view).max(1))[: -LIKELY - 1 : -1]
+    fits = np.maximum([windows[kind] @ view for kind in likely], 0)
+    order, place, softness = np.unravel_index(fits.argmax(), fits.shape)
+    kind, fit = int(likely[order]), float(fits[order, place, softness])
+    pixels = float(own.sum())
+    energy = max(float((chroma**2).sum()) - 2 * noise * pixels, 1e-6)
+    spread = 2 * noise * np.sqrt(pixels)
+    if SOFTNESS[softness] > SOFTEST:
+        return "an edge is too soft"
+    if energy - fit**2 > RESIDUAL * energy + 3 * spread:
+        return "a patch of colour looks like none of the shapes"
+    if fit**2 - float(np.delete(fits, order, 0).max()) ** 2 < LEAD * energy + 6 * noise:
+        return "a patch of colour looks like two of the shapes"
+    level = fit / float(norms[kind, place, softness])
+    cosines = DIRECTIONS @ tint / np.linalg.norm(DIRECTIONS, axis=1)
+    colour = int(cosines.argmax())
+    if np.degrees(np.arccos(min(float(cosines[colour]), 1.0))) > HUE:
+        return "a colour is none of the colours"
+    if not STRENGTH[0] <= level / np.linalg.norm(DIRECTIONS[colour]) <= STRENGTH[1]:
+        return "a colour is too pale or too strong"
+    shape, size = KINDS[kind]
+    dx, dy = centres[kind, place]
+    o = Object(shape, list(COLOURS)[colour], size, (column + 0.5 + float(dx)) / SIDE, (row + 0.5 + float(dy)) / SIDE)
+    if min(o.box[:2]) < -1 / SIDE or max(o.box[2:]) > 1 + 1 / SIDE:
+        return "an object is cut off by the border"
+    return o
+
+
+def score(image: np.ndarray, scene: Scene) -> Score:
+    """What of the scene's full caption a picture shows: objects are matched by their attributes, then the relation is judged."""
+    return judge(read(image), scene)
+
+
+def judge(reading: Reading, scene: Scene) -> Score:
+    """The score of a picture that has been read."""
+    if reading.reason:
+        return Score(reading=reading)
+    seen, asked = reading.objects, scene.objects
+    count = len(seen) == len(asked)
+
+    def same(*names: str) -> bool:
+        return Counter(_look(o, names) for o in seen) == Counter(_look(o, names) for o in asked)
+
+    relation = scene.relation is None or (min(len(seen), len(asked)) > 1 and _relation_holds(seen, scene))
+    full = same("size", "colour", "shape")
+    return Score(
+        True, count, same("colour"), same("shape"), same("size"), relation, same("colour", "shape"), count and full and relation, reading
+    )  # fmt: skip
+
+
+def _look(o: Object, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(getattr(o, name) for name in names)
+
+
+def _relation_holds(seen: tuple[Object, ...], scene: Scene) -> bool:
+    """Whether the objects seen that are most like the first two asked for stand as asked."""
+
+    def likeness(pair: tuple[Object, ...]) -> int:
+        return sum(a == b for s, o in zip(pair, scene.objects[:2], strict=True) for a, b in zip(s.attributes, o.attributes, strict=True))
+
+    a, b = max(permutations(seen, 2), key=likeness)
+    return relation_between(a, b, margin=1 / SIDE) == scene.relation

@@ -1,0 +1,7 @@
+"""Evaluators by name. To add one: a file, and a line here."""
+
+from vilg.evals.losses import Losses
+from vilg.evals.reconstruction import Reconstruction
+from vilg.evals.scenes import Scenes
+
+EVALUATORS = {"losses": Losses, "reconstruction": Reconstruction, "scenes": Scenes}

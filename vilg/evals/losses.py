@@ -1,0 +1,45 @@
+"""The training loss on held-out records, without noise from the data order: the same batches every time."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from vilg.config import require
+from vilg.evals.base import Subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Mean loss terms over the first `batches` batches of the validation source."""
+
+    batches: int = 4
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        require(self.batches > 0, "evals.losses.batches", self.batches, "must be at least 1")
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        program, experiment = subject.program, subject.experiment
+        size = -(-self.batch_size // program.batch_shards) * program.batch_shards
+        totals: dict[str, list[float]] = {}
+        stream = experiment.data.loader.once(
+            experiment.data.valid,
+            subject.text_model,
+            image_size=experiment.codec.image_size,
+            text_length=experiment.data.text.length,
+            batch_size=size,
+            limit=size * self.batches,
+        )
+        for batch in stream:
+            if not batch["valid"].all():
+                continue  # a batch that is filled up would count records twice
+            placed = {k: v for k, v in batch.items() if k in ("image", "text")}
+            for name, value in program.evaluate_loss(subject.params, placed, subject.frozen).items():
+                totals.setdefault(name, []).append(float(value))
+        require(bool(totals), "evals.losses.batch_size", self.batch_size, f"is more than the {len(experiment.data.valid)} validation records")
+        return {name: float(np.mean(values)) for name, values in totals.items()}
+
+    def protocol(self) -> dict[str, Any]:
+        """Which records."""
+        return {"split": "valid", "records": self.batches * self.batch_size}

@@ -1,0 +1,54 @@
+"""How well the codec gives pictures back: PSNR, codebook usage, perplexity, and whether scenes can still be read from it."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from vilg.config import require
+from vilg.data.scenes.render import render
+from vilg.data.scenes.scorer import score
+from vilg.data.scenes.source import Synthetic, cell
+from vilg.evals.base import Subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """On `images` validation records; on synthetic scenes also the share of `images` two-object scenes that read right."""
+
+    images: int = 512
+    split: str = "valid"
+
+    def __post_init__(self) -> None:
+        require(self.images > 0, "evals.reconstruction.images", self.images, "must be at least 1")
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        experiment = subject.experiment
+        source = experiment.data.valid
+        originals = []
+        for batch in experiment.data.loader.once(
+            source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source)), limit=self.images
+        ):
+            originals.append(batch["image"][batch["valid"]])
+        images = np.concatenate(originals)
+        codes = subject.codes(images)
+        decoded = subject.pictures(codes)
+        error = np.mean(((images.astype(np.float32) - decoded.astype(np.float32)) / 255) ** 2, (1, 2, 3))
+        counts = np.bincount(codes.ravel(), minlength=experiment.codec.vocabulary)
+        share = counts[counts > 0] / counts.sum()
+        result = {
+            "psnr": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))),
+            "codebook_usage": float(np.mean(counts > 0)),
+            "perplexity": float(np.exp(-np.sum(share * np.log(share)))),
+            "images": float(len(images)),
+        }
+        if isinstance(source, Synthetic):
+            scenes = cell(source, 2 if source.max_objects > 1 else 1, "seen", self.images, self.split)
+            pictures = np.stack([render(s, experiment.codec.image_size) for s in scenes])
+            back = subject.pictures(subject.codes(pictures))
+            result["two_objects"] = float(np.mean([score(i, s).everything for i, s in zip(back, scenes, strict=True)]))
+        return result
+
+    def protocol(self) -> dict[str, Any]:
+        """Which pictures."""
+        return {"images": self.images, "split": self.split, "psnr": "mean over images of per-image PSNR, uint8"}

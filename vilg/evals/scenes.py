@@ -1,0 +1,166 @@
+"""Does a picture show what its prompt says, and does a caption say what its picture shows: exact, on synthetic scenes.
+
+Cells are (number of objects, seen or held-out colour-shape pairs). Each has n new scenes of a split that training never draws, half
+in Chinese and half in English, one sample a prompt, no reranking.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from vilg.config import require
+from vilg.data.scenes.captions import LANGUAGES, WORDINGS, caption_is_right, describe, kind_of
+from vilg.data.scenes.render import render
+from vilg.data.scenes.scene import Scene
+from vilg.data.scenes.scorer import score
+from vilg.data.scenes.source import Synthetic, cell
+from vilg.evals.base import Subject, interval
+from vilg.generators.guidance import Controls
+from vilg.types import Captioner, UserError
+
+CELLS = {"single_object": (1, "seen"), "two_objects": (2, "seen"), "held_out_single": (1, "held_out"), "held_out_two": (2, "held_out")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A prompt with its scene, what came out, and whether it is right."""
+
+    cell: str
+    kind: Literal["sample", "caption"]
+    scene: Scene
+    language: str
+    prompt: str  # the prompt of a sample, the text of a caption
+    image: np.ndarray  # the sample, or the captioned picture
+    right: bool
+    parts: dict[str, bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenes:
+    """n scenes a cell. Guidance, temperature, top_k and top_p are the sampler's; captions are the likeliest tokens."""
+
+    n: int = 256
+    split: Literal["valid", "test"] = "valid"
+    seed: int = 0
+    guidance: float = 2.0
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    captions: bool = True
+    cells: tuple[str, ...] = tuple(CELLS)
+
+    def __post_init__(self) -> None:
+        require(self.n >= 2, "evals.scenes.n", self.n, "must be at least 2, one a language")
+        for name in self.cells:
+            require(name in CELLS, "evals.scenes.cells", name, f"known cells are {', '.join(CELLS)}")
+        _ = self.controls
+
+    @property
+    def needs_captioner(self) -> bool:
+        """Whether the generator must be able to caption."""
+        return self.captions
+
+    @property
+    def controls(self) -> Controls:
+        """How pictures are sampled."""
+        return Controls(self.guidance, self.temperature, self.top_k, self.top_p)
+
+    def trials(self, subject: Subject) -> list[Trial]:
+        """Every sample and caption with its verdict."""
+        source = subject.experiment.data.train
+        if not isinstance(source, Synthetic):
+            raise UserError(f"evals.scenes reads {type(source).__name__} data, which it cannot score; it needs data.train.name='synthetic'")
+        out = []
+        for name in self.cells:
+            objects, pairs = CELLS[name]
+            if objects > source.max_objects or (pairs == "held_out" and source.withheld == 0):
+                continue
+            scenes = cell(source, objects, pairs, self.n, self.split)
+            languages = [LANGUAGES[i % len(LANGUAGES)] for i in range(self.n)]
+            out += self._sampled(subject, name, scenes, languages)
+            if self.captions and isinstance(subject.experiment.generator, Captioner):
+                out += self._captioned(subject, name, scenes, languages)
+        return out
+
+    def _sampled(self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]) -> list[Trial]:
+        wordings = [len(WORDINGS[g][kind_of(s)]) for s, g in zip(scenes, languages, strict=True)]
+        draws = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
+        prompts = [describe(s, g, w).text for s, g, w in zip(scenes, languages, draws, strict=True)]
+        out = []
+        for scene, made in zip(scenes, subject.sample(prompts, self.controls, self.seed, languages), strict=True):
+            verdict = score(made.image, scene)
+            parts = {k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)}
+            right = (verdict.colour_and_shape and verdict.count) if len(scene.objects) == 1 else verdict.everything
+            out.append(Trial(name, "sample", scene, made.language, made.prompt, made.image, bool(right), parts))
+        return out
+
+    def _captioned(self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]) -> list[Trial]:
+        images = np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])
+        captions = subject.caption(images, languages, Controls(temperature=0.0), self.seed)
+        return [
+            Trial(name, "caption", s, g, c.text, i, bool(caption_is_right(c.text, s, g)), {})
+            for s, g, c, i in zip(scenes, languages, captions, images, strict=True)
+        ]
+
+    def __call__(self, subject: Subject) -> dict[str, Any]:
+        return summarize(self.trials(subject))
+
+    def protocol(self) -> dict[str, Any]:
+        """All that decides these numbers beside the model."""
+        return dataclasses.asdict(self) | {
+            "single_object": "colour and shape right, one object",
+            "two_objects": "every attribute and the relation right",
+            "captions": "parses back to the scene in the asked language; likeliest tokens",
+            "samples_per_prompt": 1,
+            "reranking": "none",
+        }
+
+
+def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
+    """The score table of report.json: fractions, counts and 95 % intervals, in all and by language."""
+
+    def shares(chosen: Sequence[Trial]) -> dict[str, list[bool]]:
+        groups: dict[str, list[bool]] = {}
+        for t in chosen:
+            groups.setdefault(_name(t), []).append(t.right)
+            if t.kind == "sample":
+                for part, value in t.parts.items():
+                    groups.setdefault(f"{t.cell}/{part}", []).append(value)
+        return groups
+
+    def table(groups: dict[str, list[bool]], value: Any) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for name, rights in groups.items():
+            if "/" in name:
+                continue
+            place, key = (out.setdefault("held_out", {}), name.removeprefix("held_out_")) if name.startswith("held_out_") else (out, name)
+            place[KEYS.get(key, key)] = value(rights)
+        return out
+
+    def share(rights: list[bool]) -> float:
+        return float(np.mean(rights))
+
+    def figures(groups: dict[str, list[bool]]) -> dict[str, Any]:
+        limits = table(groups, lambda rights: [round(x, 4) for x in interval(share(rights), len(rights))])
+        return table(groups, share) | {"n": table(groups, len), "ci95": limits}
+
+    groups = shares(trials)
+    by_language = {g: figures(shares([t for t in trials if t.language == g])) for g in sorted({t.language for t in trials})}
+    parts: dict[str, Any] = {}
+    for name, rights in groups.items():
+        if "/" in name:
+            cell_name, part = name.split("/")
+            parts.setdefault(cell_name, {})[part] = share(rights)
+    return figures(groups) | {"by_language": by_language, "parts": parts}
+
+
+KEYS = {"single": "single_object", "two": "two_objects"}
+
+
+def _name(trial: Trial) -> str:
+    if trial.kind == "sample":
+        return trial.cell
+    two = trial.cell.endswith(("two", "two_objects"))
+    return ("held_out_" if trial.cell.startswith("held_out") else "") + ("captions_exact_two" if two else "captions_exact")

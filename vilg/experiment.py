@@ -1,0 +1,194 @@
+"""Experiment: a ConfigDict turned into frozen objects. No arrays, no devices. `build_experiment` alone reads a ConfigDict.
+
+Sections, in a fixed order: seed, data, codec, generator, optimizer, layout, training, evals. An experiment without a generator trains
+its codec; one with a generator holds its codec's whole experiment in codec.experiment, and codec.workdir says where it is trained.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vilg.codecs import CODECS
+from vilg.config import build, lookup, require
+from vilg.data.loader import Loader
+from vilg.data.sources import build_source
+from vilg.evals import EVALUATORS
+from vilg.generators import GENERATORS
+from vilg.parallel.layout import Layout
+from vilg.parallel.layouts import parse_layout
+from vilg.training.optimizer import Optimizer
+from vilg.types import Batch, Captioner, Codec, Generator, Params, Trainable, UserError
+
+SECTIONS = ("seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals")
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The text model to train from the captions: `vocabulary` ids at most, rows of `length` ids."""
+
+    vocabulary: int = 512
+    length: int = 32
+    han_characters: bool = True  # no piece spans two Han characters
+    records: int = 4_000  # records whose captions the model is trained from, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where records come from and how they become batches."""
+
+    train: Any
+    valid: Any
+    loader: Loader
+    text: Text
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Cadence. Budgets are updates, never clock time; `batch_size` is global. A zero switches the periodic thing off."""
+
+    steps: int
+    batch_size: int
+    accumulation: int = 1
+    ema: float = 0.0
+    checkpoint_every: int = 200
+    log_every: int = 10
+    evaluate_every: int = 0
+    sample_every: int = 0
+    keep_last: int = 2
+    keep_best: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every", "keep_last"):
+            require(getattr(self, field) > 0, f"training.{field}", getattr(self, field), "must be at least 1")
+        require(self.ema < 1, "training.ema", self.ema, "must be below 1; 0 keeps no average")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that a run is, as objects."""
+
+    config: Mapping[str, Any]
+    seed: int
+    data: Data
+    codec: Codec
+    codec_workdir: str
+    codec_experiment: "Experiment | None"
+    generator: Generator | None
+    optimizer: Optimizer
+    layout: Layout
+    training: Training
+    evals: Mapping[str, Any]
+
+    @property
+    def trainable(self) -> Trainable:
+        """What `train` improves."""
+        return self.codec if self.generator is None else self.generator
+
+    def prepare(self, frozen: Params, batch: Batch) -> Batch:
+        """The batch as the trainable wants it: a generator gets codes, from the frozen codec's parameters."""
+        if self.generator is None or "codes" in batch:
+            return batch
+        images = batch["image"].astype("float32") / 127.5 - 1
+        return {**batch, "codes": self.codec.encode(frozen, images)}
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """A hash of what decides the results: not of lengths, cadences, layout, evaluators or places."""
+        kept = {k: v for k, v in self.config.items() if k in ("seed", "data", "codec", "generator", "optimizer")}
+        kept["training"] = {k: self.config["training"].get(k) for k in ("batch_size", "accumulation", "ema")}
+        kept["codec"] = {k: v for k, v in kept["codec"].items() if k != "workdir"}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
+    """The Experiment of a config. Errors: UserError naming the field, the value and the remedy."""
+    config = to_dict(config)
+    unknown = [k for k in config if k not in SECTIONS]
+    if unknown:
+        raise UserError(f"config.{unknown[0]}: unknown section; an experiment has {', '.join(SECTIONS)}")
+    for section in SECTIONS:
+        if section not in config:
+            raise UserError(f"config.{section} is missing; an experiment has {', '.join(SECTIONS)}")
+    seed = config["seed"]
+    require(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0, "seed", seed, "must be a whole number, 0 or more")
+    data = _data(config["data"])
+    codec_section = config["codec"]
+    codec_experiment = None
+    if config["generator"]:
+        extra = set(codec_section) - {"workdir", "floors", "experiment"}
+        if extra or "experiment" not in codec_section:
+            raise UserError("config.codec of an experiment with a generator has the fields workdir, floors and experiment, no others")
+        codec_experiment = build_experiment(codec_section["experiment"])
+        codec = codec_experiment.codec
+    else:
+        fields = {k: v for k, v in codec_section.items() if k != "workdir"}
+        codec = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
+    generator = None
+    if config["generator"]:
+        section = config["generator"]
+        given = {
+            "image_vocabulary": codec.vocabulary,
+            "grid": codec.grid,
+            "text_vocabulary": data.text.vocabulary,
+            "text_length": data.text.length,
+        }
+        generator = build(lookup(GENERATORS, section.get("name"), "generator.name"), section, "generator", **given)
+    evals = {n: build(lookup(EVALUATORS, n, "evals"), fields, f"evals.{n}") for n, fields in config["evals"].items()}
+    for name, evaluator in evals.items():
+        if getattr(evaluator, "needs_captioner", False) and not isinstance(generator, Captioner):
+            raise UserError(f"evals.{name} captions images, which {config['generator'].get('name') or 'a codec'!r} cannot; remove it")
+    layout_extra = [k for k in config["layout"] if k != "name"]
+    if layout_extra:
+        raise UserError(f"layout.{layout_extra[0]}: unknown field; sizes go into layout.name, such as 'fsdp_tp:model=4'")
+    return Experiment(
+        config=config,
+        seed=seed,
+        data=data,
+        codec=codec,
+        codec_workdir=codec_section.get("workdir", ""),
+        codec_experiment=codec_experiment,
+        generator=generator,
+        optimizer=build(Optimizer, config["optimizer"], "optimizer"),
+        layout=parse_layout(config["layout"].get("name", "dp")),
+        training=build(Training, config["training"], "training"),
+        evals=evals,
+    )
+
+
+def _data(section: Mapping[str, Any]) -> Data:
+    unknown = [k for k in section if k not in ("train", "valid", "loader", "text")]
+    if unknown:
+        raise UserError(f"data.{unknown[0]}: unknown field; data has train, valid, loader, text")
+    for part in ("train", "valid"):
+        if part not in section:
+            raise UserError(f"data.{part} is missing: a source such as dict(name='synthetic')")
+    sources = {
+        part: build_source(section[part], f"data.{part}")
+        for part in ("train", "valid")
+    }
+    return Data(**sources, loader=build(Loader, section.get("loader", {}), "data.loader"), text=build(Text, section.get("text", {}), "data.text"))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain dicts and lists, as JSON gives them back."""
+    plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    return json.loads(json.dumps(plain))
+
+
+def load_config(path: str, beside: str = "") -> ConfigDict:
+    """The ConfigDict of "FILE.py[:size]"; a relative path is looked for beside the file `beside`, if that is given."""
+    file, _, size = path.partition(":")
+    target = (Path(beside).parent / file) if beside else Path(file)
+    if not target.is_file():
+        raise UserError(f"config={path!r}: there is no file {target}")
+    spec = importlib.util.spec_from_file_location(f"experiment_{target.stem}", target)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(size) if size else module.get_config()

@@ -1,0 +1,236 @@
+"""ERNIE-ViLG 1.0: one transformer with shared parameters, a prefix language model in both directions (arXiv 2112.15283; SPEC 2).
+
+text_to_image: text is the source (bidirectional), image codes are the target. The state of the last text position predicts the first
+code, the state at code k predicts code k + 1. image_to_text: the image is the source, text the target; text position 0 holds the
+start id that names the language. In memory text always comes first: direction only selects masks (vilg/nn/patterns.py).
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vilg.config import require
+from vilg.generators.guidance import Controls, choose, guide
+from vilg.nn import patterns
+from vilg.nn.attention import PatternOptions
+from vilg.nn.embed import TokenEmbed
+from vilg.nn.transformer import Trunk, TrunkShape
+from vilg.parallel.axes import named
+from vilg.parallel.constrain import constrain
+from vilg.types import END, PAD, Batch, Metrics, Params
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Model(nn.Module):
+    """Embeddings, trunk and the two output heads."""
+
+    shape: TrunkShape
+    text_vocabulary: int
+    image_vocabulary: int
+    tie: bool
+    embed_scale: float
+
+    def setup(self) -> None:
+        s = self.shape
+        self.embed = TokenEmbed(s.width, self.text_vocabulary, s.text_length, self.image_vocabulary, s.grid, self.embed_scale)
+        self.trunk = Trunk(s)
+        init = nn.initializers.normal(s.width**-0.5)
+        if not self.tie:
+            self.text_head = self.param("text_head", named(init, "embed", "vocab"), (s.width, self.text_vocabulary), jnp.float32)
+            self.image_head = self.param("image_head", named(init, "embed", "vocab"), (s.width, self.image_vocabulary), jnp.float32)
+
+    def text_logits(self, states: Float[Array, "b l d"]) -> Float[Array, "b l v"]:
+        """f32 logits over text ids."""
+        return self._logits(states, self.embed.text_table.T if self.tie else self.text_head)
+
+    def image_logits(self, states: Float[Array, "b l d"]) -> Float[Array, "b l v"]:
+        """f32 logits over image codes."""
+        return self._logits(states, self.embed.image_table.T if self.tie else self.image_head)
+
+    def _logits(self, states: Array, head: Array) -> Array:
+        logits = jnp.einsum("bld,dv->blv", states, head.astype(states.dtype), preferred_element_type=jnp.float32)
+        return constrain(logits, "batch", "length", "vocab")
+
+    def __call__(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> tuple[Array, Array]:
+        """(logits of the image given text, logits of the text given image): both directions, teacher forced."""
+        return self.image_given_text(text, codes), self.text_given_image(text, codes)
+
+    def _stream(self, text: Array, codes: Array, direction: str) -> Array:
+        x = jnp.concatenate([self.embed.text(text, direction), self.embed.image(codes, direction)], 1)
+        return constrain(x.astype(self.shape.dtype), "batch", "length", "embed")
+
+    def image_given_text(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> Float[Array, "b n v"]:
+        """Logits of every code given the text and the codes before it."""
+        m = self.shape.text_length
+        states = self.trunk.full(self._stream(text, codes, "text_to_image"), "text_to_image")
+        return self.image_logits(states[:, m - 1 : -1])
+
+    def text_given_image(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> Float[Array, "b m v"]:
+        """Logits of text ids 1 .. m-1 given the image and the ids before them."""
+        m = self.shape.text_length
+        states = self.trunk.full(self._stream(text, codes, "image_to_text"), "image_to_text")
+        return self.text_logits(states[:, : m - 1])
+
+    def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], Any]:
+        """Logits of the first code, and caches that hold the text."""
+        x = self.embed.text(text, "text_to_image").astype(self.shape.dtype)
+        states, caches = self.trunk.source(x, "text_to_image")
+        return self.image_logits(states[:, -1:])[:, 0], caches
+
+    def read_image(self, codes: Int[Array, "b n"]) -> Any:
+        """Caches that hold the image."""
+        x = self.embed.image(codes, "image_to_text").astype(self.shape.dtype)
+        return self.trunk.source(x, "image_to_text")[1]
+
+    def next_code(self, code: Int[Array, " b"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
+        """Logits of the code after the one at raster index `position`."""
+        x = self.embed.image(code[:, None], "text_to_image", position).astype(self.shape.dtype)
+        states, caches = self.trunk.step(x, caches, position, "text_to_image")
+        return self.image_logits(states)[:, 0], caches
+
+    def next_text(self, ids: Int[Array, " b"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
+        """Logits of the text id after the one at text position `position`."""
+        x = self.embed.text(ids[:, None], "image_to_text", position).astype(self.shape.dtype)
+        states, caches = self.trunk.step(x, caches, position, "image_to_text")
+        return self.text_logits(states)[:, 0], caches
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive:
+    """The generator: fields are the config. Implements Trainable, Generator and Captioner."""
+
+    image_vocabulary: int  # given by the codec
+    grid: tuple[int, int]  # given by the codec
+    text_vocabulary: int  # given by data.text
+    text_length: int  # given by data.text
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    patterns: Any = "dense"  # "dense", "ernie_vilg" (SPEC 2.1), or one name a layer
+    row_mode: Literal["raster_window", "same_row"] = "raster_window"
+    convolution: int = 11
+    attention: Literal["blockwise", "dense"] = "blockwise"
+    qk_norm: bool = False
+    tie: bool = False
+    embed_scale: float = 0.02
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: str = "none"
+    scan: bool = True
+    text_to_image_weight: float = 1.0  # SPEC 2.4: both directions, equal weight
+    image_to_text_weight: float = 1.0
+    caption_share: float = 1.0  # share of each batch's rows that also train image_to_text
+    drop_text: float = 0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
+
+    def __post_init__(self) -> None:
+        require(self.heads > 0 and self.width % self.heads == 0, "generator.heads", self.heads, f"must divide generator.width={self.width}")
+        require(self.layers > 0, "generator.layers", self.layers, "must be at least 1")
+        require(self.text_length > 1, "data.text.length", self.text_length, "must be at least 2")
+        require(0 < self.caption_share <= 1, "generator.caption_share", self.caption_share, "must lie in (0, 1]")
+        require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
+        _ = self.model  # the patterns, the remat policy and the grid are checked when the experiment is built
+
+    @property
+    def model(self) -> Model:
+        """The Linen module."""
+        shape = TrunkShape(
+            width=self.width,
+            heads=self.heads,
+            mlp_width=int(self.width * self.mlp_ratio),
+            patterns=patterns.schedule(self.patterns, self.layers),
+            text_length=self.text_length,
+            grid=self.grid,
+            options=PatternOptions(row_mode=self.row_mode, convolution=self.convolution),
+            implementation=self.attention,
+            qk_norm=self.qk_norm,
+            remat=self.remat,
+            scan=self.scan,
+            dtype=DTYPES[self.dtype],
+        )
+        return Model(shape, self.text_vocabulary, self.image_vocabulary, self.tie, self.embed_scale)
+
+    def init(self, key: Array) -> Params:
+        """Boxed parameters."""
+        text = jnp.zeros((1, self.text_length), jnp.int32)
+        codes = jnp.zeros((1, self.grid[0] * self.grid[1]), jnp.int32)
+        return self.model.init(key, text, codes)["params"]
+
+    def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
+        """Weighted sum of the two directions' mean token NLL in nats (SPEC 2.4): target only, padding not counted."""
+        text, codes = batch["text"], batch["codes"]
+        codes = codes.reshape(codes.shape[0], -1)
+        dropped = jax.random.bernoulli(key, self.drop_text, (text.shape[0], 1))
+        prompt = jnp.where(dropped, empty_prompt(text), text)
+        logits = self.model.apply({"params": params}, prompt, codes, method="image_given_text")
+        image_loss = jnp.mean(token_nll(logits, codes))
+        rows = max(1, round(text.shape[0] * self.caption_share))
+        logits = self.model.apply({"params": params}, text[:rows], codes[:rows], method="text_given_image")
+        targets = text[:rows, 1:]
+        counted = (targets != PAD).astype(jnp.float32)
+        text_loss = jnp.sum(token_nll(logits, targets) * counted) / jnp.maximum(jnp.sum(counted), 1)
+        loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss
+        return loss, {"text_to_image": image_loss, "image_to_text": text_loss}
+
+    def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Controls) -> Int[Array, "b y x"]:
+        """Codes of one image a prompt, by cached decoding; with guidance the empty prompt runs beside each prompt."""
+        model, variables, b = self.model, {"params": params}, text.shape[0]
+        guided = controls.guidance != 1
+        prompts = jnp.concatenate([text, empty_prompt(text)]) if guided else text
+
+        def pick(logits: Array, position: Array) -> Array:
+            if guided:
+                logits = guide(logits[:b], logits[b:], controls.guidance)
+            return choose(logits, keys, position, controls)
+
+        def body(carry: Any, position: Array) -> tuple[Any, Array]:
+            code, caches = carry
+            both = jnp.concatenate([code, code]) if guided else code
+            logits, caches = model.apply(variables, both, caches, position, method="next_code")
+            following = pick(logits, position + 1)
+            return (following, caches), following
+
+        logits, caches = model.apply(variables, prompts, method="read_text")
+        first = pick(logits, jnp.int32(0))
+        n = self.grid[0] * self.grid[1]
+        _, rest = jax.lax.scan(body, (first, caches), jnp.arange(n - 1))
+        return jnp.concatenate([first[:, None], rest.T], 1).reshape(b, *self.grid)
+
+    def caption(
+        self, params: Params, codes: Int[Array, "b y x"], start: Int[Array, " b"], keys: Array, controls: Controls
+    ) -> tuple[Int[Array, "b m"], Float[Array, " b"]]:
+        """Text ids that begin with `start`, PAD after END, and each caption's log-likelihood (nats) under the model."""
+        model, variables, b = self.model, {"params": params}, codes.shape[0]
+        caches = model.apply(variables, codes.reshape(b, -1), method="read_image")
+        never = jnp.zeros((self.text_vocabulary,)).at[jnp.array([PAD])].set(-jnp.inf)
+
+        def body(carry: Any, position: Array) -> tuple[Any, Array]:
+            ids, done, score, caches = carry
+            logits, caches = model.apply(variables, ids, caches, position, method="next_text")
+            logits = logits + never
+            following = choose(logits, keys, position, controls)
+            gained = jnp.take_along_axis(jax.nn.log_softmax(logits), following[:, None], 1)[:, 0]
+            following = jnp.where(done, PAD, following)
+            score = score + jnp.where(done, 0.0, gained)
+            done = done | (following == END)
+            return (following, done, score, caches), following
+
+        carry = (start, jnp.zeros((b,), bool), jnp.zeros((b,)), caches)
+        (_, _, score, _), rest = jax.lax.scan(body, carry, jnp.arange(self.text_length - 1))
+        return jnp.concatenate([start[:, None], rest.T], 1), score
+
+
+def empty_prompt(text: Int[Array, "b m"]) -> Int[Array, "b m"]:
+    """The ids of the empty string in each row's language: start, end, padding (the null condition)."""
+    empty = jnp.full_like(text, PAD).at[:, 1].set(END)
+    return empty.at[:, 0].set(text[:, 0])
+
+
+def token_nll(logits: Float[Array, "b l v"], targets: Int[Array, "b l"]) -> Float[Array, "b l"]:
+    """Negative log-likelihood of each target, in nats."""
+    picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    return jax.nn.logsumexp(logits, -1) - picked

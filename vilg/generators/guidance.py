@@ -1,0 +1,56 @@
+"""From logits to a token: classifier-free guidance, temperature, top-k, top-p. Shared by every generator of discrete codes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vilg.config import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Controls:
+    """How to sample: guidance w (1 is none), temperature (0 is the likeliest token), top_k (0: all), top_p (1: all)."""
+
+    guidance: float = 1.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.guidance >= 0, "guidance", self.guidance, "must be 0 or more; 1 is no guidance")
+        require(self.temperature >= 0, "temperature", self.temperature, "must be 0 (the likeliest token) or more")
+        require(self.top_k >= 0, "top_k", self.top_k, "must be 0 (all tokens) or more")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "must lie in (0, 1]; 1 keeps all tokens")
+
+
+def guide(conditional: Float[Array, "b v"], unconditional: Float[Array, "b v"], w: float) -> Float[Array, "b v"]:
+    """Log-probabilities u + w (c - u): w = 1 is the conditional model."""
+    c, u = jax.nn.log_softmax(conditional), jax.nn.log_softmax(unconditional)
+    return u + w * (c - u)
+
+
+def restrict(logits: Float[Array, "b v"], controls: Controls) -> Float[Array, "b v"]:
+    """Logits at the temperature, with tokens outside top-k and top-p at -inf. The likeliest token always stays."""
+    if controls.temperature > 0:
+        logits = logits / controls.temperature
+    if 0 < controls.top_k < logits.shape[-1]:
+        kth = jax.lax.top_k(logits, controls.top_k)[0][:, -1:]
+        logits = jnp.where(logits < kth, -jnp.inf, logits)
+    if controls.top_p < 1:
+        ordered = -jnp.sort(-logits, axis=-1)
+        probability = jax.nn.softmax(ordered)
+        before = jnp.cumsum(probability, -1) - probability
+        last = jnp.sum(before < controls.top_p, -1, keepdims=True) - 1
+        logits = jnp.where(logits < jnp.take_along_axis(ordered, last, -1), -jnp.inf, logits)
+    return logits
+
+
+def choose(logits: Float[Array, "b v"], keys: Array, position: Array, controls: Controls) -> Int[Array, " b"]:
+    """One token a row. Each row has its own key, so it does not depend on its batch mates."""
+    if controls.temperature == 0:
+        return jnp.argmax(logits, -1).astype(jnp.int32)
+    logits = restrict(logits, controls)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)

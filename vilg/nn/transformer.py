@@ -1,0 +1,224 @@
+"""The trunk: pre-LN transformer blocks with a pattern a layer, scanned over the repeating unit of the pattern schedule.
+
+The schedule row, column, row, row, ... repeats with period 4 up to its convolution tail, so the layers are grouped into `repeats` x
+`unit` (scanned: compiled once) plus a `tail` (unrolled). Patterns stay static, hence no branch at run time and a cache of its own
+shape for each. A Block can be run over the whole stream (training), over the source segment (which fills its cache) or over one
+position (decoding); `Trunk.run` applies any of the three to all layers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from vilg.config import lookup
+from vilg.nn import attention, decode_attention
+from vilg.parallel.axes import named
+from vilg.parallel.constrain import constrain
+
+# What the backward pass may keep; the rest is computed again. Named, so that an experiment file can say it.
+REMAT: dict[str, Callable | None] = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "qkv": jax.checkpoint_policies.save_only_these_names("qkv"),
+    "qkv_attention_mlp": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "mlp_in"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrunkShape:
+    """The static sizes of a trunk. `patterns` has an entry a layer; `grid` is rows x columns of image tokens."""
+
+    width: int
+    heads: int
+    mlp_width: int
+    patterns: tuple[str, ...]
+    text_length: int
+    grid: tuple[int, int]
+    options: attention.PatternOptions
+    implementation: str
+    qk_norm: bool
+    remat: str
+    scan: bool
+    dtype: Any
+
+    @property
+    def head_size(self) -> int:
+        """Width of one head."""
+        return self.width // self.heads
+
+
+def split_schedule(patterns: tuple[str, ...]) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
+    """(unit, repeats, tail) with unit * repeats + tail == patterns, choosing the fewest blocks to compile."""
+    best = (patterns, 1, ())
+    for period in range(1, len(patterns)):
+        repeats = 1
+        while patterns[repeats * period : (repeats + 1) * period] == patterns[:period]:
+            repeats += 1
+        tail = patterns[repeats * period :]
+        if repeats > 1 and period + len(tail) < len(best[0]) + len(best[2]):
+            best = (patterns[:period], repeats, tail)
+    return best
+
+
+class Block(nn.Module):
+    """Pre-LN attention and GELU feed-forward with residuals; parameters f32, compute in `shape.dtype`."""
+
+    shape: TrunkShape
+    pattern: str
+
+    def setup(self) -> None:
+        s = self.shape
+        init = nn.initializers.normal(s.width**-0.5)
+        residual = nn.initializers.normal((2 * len(s.patterns)) ** -0.5 * s.width**-0.5)
+        residual_mlp = nn.initializers.normal((2 * len(s.patterns)) ** -0.5 * s.mlp_width**-0.5)
+        heads = (s.heads, s.head_size)
+        self.norm_attention = layer_norm()
+        self.norm_mlp = layer_norm()
+        self.qkv = self.param("qkv", named(init, "embed", None, "heads", "head_dim"), (s.width, 3, *heads), jnp.float32)
+        self.out = self.param("out", named(residual, "heads", "head_dim", "embed"), (*heads, s.width), jnp.float32)
+        self.mlp_in = self.param("mlp_in", named(init, "embed", "mlp"), (s.width, s.mlp_width), jnp.float32)
+        self.mlp_in_bias = self.param("mlp_in_bias", named(nn.initializers.zeros, "mlp"), (s.mlp_width,), jnp.float32)
+        self.mlp_out = self.param("mlp_out", named(residual_mlp, "mlp", "embed"), (s.mlp_width, s.width), jnp.float32)
+        self.mlp_out_bias = self.param("mlp_out_bias", named(nn.initializers.zeros, "embed"), (s.width,), jnp.float32)
+        if s.qk_norm:
+            ones = nn.initializers.ones
+            self.q_scale = self.param("q_scale", named(ones, "head_dim"), (s.head_size,), jnp.float32)
+            self.k_scale = self.param("k_scale", named(ones, "head_dim"), (s.head_size,), jnp.float32)
+
+    def _qkv(self, x: Float[Array, "b l d"]) -> tuple[Array, Array, Array]:
+        s = self.shape
+        y = self.norm_attention(x).astype(s.dtype)
+        qkv = jnp.einsum("bld,dzhk->zblhk", y, self.qkv.astype(s.dtype))
+        qkv = checkpoint_name(constrain(qkv, None, "batch", "length", "heads", "head_dim"), "qkv")
+        q, k, v = qkv
+        if s.qk_norm:
+            q, k = rms(q, self.q_scale), rms(k, self.k_scale)
+        return q, k, v
+
+    def _finish(self, x: Float[Array, "b l d"], attended: Float[Array, "b l h k"]) -> Float[Array, "b l d"]:
+        s = self.shape
+        attended = checkpoint_name(attended, "attention_out")
+        x = x + jnp.einsum("blhk,hkd->bld", attended, self.out.astype(s.dtype))
+        y = self.norm_mlp(x).astype(s.dtype)
+        y = jnp.einsum("bld,df->blf", y, self.mlp_in.astype(s.dtype)) + self.mlp_in_bias.astype(s.dtype)
+        y = checkpoint_name(constrain(y, "batch", "length", "mlp"), "mlp_in")
+        y = jnp.einsum("blf,fd->bld", nn.gelu(y), self.mlp_out.astype(s.dtype)) + self.mlp_out_bias.astype(s.dtype)
+        return constrain(x + y, "batch", "length", "embed")
+
+    def _geometry(self, direction: str) -> dict[str, Any]:
+        s = self.shape
+        return {"pattern": self.pattern, "direction": direction, "text_length": s.text_length, "grid": s.grid, "options": s.options}
+
+    def full(self, x: Float[Array, "b l d"], direction: str) -> Float[Array, "b l d"]:
+        """The whole stream (text, then image): training and scoring."""
+        q, k, v = self._qkv(x)
+        return self._finish(x, attention.attend(q, k, v, implementation=self.shape.implementation, **self._geometry(direction)))
+
+    def source(self, x: Float[Array, "b l d"], direction: str) -> tuple[Float[Array, "b l d"], Any]:
+        """The source segment alone, and a cache that holds its keys and values."""
+        q, k, v = self._qkv(x)
+        geometry = self._geometry(direction)
+        cache = decode_attention.init_cache(x.shape[0], self.shape.heads, self.shape.head_size, dtype=self.shape.dtype, **geometry)
+        cache = decode_attention.prefill(cache, k, v, **geometry)
+        return self._finish(x, attention.attend_source(q, k, v, **geometry)), cache
+
+    def step(self, x: Float[Array, "b 1 d"], cache: Any, position: Array, direction: str) -> tuple[Float[Array, "b 1 d"], Any]:
+        """One target position: reads the keys that the pattern sees, and adds its own to the cache."""
+        q, k, v = self._qkv(x)
+        attended, cache = decode_attention.decode_step(cache, q, k, v, position, **self._geometry(direction))
+        return self._finish(x, attended), cache
+
+
+class Unit(nn.Module):
+    """A few consecutive blocks, the body of the scan."""
+
+    shape: TrunkShape
+    patterns: tuple[str, ...]
+
+    def setup(self) -> None:
+        self.blocks = [Block(self.shape, pattern) for pattern in self.patterns]
+
+    def run(self, x: Array, caches: Any, call: Callable) -> tuple[Array, Any]:
+        """`call(block, x, cache) -> (x, cache)` on each block in turn."""
+        out = []
+        for i, block in enumerate(self.blocks):
+            x, cache = call(block, x, None if caches is None else caches[i])
+            out.append(cache)
+        return x, out
+
+
+class Trunk(nn.Module):
+    """All blocks and the last norm."""
+
+    shape: TrunkShape
+
+    def setup(self) -> None:
+        s = self.shape
+        unit, self.repeats, tail = split_schedule(s.patterns) if s.scan else ((), 0, s.patterns)
+        self.units = Unit(s, unit) if unit else None
+        self.tail = Unit(s, tail) if tail else None
+        self.norm = layer_norm()
+
+    def run(self, x: Float[Array, "b l d"], call: Callable, caches: Any = None) -> tuple[Float[Array, "b l d"], Any]:
+        """Applies `call(block, x, cache) -> (x, cache)` to every layer; returns normed states and the caches (None where none)."""
+        policy = lookup(REMAT, self.shape.remat, "generator.remat")
+
+        def body(unit: Unit, x: Array, cache: Any) -> tuple[Array, Any]:
+            return unit.run(x, cache, call)
+
+        if self.shape.remat != "none":
+            body = nn.remat(body, policy=policy, prevent_cse=not self.shape.scan)
+        scanned, rest = (None, None) if caches is None else caches
+        out_scanned, out_rest = None, None
+        if self.units is not None:
+            scan = nn.scan(
+                body,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=0 if scanned is not None else nn.broadcast,
+                length=self.repeats,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )
+            x, out_scanned = scan(self.units, x, scanned)
+        if self.tail is not None:
+            x, out_rest = body(self.tail, x, rest)
+        return self.norm(x).astype(self.shape.dtype), (out_scanned, out_rest)
+
+    def full(self, x: Float[Array, "b l d"], direction: str) -> Float[Array, "b l d"]:
+        """States of the whole stream."""
+        return self.run(x, lambda block, y, _: (block.full(y, direction), None))[0]
+
+    def source(self, x: Float[Array, "b l d"], direction: str) -> tuple[Float[Array, "b l d"], Any]:
+        """States of the source segment, and every layer's cache."""
+        return self.run(x, lambda block, y, _: block.source(y, direction))
+
+    def step(self, x: Float[Array, "b 1 d"], caches: Any, position: Array, direction: str) -> tuple[Float[Array, "b 1 d"], Any]:
+        """State of one target position, and the caches with it."""
+        return self.run(x, functools.partial(_step, position=position, direction=direction), caches)
+
+
+def _step(block: Block, x: Array, cache: Any, *, position: Array, direction: str) -> tuple[Array, Any]:
+    return block.step(x, cache, position, direction)
+
+
+def layer_norm() -> nn.LayerNorm:
+    """LayerNorm over the last axis in f32, with named parameters."""
+    return nn.LayerNorm(
+        dtype=jnp.float32,
+        scale_init=named(nn.initializers.ones, "embed"),
+        bias_init=named(nn.initializers.zeros, "embed"),
+    )
+
+
+def rms(x: Float[Array, "... k"], scale: Float[Array, " k"]) -> Float[Array, "... k"]:
+    """x over its root mean square along the last axis, times a learned scale."""
+    y = x.astype(jnp.float32)
+    return (y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + 1e-6) * scale).astype(x.dtype)

@@ -1,0 +1,284 @@
+"""Program: an Experiment on a mesh. Abstract state, shardings and compiled functions; the only caller of jax.jit (pjit's successor).
+
+Building a Program allocates nothing, so a plan of it is free and honest. The same train step runs under every layout: the layout
+decides in_shardings, out_shardings and where gradients and activations are constrained to live.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vilg.config import require
+from vilg.experiment import Experiment
+from vilg.parallel.constrain import placing
+from vilg.parallel.layout import Layout
+from vilg.parallel.mesh import make_mesh, replicated, resolver
+from vilg.training.state import TrainState
+from vilg.types import Batch, Maintained, Metrics, Params, UserError
+
+WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
+BIG = 10_000_000  # parameters from which that limit is enforced
+
+
+def is_box(x: Any) -> bool:
+    """Whether x is a parameter boxed with its logical axes."""
+    return isinstance(x, nn.LogicallyPartitioned)
+
+
+def unbox(tree: Any) -> Any:
+    """The tree without its boxes."""
+    return jax.tree.map(lambda x: x.value if is_box(x) else x, tree, is_leaf=is_box)
+
+
+def axes_of(boxed: Any) -> Any:
+    """A tuple of logical axes for each boxed leaf."""
+    return jax.tree.map(lambda b: tuple(b.names), boxed, is_leaf=is_box)
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """A pytree path as a/b/c."""
+    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
+
+
+class Program:
+    """An experiment on devices under a layout. `layout` overrides the experiment's own."""
+
+    def __init__(self, experiment: Experiment, devices: Sequence[jax.Device] | None = None, layout: Layout | None = None):
+        self.experiment = experiment
+        self.layout = layout or experiment.layout
+        self.mesh = make_mesh(self.layout, devices)
+        self.sizes = dict(self.mesh.shape)
+        self.replicated = replicated(self.mesh)
+        trainable = experiment.trainable
+        self.boxed = jax.eval_shape(trainable.init, jax.random.key(0))
+        self.axes = axes_of(self.boxed)
+        self._check_layout()
+        labels = trainable.labels(unbox(self.boxed)) if hasattr(trainable, "labels") else None
+        self.optimizer = experiment.optimizer.build(experiment.training.steps, self.axes, labels)
+        self.state_shape, self.state_sharding = self._state()
+        self.batch_sharding = NamedSharding(self.mesh, self.layout.spec("compute", ("batch",), (0,), self.sizes))
+        self.batch_shards = math.prod(self.sizes[a] for a in _names(self.batch_sharding.spec))
+        size, accumulation = experiment.training.batch_size, experiment.training.accumulation
+        require(
+            size % (self.batch_shards * accumulation) == 0,
+            "training.batch_size",
+            size,
+            f"must be a multiple of training.accumulation={accumulation} x {self.batch_shards} batch shards of layout {self.layout.name!r}",
+        )
+
+    def _check_layout(self) -> None:
+        flat = jax.tree_util.tree_flatten_with_path(self.boxed, is_leaf=is_box)[0]
+        shapes = {path_name(path): (tuple(b.names), b.value.shape) for path, b in flat}
+        self.layout.check(shapes, self.mesh.size)
+        self.parameters = sum(math.prod(shape) for _, shape in shapes.values())
+        whole = {n: math.prod(s) for n, (a, s) in shapes.items() if not self.layout.spec("params", a, s, self.sizes)}
+        self.sharded_fraction = 1 - sum(whole.values()) / self.parameters
+        if self.layout.params and self.mesh.size > 1 and self.parameters > BIG and 1 - self.sharded_fraction > WHOLE_LIMIT:
+            worst = ", ".join(sorted(whole, key=whole.get, reverse=True)[:5])
+            raise UserError(
+                f"layout.name={self.layout.name!r} leaves {1 - self.sharded_fraction:.0%} of the parameters whole on every device ({worst}); "
+                "choose mesh sizes that divide them, or another layout"
+            )
+
+    def _state(self) -> tuple[TrainState, TrainState]:
+        """Shapes and shardings of the train state. Optimizer state keeps the boxes of the parameters that it mirrors."""
+        trainable, training = self.experiment.trainable, self.experiment.training
+        optimizer = jax.eval_shape(self.optimizer.init, self.boxed)
+        statistics = jax.eval_shape(trainable.statistics) if isinstance(trainable, Maintained) else None
+        boxed = TrainState(
+            step=jax.ShapeDtypeStruct((), jnp.int32),
+            params=self.boxed,
+            optimizer=optimizer,
+            ema=self.boxed if training.ema else None,
+            statistics=statistics,
+        )
+        tables = TrainState(step="params", params="params", optimizer="optimizer", ema="optimizer", statistics="params")
+
+        def place(table: str, tree: Any) -> Any:
+            resolve = resolver(self.layout, self.mesh, table)
+
+            def one(leaf: Any) -> Any:
+                if is_box(leaf) and not hasattr(leaf.value, "ndim"):
+                    return leaf.value  # optax masks parameters that another transformation owns
+                if is_box(leaf) and len(leaf.names) == leaf.value.ndim:
+                    return resolve(tuple(leaf.names), leaf.value.shape)
+                return self.replicated  # scalars, counts, Adafactor's factored moments
+
+            return jax.tree.map(one, tree, is_leaf=is_box)
+
+        fields = [f.name for f in dataclasses.fields(TrainState)]
+        shardings = TrainState(**{f: place(getattr(tables, f), getattr(boxed, f)) for f in fields})
+        return unbox(boxed), shardings
+
+    def _traced(self, function: Callable) -> Callable:
+        """The function with `constrain` answering from this layout while it is traced."""
+        resolve = resolver(self.layout, self.mesh, "compute")
+
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            with placing(resolve):
+                return function(*args)
+
+        return call
+
+    def jit(self, function: Callable, **options: Any) -> Callable:
+        """jax.jit under this layout."""
+        return jax.jit(self._traced(function), **options)
+
+    # --- state -------------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def init_state(self) -> Callable[[], TrainState]:
+        """Compiled: the state before the first update, born sharded."""
+        return self.jit(self._init_state, out_shardings=self.state_sharding)
+
+    def _init_state(self) -> TrainState:
+        trainable, training = self.experiment.trainable, self.experiment.training
+        params = unbox(trainable.init(jax.random.key(self.experiment.seed)))
+        statistics = trainable.statistics() if isinstance(trainable, Maintained) else None
+        ema = jax.tree.map(jnp.copy, params) if training.ema else None
+        return TrainState(jnp.int32(0), params, self.optimizer.init(params), ema, statistics)
+
+    # --- training ----------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def train_step(self) -> Callable[[TrainState, Batch, Params], tuple[TrainState, Metrics]]:
+        """Compiled: one update. Arguments: state (donated), a global batch, the frozen codec's parameters (None when training it)."""
+        return self.jit(
+            self.update,
+            in_shardings=(self.state_sharding, self.batch_sharding, self.replicated),
+            out_shardings=(self.state_sharding, self.replicated),
+            donate_argnums=0,
+        )
+
+    def gradients(self, params: Params, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Metrics, Any, Params]:
+        """(metrics with "loss", what a Maintained wants to see, gradients) of a batch, accumulated over microbatches."""
+        trainable, accumulation = self.experiment.trainable, self.experiment.training.accumulation
+        resolve = resolver(self.layout, self.mesh, "gradients")
+
+        def one(index: jax.Array, part: Batch) -> tuple[Params, Metrics, Any]:
+            loss = functools.partial(trainable.loss, batch=part, key=jax.random.fold_in(key, index), step=step)
+            (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            metrics = dict(metrics)
+            observed = metrics.pop("observed", None)
+            grads = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, grads, is_leaf=_is_axes)
+            return grads, {"loss": value, **metrics}, observed
+
+        if accumulation == 1:
+            grads, metrics, observed = one(jnp.int32(0), batch)
+            return metrics, jax.tree.map(lambda x: x[None], observed), grads
+
+        def split(x: jax.Array) -> jax.Array:
+            # row i of the batch goes to microbatch i % accumulation, so that every device keeps its own rows
+            parts = x.reshape(x.shape[0] // accumulation, accumulation, *x.shape[1:])
+            return jnp.swapaxes(parts, 0, 1)
+
+        parts = jax.tree.map(split, batch)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, zeros, is_leaf=_is_axes)
+
+        def body(total: Params, item: tuple) -> tuple[Params, tuple]:
+            grads, metrics, observed = one(*item)
+            return jax.tree.map(jnp.add, total, grads), (metrics, observed)
+
+        total, (metrics, observed) = jax.lax.scan(body, zeros, (jnp.arange(accumulation), parts))
+        grads = jax.tree.map(lambda g: g / accumulation, total)
+        return jax.tree.map(lambda m: jnp.mean(m, 0), metrics), observed, grads
+
+    def update(self, state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, Metrics]:
+        """One update, as traced: randomness is fold_in(seed, step), so a run is a function of (config, data, step)."""
+        experiment, training = self.experiment, self.experiment.training
+        key = jax.random.fold_in(jax.random.key(experiment.seed + 1), state.step)
+        batch = experiment.prepare(frozen, batch)
+        metrics, observed, grads = self.gradients(state.params, batch, key, state.step)
+        updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+        params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
+        metrics |= {"gradient_norm": _norm(grads), "update_norm": _norm(updates), "learning_rate": self.learning_rate(state.step)}
+        statistics = state.statistics
+        if isinstance(experiment.trainable, Maintained):
+            key = jax.random.fold_in(key, 1)
+            params, statistics, seen = experiment.trainable.maintain(params, statistics, observed, key, state.step)
+            metrics |= seen
+        ema = state.ema
+        if training.ema:
+            decay = jnp.minimum(training.ema, (1 + state.step) / (10 + state.step))
+            ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
+        return TrainState(state.step + 1, params, optimizer, ema, statistics), metrics
+
+    def learning_rate(self, step: jax.Array) -> jax.Array:
+        """The schedule's value."""
+        return jnp.asarray(self.experiment.optimizer.rate(self.experiment.training.steps)(step), jnp.float32)
+
+    @functools.cached_property
+    def evaluate_loss(self) -> Callable[[Params, Batch, Params], Metrics]:
+        """Compiled: the loss and its parts on a batch, with a fixed key."""
+
+        def evaluate(params: Params, batch: Batch, frozen: Params) -> Metrics:
+            batch = self.experiment.prepare(frozen, batch)
+            loss, metrics = self.experiment.trainable.loss(params, batch, jax.random.key(0), jnp.int32(2**30))
+            return {"loss": loss, **{k: v for k, v in metrics.items() if k != "observed"}}
+
+        return self.jit(evaluate, out_shardings=self.replicated)
+
+    # --- sampling ----------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def encode(self) -> Callable:
+        """Compiled: uint8 images [b, H, W, 3] -> codes."""
+        codec = self.experiment.codec
+        return self.jit(lambda params, images: codec.encode(params, to_float(images)), out_shardings=self.replicated)
+
+    @functools.cached_property
+    def decode(self) -> Callable:
+        """Compiled: codes -> uint8 images."""
+        codec = self.experiment.codec
+        return self.jit(lambda params, codes: to_uint8(codec.decode(params, codes)), out_shardings=self.replicated)
+
+    @functools.cache  # noqa: B019 - a Program lives as long as its run
+    def sample(self, controls: Any) -> Callable:
+        """Compiled for these controls: (params, text, keys) -> codes."""
+        sample = self.experiment.generator.sample
+        return self.jit(lambda params, text, keys: sample(params, text, keys, controls), out_shardings=self.replicated)
+
+    @functools.cache  # noqa: B019
+    def caption(self, controls: Any) -> Callable:
+        """Compiled for these controls: (params, codes, start ids, keys) -> (text ids, log-likelihoods)."""
+        caption = self.experiment.generator.caption
+        return self.jit(lambda params, codes, start, keys: caption(params, codes, start, keys, controls), out_shardings=self.replicated)
+
+    # --- data --------------------------------------------------------------------------------------------------------------
+
+    def place(self, batch: Batch) -> Batch:
+        """This process's rows of a host batch as global arrays on the mesh; what is not an array stays out."""
+        arrays = {k: v for k, v in batch.items() if isinstance(v, np.ndarray)}
+        return {k: jax.make_array_from_process_local_data(self.batch_sharding, v) for k, v in arrays.items()}
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 [0, 255] -> float32 [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def to_uint8(images: jax.Array) -> jax.Array:
+    """float [-1, 1], clipped -> uint8."""
+    return jnp.round((jnp.clip(images, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+
+
+def _names(spec: PartitionSpec) -> tuple[str, ...]:
+    return tuple(a for s in spec if s is not None for a in (s if isinstance(s, tuple) else (s,)))
+
+
+def _is_axes(x: Any) -> bool:
+    return isinstance(x, tuple) and all(a is None or isinstance(a, str) for a in x)
+
+
+def _norm(tree: Any) -> jax.Array:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(tree)))

@@ -1,0 +1,72 @@
+"""vilg bench: ratios against a named baseline, both sides in one run; one core each, so that CPU-seconds compare.
+
+  attention   block-wise sparse attention against our dense path, forward + backward, and its temporary memory; cached decoding steps
+  caching     cached decoding against running the whole stream for every code
+  gpt2        decoding and training beside Hugging Face's GPT-2 (needs the dev extra); --lite also at 1024 wide
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vilg.run.workdir import versions
+from vilg.types import UserError
+
+KINDS = ("attention", "caching", "gpt2")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("--only", default=",".join(KINDS), help=f"of {', '.join(KINDS)}, joined by commas")
+    parser.add_argument("--lite", action="store_true", help="gpt2 also at lite width (minutes)")
+    parser.add_argument("--cores", type=int, default=1, help="cores that the process may use (default 1)")
+    parser.add_argument("--json", help="a file for the rows")
+
+
+def main(args: argparse.Namespace, config: Any) -> int:
+    """Measures and prints."""
+    kinds = args.only.split(",")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"only={kind!r}: known benchmarks are {', '.join(KINDS)}")
+    if "gpt2" in kinds and not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
+        raise UserError("only='gpt2': torch and transformers are not installed; pip install -e '.[dev]', or leave gpt2 out")
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= args.cores <= len(cores):
+        raise UserError(f"cores={args.cores}: this process may use 1 to {len(cores)}")
+    os.sched_setaffinity(0, cores[: args.cores])  # before XLA sizes its thread pools
+    from vilg.run import bench_attention, bench_generator
+
+    rows: list[dict[str, Any]] = []
+    if "attention" in kinds:
+        rows += bench_attention.run()
+    if "caching" in kinds:
+        rows += bench_generator.measure_caching()
+    if "gpt2" in kinds:
+        rows += bench_generator.measure_gpt2()
+        if args.lite:
+            rows += bench_generator.measure_gpt2(width=1024, heads=16, repeats=1)
+    show(rows)
+    if args.json:
+        machine = {"machine": platform.processor() or platform.machine(), "cores": args.cores}
+        Path(args.json).write_text(json.dumps({"rows": rows, "versions": versions(), **machine}, indent=1))
+    return 0
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """A table for each set of columns."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row), []).append(row)
+    for columns, group in groups.items():
+        table = Table(*(c.replace("_", " ") for c in columns))
+        for row in group:
+            table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+        Console(width=200).print(table)

@@ -1,0 +1,85 @@
+"""vilg caption: captions of images, in each language asked for.
+
+Writes a JSON line an image: image (its path), captions (text, language), scores (log-likelihood of each, in nats).
+"""
+
+import argparse
+import glob
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vilg.data.records import LANGUAGES, BadRecord, decode_image, fit
+from vilg.generators.guidance import Controls
+from vilg.run.session import open_session
+from vilg.types import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+AT_ONCE = 256  # images held in memory
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("--workdir", required=True, help="a run whose generator can caption")
+    parser.add_argument("--images", required=True, help="a directory, a file or a glob")
+    parser.add_argument("--language", default=",".join(LANGUAGES), help="zh, en or both, joined by commas")
+    parser.add_argument("--out", required=True, help="a .jsonl file")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token")
+    parser.add_argument("--top_k", type=int, default=0)
+    parser.add_argument("--top_p", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
+
+
+def main(args: argparse.Namespace, config: Any) -> int:
+    """Captions and writes."""
+    languages = args.language.split(",")
+    for language in languages:
+        if language not in LANGUAGES:
+            raise UserError(f"language={language!r}: known languages are {', '.join(LANGUAGES)}")
+    paths = find_images(args.images)
+    controls = Controls(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    session = open_session(args.workdir, ema=not args.raw)
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    bad = written = 0
+    temporary = out.with_name(out.name + ".tmp")
+    with temporary.open("w") as file:
+        for i in range(0, len(paths), AT_ONCE):
+            good, images = [], []
+            for path in paths[i : i + AT_ONCE]:
+                try:
+                    images.append(fit(decode_image(str(path), path.read_bytes()), session.experiment.codec.image_size))
+                    good.append(path)
+                except (BadRecord, OSError) as error:
+                    bad += 1
+                    print(f"vilg caption: skipped {path}: {getattr(error, 'reason', error)}", file=sys.stderr)
+            if not good:
+                continue
+            found = [session.caption(np.stack(images), [g] * len(images), controls, args.seed) for g in languages]
+            for k, path in enumerate(good):
+                captions = [{"text": c[k].text, "language": c[k].language} for c in found]
+                line = {"image": str(path), "captions": captions, "scores": [c[k].score for c in found]}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                written += 1
+    if not written:
+        temporary.unlink()
+        raise UserError(f"images={args.images!r}: none of {len(paths)} files is a picture; give a directory or glob of pictures")
+    temporary.replace(out)
+    print(f"{written} images captioned in {out}" + (f", {bad} skipped" if bad else ""))
+    return 0
+
+
+def find_images(pattern: str) -> list[Path]:
+    """The picture files of a directory, a file or a glob, sorted. Errors: UserError if there are none."""
+    place = Path(pattern)
+    if place.is_dir():
+        paths = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)
+    else:
+        paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+    if not paths:
+        raise UserError(f"images={pattern!r}: no picture there; give a directory, a file or a glob")
+    return paths

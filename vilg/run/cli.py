@@ -1,0 +1,122 @@
+"""The command line: `vilg VERB ...`. Each verb is a module with add_arguments(parser) and main(args, config) -> exit code.
+
+Exit codes: 0 success, 2 a mistake of the user's (one sentence, no traceback), 75 stopped by preemption after saving, 1 anything else.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+VERBS = {
+    "train": "start a run, or go on with the one in --workdir",
+    "sample": "images from prompts",
+    "caption": "captions of images",
+    "evaluate": "every evaluator of the config, as JSON",
+    "data": "make, fetch, convert and look at data",
+    "bench": "benchmarks, as ratios against a named baseline in one run",
+    "doctor": "the environment, the devices, contradictions in a config",
+    "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
+}
+WITH_CONFIG = ("train", "doctor", "quickstart")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb; the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        print(f"vilg: {verb!r} is not a verb; verbs are {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    from vilg.training.loop import Diverged, Preempted
+    from vilg.types import UserError
+
+    try:
+        return call(verb, rest)
+    except UserError as error:
+        print(f"vilg {verb}: {error}", file=sys.stderr)
+        return 2
+    except Preempted as error:
+        print(f"vilg {verb}: {error}", file=sys.stderr)
+        return 75
+    except Diverged as error:
+        print(f"vilg {verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"vilg {verb}: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def call(verb: str, argv: Sequence[str]) -> int:
+    """Parses a verb's arguments and runs it."""
+    module = importlib.import_module(f"vilg.run.{verb}")
+    parser = argparse.ArgumentParser(prog=f"vilg {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    config_args: list[str] = []
+    if verb in WITH_CONFIG:
+        parser.add_argument("--config", metavar="FILE.py[:size]", help="the experiment; --config.path.to.key=value overrides a field")
+        config_args = [a for a in argv if a.startswith("--config")]
+        config_args = joined_config(argv) if "--config" in argv else config_args
+        argv = [a for a in argv if not a.startswith("--config.")]
+    module.add_arguments(parser)
+    args = parser.parse_args(argv)
+    return module.main(args, read_config(config_args) if config_args else None)
+
+
+def joined_config(argv: Sequence[str]) -> list[str]:
+    """The config arguments with "--config FILE" joined to "--config=FILE"."""
+    out = []
+    for i, a in enumerate(argv):
+        if a == "--config" and i + 1 < len(argv):
+            out.append(f"--config={argv[i + 1]}")
+        elif a.startswith("--config") and a != "--config":
+            out.append(a)
+    return out
+
+
+def read_config(arguments: Sequence[str]) -> Any:
+    """The ConfigDict of --config=FILE.py[:size] with its overrides. Errors: UserError, one sentence."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from vilg.types import UserError
+
+    files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
+    if not files:
+        raise UserError("--config is missing: give --config=FILE.py[:size] before its overrides")
+    if not os.path.isfile(files[-1].partition(":")[0]):
+        raise UserError(f"config={files[-1]!r}: there is no such file; the experiments are in experiments/")
+    values = flags.FlagValues()
+    argv = ["vilg", *arguments]
+    try:
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        values(argv)
+        return values.config
+    except UserError:
+        raise
+    except (flags.Error, KeyError, AttributeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"config: {said.strip(chr(34))} (in {' '.join(arguments)}); correct the override or the file") from None
+
+
+def usage() -> str:
+    """The screen of `vilg --help`."""
+    verbs = "\n".join(f"  {name:<11} {what}" for name, what in VERBS.items())
+    return (
+        "vilg: text-to-image and image-to-text generators in JAX, from a laptop to a pod\n\n"
+        f"usage: vilg VERB ...\n\n{verbs}\n\n"
+        "  vilg train --config=experiments/ernie_vilg.py:tiny --workdir=runs/tiny\n"
+        "  vilg sample --workdir=runs/tiny --prompt='a large red circle' --out=out\n\n"
+        "vilg VERB --help explains a verb. Overrides: --config.training.steps=2000"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

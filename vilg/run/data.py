@@ -1,0 +1,119 @@
+"""vilg data ACTION: make, fetch, convert and look at data.
+
+  synth     --n --seed --split --out=DIR            synthetic scenes as a folder
+  prepare   emoji --out=DIR                         fetched by package name (needs npm)
+  convert   --source=KIND:PATH --to=KIND:DIR        between folder, shards, webdataset; from any kind
+  show      --source=KIND:PATH --out=FILE.png       a contact sheet with captions
+  stats     --source=KIND:PATH                      counts, languages, lengths, sizes, bad records
+
+KIND: folder, shards, webdataset, tfds, synthetic, emoji. Fields follow the path: synthetic:valid,snap=4,max_objects=2
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from vilg.data.convert import WRITERS, convert, stats
+from vilg.data.emoji_prepare import PACKS, prepare_emoji
+from vilg.data.scenes.source import Synthetic
+from vilg.data.show import show
+from vilg.data.sources import parse_source
+from vilg.types import UserError
+
+
+def synth_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `synth`."""
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", default="train", help="train, valid or test; splits share no scene")
+    parser.add_argument("--image_size", type=int, default=32)
+    parser.add_argument("--max_objects", type=int, default=3)
+    parser.add_argument("--snap", type=int, default=0, help="centres on multiples of so many pixels; 0: anywhere")
+    parser.add_argument("--to", default="folder", choices=tuple(WRITERS), help="the kind of data set to write")
+    parser.add_argument("--out", required=True)
+
+
+def synth(args: argparse.Namespace) -> dict[str, Any]:
+    """Writes n annotated scenes."""
+    if args.n < 1:
+        raise UserError(f"n={args.n}: give at least 1")
+    names = ("n", "seed", "split", "image_size", "max_objects", "snap")
+    return convert(Synthetic(annotations=True, **{n: getattr(args, n) for n in names}), args.to, args.out)
+
+
+def prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `prepare`."""
+    parser.add_argument("name", choices=("emoji",))
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--size", type=int, default=64, help="pixels a side")
+    parser.add_argument("--styles", default=",".join(PACKS), help="art styles joined by commas")
+
+
+def prepare(args: argparse.Namespace) -> dict[str, Any]:
+    """Fetches and draws."""
+    return prepare_emoji(args.out, args.size, tuple(args.styles.split(",")), log=lambda line: print(line, flush=True))
+
+
+def convert_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `convert`."""
+    parser.add_argument("--source", required=True, metavar="KIND:PATH")
+    parser.add_argument("--to", required=True, metavar="KIND:DIR", help=f"KIND one of {', '.join(WRITERS)}")
+    parser.add_argument("--bad_record_limit", type=int, default=100)
+
+
+def convert_data(args: argparse.Namespace) -> dict[str, Any]:
+    """Reads one kind, writes another."""
+    kind, colon, out = args.to.partition(":")
+    if not colon or not out or kind not in WRITERS:
+        raise UserError(f"to={args.to!r}: give KIND:DIR with KIND one of {', '.join(WRITERS)}")
+    return convert(parse_source(args.source), kind, out, args.bad_record_limit)
+
+
+def show_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `show`."""
+    parser.add_argument("--source", required=True, metavar="KIND:PATH")
+    parser.add_argument("--out", required=True, metavar="FILE.png")
+    parser.add_argument("--n", type=int, default=36)
+    parser.add_argument("--columns", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def show_data(args: argparse.Namespace) -> dict[str, Any]:
+    """Draws a contact sheet."""
+    return show(parse_source(args.source), args.out, n=args.n, columns=args.columns, seed=args.seed)
+
+
+def stats_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `stats`."""
+    parser.add_argument("--source", required=True, metavar="KIND:PATH")
+    parser.add_argument("--n", type=int, default=1000, help="records looked at")
+
+
+def stats_data(args: argparse.Namespace) -> dict[str, Any]:
+    """Counts."""
+    return stats(parse_source(args.source), args.n)
+
+
+ACTIONS: dict[str, tuple[Callable, Callable, str]] = {
+    "synth": (synth_arguments, synth, "synthetic scenes as a data set"),
+    "prepare": (prepare_arguments, prepare, "fetch a data set by package name"),
+    "convert": (convert_arguments, convert_data, "between kinds of data set"),
+    "show": (show_arguments, show_data, "a contact sheet with captions"),
+    "stats": (stats_arguments, stats_data, "counts, languages, lengths, sizes"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, (arguments, _, what) in ACTIONS.items():
+        arguments(actions.add_parser(name, help=what, description=what))
+
+
+def main(args: argparse.Namespace, config: Any) -> int:
+    """Runs an action and prints what it did as JSON."""
+    result = ACTIONS[args.action][1](args)
+    if result:
+        print(json.dumps(result, ensure_ascii=False, indent=1))
+    return 0

@@ -1,0 +1,113 @@
+"""vilg doctor: the environment, the devices, and with --config whether the experiment would start here. Exit code 1 if something is wrong."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from vilg.data.show import chinese_font
+from vilg.experiment import build_experiment
+from vilg.program import Program
+from vilg.run.workdir import PACKAGES, Workdir, versions
+from vilg.types import UserError
+
+RANGES = {"jax": ((0, 10), (0, 13)), "flax": ((0, 12), (0, 14)), "orbax-checkpoint": ((0, 12), (0, 14))}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("--workdir", help="also checks a run's files")
+
+
+def main(args: argparse.Namespace, config: Any) -> int:
+    """Prints a table of checks."""
+    rows = [*environment(), *devices()]
+    if config is not None:
+        rows += experiment_rows(config)
+    if args.workdir:
+        rows += workdir_rows(args.workdir)
+    table = Table("check", "found", "verdict")
+    for name, found, verdict in rows:
+        table.add_row(name, found, verdict)
+    Console().print(table)
+    return 1 if any(not v.startswith(("ok", "note")) for _, _, v in rows) else 0
+
+
+def environment() -> list[tuple[str, str, str]]:
+    """Versions and optional tools."""
+    rows = [("python", sys.version.split()[0], "ok" if sys.version_info >= (3, 11) else "wrong: needs 3.11 or newer")]
+    found = versions()
+    for package in PACKAGES:
+        if package not in found:
+            rows.append((package, "absent", "wrong: pip install -e ."))
+            continue
+        low, high = RANGES.get(package, ((0,), (10**6,)))
+        number = tuple(int(p) for p in found[package].split(".")[:2] if p.isdigit())
+        fine = low <= number < high
+        rows.append((package, found[package], "ok" if fine else f"wrong: tested from {low} to below {high}"))
+    rows.append(("cpu cores", str(os.cpu_count()), "ok"))
+    font = chinese_font()
+    rows.append(("font with Chinese", font or "none", "ok" if font else "note: contact sheets show code points; install fonts-noto-cjk"))
+    npm = shutil.which("npm")
+    rows.append(("npm", npm or "none", "ok" if npm else "note: only `vilg data prepare emoji` needs it"))
+    if importlib.util.find_spec("libtpu") and jax.default_backend() == "cpu" and not os.environ.get("JAX_PLATFORMS"):
+        rows.append(("libtpu", importlib.metadata.version("libtpu"), "note: set JAX_PLATFORMS=cpu to start faster on a machine without TPU"))
+    return rows
+
+
+def devices() -> list[tuple[str, str, str]]:
+    """What JAX sees."""
+    found = jax.devices()
+    return [
+        ("devices", f"{len(found)} x {found[0].device_kind} ({found[0].platform})", "ok"),
+        ("processes", str(jax.process_count()), "ok"),
+    ]
+
+
+def experiment_rows(config: Any) -> list[tuple[str, str, str]]:
+    """Whether the experiment builds, fits the devices, and where its codec would come from."""
+    try:
+        experiment = build_experiment(config)
+        program = Program(experiment)
+    except UserError as error:
+        return [("config", "contradiction", f"wrong: {error}")]
+    rows = [
+        ("config", f"{program.parameters:,} parameters, hash {experiment.hash}", "ok"),
+        ("layout", f"{program.layout.name} {program.sizes}, {program.sharded_fraction:.0%} sharded", "ok"),
+    ]
+    for part in ("train", "valid"):
+        try:
+            size = len(getattr(experiment.data, part))
+            rows.append((f"data.{part}", f"{size:,} records", "ok" if size else "wrong: no records"))
+        except UserError as error:
+            rows.append((f"data.{part}", "not readable", f"wrong: {error}"))
+    if experiment.generator is not None:
+        given = experiment.codec_workdir
+        if not given:
+            rows.append(("codec", "will be trained first, into WORKDIR/codec", "ok"))
+        else:
+            rows += workdir_rows(given)
+    return rows
+
+
+def workdir_rows(path: str) -> list[tuple[str, str, str]]:
+    """A run's files."""
+    directory = Workdir(path)
+    try:
+        experiment = build_experiment(directory.read()["config"])
+        steps = sorted(int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdigit())
+        verdict = "ok" if steps else "note: no checkpoint yet"
+        rows = [(f"workdir {path}", f"checkpoints {steps}, of {experiment.training.steps} steps", verdict)]
+        if experiment.generator is not None and directory.text_file.is_file():
+            model = directory.text_model(experiment)
+            rows.append(("text model", f"{model.size} ids, {model.sha256[:12]}", "ok"))
+        return rows
+    except UserError as error:
+        return [(f"workdir {path}", "not usable", f"wrong: {error}")]

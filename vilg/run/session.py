@@ -1,0 +1,186 @@
+"""Session: a trained (or training) run in memory, ready to encode, decode, sample and caption. Shared by most verbs.
+
+Work goes through in batches of one size, padded at the end, so that each program is compiled once. Every sample has its own key from
+(seed, prompt, repeat), so it does not depend on its batch mates or their number.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vilg.data.records import detect_language
+from vilg.data.text import TextModel
+from vilg.experiment import Experiment, build_experiment
+from vilg.generators.guidance import Controls
+from vilg.program import Program
+from vilg.run.workdir import Workdir
+from vilg.training.checkpoint import Checkpoints, digest
+from vilg.types import START, Captioner, Generator, Params, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampled:
+    """One picture: uint8 [H, W, 3], and what it was made from."""
+
+    prompt: str
+    language: str
+    seed: int
+    truncated: bool
+    image: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+    """One caption and its log-likelihood in nats under the model."""
+
+    text: str
+    language: str
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Parameters with the program that runs them. `frozen` is the codec's parameters (the same as `params` in a codec's run)."""
+
+    program: Program
+    params: Params
+    frozen: Params
+    text_model: TextModel | None
+    step: int
+    batch: int = 64
+
+    @property
+    def experiment(self) -> Experiment:
+        """The run's experiment."""
+        return self.program.experiment
+
+    def codes(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [n, H, W, 3] -> codes [n, y, x]."""
+        return self._batched(lambda x: self.program.encode(self.frozen, x), images)
+
+    def pictures(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [n, y, x] -> uint8 [n, H, W, 3]."""
+        return self._batched(lambda x: self.program.decode(self.frozen, x), codes)
+
+    def sample(
+        self, prompts: Sequence[str], controls: Controls, seed: int = 0, languages: Sequence[str] | None = None, number: int = 1
+    ) -> list[Sampled]:
+        """`number` pictures of each prompt, prompt by prompt. The language of a prompt is detected where it is not given."""
+        if not isinstance(self.experiment.generator, Generator):
+            raise UserError("this workdir trained a codec, which has nothing to sample; give the workdir of a generator")
+        languages = languages or [detect_language(p) for p in prompts]
+        rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
+        length = self.experiment.data.text.length
+        encoded = [self.text_model.encode(p, g, length) for p, g, _ in rows]
+        text = np.stack([ids for ids, _ in encoded])
+        keys = sample_keys(seed, [p for p, _, _ in rows], [k for _, _, k in rows])
+        codes = self._batched(lambda t, k: self.program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), text, keys)
+        images = self.pictures(codes)
+        return [Sampled(p, g, seed + k, cut, i) for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)]
+
+    def caption(self, images: np.ndarray, languages: Sequence[str], controls: Controls, seed: int = 0) -> list[Captioned]:
+        """One caption an image, in the language asked for it."""
+        if not isinstance(self.experiment.generator, Captioner):
+            raise UserError("this workdir's generator cannot caption; give the workdir of one that can, such as an autoregressive one")
+        start = np.array([START[g] for g in languages], np.int32)
+        codes = self.codes(images)
+        keys = sample_keys(seed, [""] * len(codes), list(range(len(codes))))
+
+        def run(codes: Any, start: Any, keys: Any) -> Any:
+            return self.program.caption(controls)(self.params, codes, start, jax.random.wrap_key_data(keys))
+
+        ids, scores = self._batched(run, codes, start, keys)
+        texts = [self.text_model.decode(row)[0] for row in ids]
+        return [Captioned(t, g, float(s)) for t, g, s in zip(texts, languages, scores, strict=True)]
+
+    def _batched(self, call: Any, *arrays: np.ndarray) -> Any:
+        """`call` on batches of one size (a multiple of the mesh's batch shards), results joined."""
+        n = len(arrays[0])
+        shards = self.program.batch_shards
+        size = -(-min(self.batch, 1 << max(0, n - 1).bit_length()) // shards) * shards
+        parts = []
+        for i in range(0, n, size):
+            part = [a[i : i + size] for a in arrays]
+            short = size - len(part[0])
+            if short:
+                part = [np.concatenate([a, np.repeat(a[-1:], short, 0)]) for a in part]
+            parts.append(jax.device_get(call(*part)))
+        return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
+
+
+def sample_keys(seed: int, prompts: Sequence[str], repeats: Sequence[int]) -> np.ndarray:
+    """Raw key data [n, 2], one a row, from (seed, prompt, repeat)."""
+    numbers = np.array([[zlib.crc32(p.encode()), k] for p, k in zip(prompts, repeats, strict=True)], np.uint32)
+    base = jax.random.key(seed)
+    keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(base, n[0]), n[1]))(jnp.asarray(numbers))
+    return np.asarray(jax.random.key_data(keys))
+
+
+def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
+    """(the parameters of the codec trained in a workdir, its hash), checked to be the codec that the program's experiment describes."""
+    directory = Workdir(workdir)
+    stored = directory.read()
+    experiment = build_experiment(stored["config"])
+    if experiment.generator is not None:
+        raise UserError(f"codec.workdir={str(workdir)!r}: holds a generator; its codec is in {directory.codec}")
+    wanted = program.experiment.codec
+    if experiment.codec != wanted:
+        raise UserError(
+            f"codec.workdir={str(workdir)!r}: its codec ({experiment.codec.image_size} px, grid {experiment.codec.grid}, "
+            f"{experiment.codec.vocabulary} "
+            f"codes) is not the one that codec.experiment describes ({wanted.image_size} px, grid {wanted.grid}, {wanted.vocabulary} codes); "
+            "give the same tokenizer experiment in both"
+        )
+    codec_program = Program(experiment, program.mesh.devices.flatten().tolist(), layout=replicated_layout(program))
+    state, _ = restore(directory, codec_program)
+    return state.best_params, stored["hash"]
+
+
+def replicated_layout(program: Program) -> Any:
+    """dp over the program's devices: a frozen codec is small and whole everywhere."""
+    from vilg.parallel.layouts import parse_layout
+
+    return parse_layout("dp")
+
+
+def restore(directory: Workdir, program: Program, step: int | None = None) -> tuple[Any, dict]:
+    """(state, data position) of the newest readable checkpoint; a UserError where there is none."""
+    checkpoints = Checkpoints(directory.checkpoints, digest=program.jit(digest))
+    restored = checkpoints.restore(abstract_state(program), step)
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"workdir={str(directory.path)!r}: has no checkpoint yet; let `vilg train` reach training.checkpoint_every")
+    return restored
+
+
+def abstract_state(program: Program) -> Any:
+    """Shapes and shardings, as a restore wants them."""
+
+    def one(shape: Any, sharding: Any) -> Any:
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+    return jax.tree.map(one, program.state_shape, program.state_sharding)
+
+
+@functools.cache
+def open_session(workdir: str, ema: bool = True) -> Session:
+    """The newest checkpoint of a workdir. `ema=False` takes the raw parameters."""
+    directory = Workdir(workdir)
+    stored = directory.read()
+    experiment = build_experiment(stored["config"])
+    program = Program(experiment, layout=None)
+    state, _ = restore(directory, program)
+    params = state.best_params if ema else state.params
+    if experiment.generator is None:
+        return Session(program, params, params, None, int(state.step))
+    frozen, codec_hash = codec_params(experiment.codec_workdir or directory.codec, program)
+    if stored.get("codec_hash", codec_hash) != codec_hash:
+        raise UserError(f"workdir={workdir!r}: its codec was {stored['codec_hash']}, the one found is {codec_hash}; put the original back")
+    return Session(program, params, frozen, directory.text_model(experiment), int(state.step))

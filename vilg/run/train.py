@@ -1,0 +1,221 @@
+"""vilg train: starts a run, or goes on with the one in the workdir.
+
+With codec.workdir empty the codec that the experiment names is trained first, into WORKDIR/codec, so that one command trains any
+experiment from nothing. SIGTERM saves and exits with 75; the same command goes on from there.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vilg.evals.reconstruction import Reconstruction
+from vilg.experiment import Experiment, build_experiment
+from vilg.program import Program
+from vilg.report.grids import grid
+from vilg.run.session import Session, abstract_state, codec_params
+from vilg.run.workdir import Workdir
+from vilg.training.checkpoint import Checkpoints, digest
+from vilg.training.log import RunLog
+from vilg.training.loop import Periodic
+from vilg.training.loop import train as loop
+from vilg.types import Params, UserError
+
+SHOWN = 16  # pictures in a grid that training draws
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options; --config is shared by all verbs that take one."""
+    parser.add_argument("--workdir", required=True, help="directory of the run; holds config.json, checkpoints/, metrics.jsonl, samples/")
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
+
+
+def main(args: argparse.Namespace, config: Any) -> int:
+    """Trains; exit code 0 when all steps are done."""
+    train(config, args.workdir, quiet=args.quiet)
+    return 0
+
+
+def train(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False, title: str = "train") -> None:
+    """Trains an experiment in a workdir to its last step, resuming from the newest readable checkpoint."""
+    experiment = build_experiment(config)
+    directory = Workdir(workdir)
+    program = Program(experiment)
+    with directory.locked():
+        directory.open(experiment)
+        checkpoints = Checkpoints(
+            directory.checkpoints, experiment.training.keep_last, experiment.training.keep_best, digest=program.jit(digest)
+        )
+        if finished(checkpoints, experiment):
+            say(f"{workdir}: finished at step {experiment.training.steps}", quiet)
+            return
+        frozen = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
+        run(experiment, program, directory, checkpoints, frozen, quiet, title)
+
+
+def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
+    """Whether the last step has a checkpoint. Errors: UserError if the run has gone past training.steps."""
+    steps = [s for s in checkpoints.steps() if (checkpoints.directory / str(s) / "meta").exists()]
+    return bool(steps) and steps[-1] >= experiment.training.steps
+
+
+def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, quiet: bool) -> Params:
+    """The frozen codec's parameters: trained here if no codec.workdir is given, and good enough to start on (the config's floors)."""
+    given = experiment.codec_workdir
+    if not given:
+        train(experiment.codec_experiment.config, directory.codec, quiet, title="codec")
+    frozen, codec_hash = codec_params(given or directory.codec, program)
+    stored = directory.read()
+    if stored.get("codec_hash", codec_hash) != codec_hash:
+        raise UserError(
+            f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this one is {codec_hash}; give the original"
+        )
+    if "codec" not in stored:
+        floors = experiment.config["codec"].get("floors") or {}
+        reached = check_floors(experiment, program, frozen, floors)
+        directory.write(stored | {"codec_hash": codec_hash, "codec": reached})
+        say(f"codec: {', '.join(f'{k} {v:.3f}' for k, v in reached.items())}", quiet)
+    return frozen
+
+
+def check_floors(experiment: Experiment, program: Program, frozen: Params, floors: Mapping[str, float]) -> dict[str, float]:
+    """The codec's figures on the generator's validation data. Errors: UserError naming the first below its floor."""
+    session = Session(program, None, frozen, None, 0)
+    reached = Reconstruction(images=256)(session)
+    for name, floor in floors.items():
+        if name not in reached:
+            raise UserError(f"codec.floors.{name}={floor!r}: unknown figure; this data has {', '.join(reached)}")
+        if reached[name] < floor:
+            raise UserError(
+                f"codec.floors.{name}={floor!r}: the codec reaches {reached[name]:.4f}, too little to train a generator on; "
+                "train the codec longer, or lower the floor knowingly"
+            )
+    return reached
+
+
+def run(
+    experiment: Experiment,
+    program: Program,
+    directory: Workdir,
+    checkpoints: Checkpoints,
+    frozen: Params,
+    quiet: bool,
+    title: str,
+) -> None:
+    """From the restored or initial state to the last step."""
+    training = experiment.training
+    text_model = None if experiment.generator is None else directory.text_model(experiment)
+    stream = experiment.data.loader.stream(
+        experiment.data.train,
+        text_model,
+        image_size=experiment.codec.image_size,
+        text_length=experiment.data.text.length,
+        batch_size=training.batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    restored = checkpoints.restore(abstract_state(program))
+    if restored:
+        state, position = restored
+        stream.set_state(position)
+        say(f"{directory.path}: goes on from step {int(state.step)}", quiet)
+    else:
+        state = program.init_state()
+        if experiment.generator is None and experiment.codec_workdir:
+            state = state.replace(params=codec_params(experiment.codec_workdir, program)[0])
+        say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
+    first = jax.process_index() == 0
+    log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if first else None
+    keys = ("image", "text") if experiment.generator is not None else ("image",)
+
+    def place(batch: dict) -> dict:
+        return program.place({k: batch[k] for k in keys})
+
+    def session(state: Any) -> Session:
+        return Session(program, state.best_params, state.best_params if frozen is None else frozen, text_model, int(state.step))
+
+    def evaluate(state: Any, step: int) -> dict[str, float]:
+        return flat({k: v for e in experiment.evals.values() for k, v in e(session(state)).items()})
+
+    def draw(state: Any, step: int) -> dict[str, float]:
+        examples = first_examples(experiment, text_model)
+        image, captions = illustrate(session(state), examples)
+        directory.samples.mkdir(exist_ok=True)
+        if log is not None:
+            image.save(directory.samples / f"step_{step:07d}.png")
+            log.image("samples", np.asarray(image), step)
+            if captions:
+                (directory.samples / f"step_{step:07d}.txt").write_text("\n".join(captions) + "\n")
+                log.text("captions", "\n\n".join(captions), step)
+        return {}
+
+    periodic = [Periodic(training.evaluate_every, "valid/", evaluate), Periodic(training.sample_every, "", draw)]
+    began = time.time()
+    try:
+        loop(
+            state,
+            lambda state, batch: program.train_step(state, batch, frozen),
+            stream,
+            place,
+            checkpoints,
+            log,
+            steps=training.steps,
+            log_every=training.log_every,
+            checkpoint_every=training.checkpoint_every,
+            periodic=periodic,
+        )
+    finally:
+        checkpoints.close()
+        stream.close()
+        if log is not None:
+            log.close()
+    say(f"{directory.path}: step {training.steps} reached in {time.time() - began:.0f} s", quiet)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested numbers as a/b names; what is not a number stays out."""
+    out: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            out |= flat(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            out[f"{prefix}{key}"] = float(value)
+    return out
+
+
+def first_examples(experiment: Experiment, text_model: Any) -> dict[str, Any]:
+    """The first validation records, as one batch."""
+    stream = experiment.data.loader.once(
+        experiment.data.valid,
+        text_model,
+        image_size=experiment.codec.image_size,
+        text_length=experiment.data.text.length,
+        batch_size=min(SHOWN, len(experiment.data.valid)),
+        limit=SHOWN,
+    )
+    return next(iter(stream))
+
+
+def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """A grid of originals above reconstructions (a codec) or samples of their captions (a generator), and the captions of both kinds."""
+    from vilg.generators.guidance import Controls
+
+    images = examples["image"]
+    if session.experiment.generator is None:
+        return grid(np.concatenate([images, session.pictures(session.codes(images))]), columns=len(images)), []
+    scenes = session.experiment.evals.get("scenes")
+    made = session.sample(examples["captions"], scenes.controls if scenes else Controls(), 0, examples["language"])
+    captions = session.caption(images, examples["language"], Controls(temperature=0.0))
+    lines = [f"{prompt} | {caption.text}" for prompt, caption in zip(examples["captions"], captions, strict=True)]
+    return grid(np.concatenate([images, np.stack([m.image for m in made])]), columns=len(images)), lines
+
+
+def say(text: str, quiet: bool) -> None:
+    """A line for people."""
+    if not quiet and jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,138 @@
+"""A workdir: one run's directory, with its frozen config, text model, checkpoints and lock."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vilg.data.sources import caption_texts
+from vilg.data.text import TextModel, train_text_model
+from vilg.experiment import Experiment
+from vilg.types import UserError
+
+# What may differ when a run goes on: lengths, cadences, places and the layout. All else decides the results.
+FREE = (
+    "training.steps",
+    "training.checkpoint_every",
+    "training.log_every",
+    "training.evaluate_every",
+    "training.sample_every",
+    "training.keep_last",
+    "training.keep_best",
+    "layout",
+    "evals",
+    "codec.workdir",
+    "codec.experiment.layout",
+    "codec.experiment.evals",
+    "codec.experiment.training.log_every",
+    "codec.experiment.training.checkpoint_every",
+    "data.loader.workers",
+    "data.loader.prefetch",
+)
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")
+
+
+class Workdir:
+    """The files of a run by name."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.text_file = self.path / "text.model"
+        self.codec = self.path / "codec"
+
+    def read(self) -> dict[str, Any]:
+        """config.json; a UserError if this is not a workdir."""
+        if not self.config_file.is_file():
+            raise UserError(f"workdir={str(self.path)!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`")
+        try:
+            return json.loads(self.config_file.read_text())
+        except json.JSONDecodeError as error:
+            raise UserError(f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from a copy") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One run a workdir: an OS lock that dies with the process."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"workdir={str(self.path)!r}: another run is writing there; wait for it or choose another --workdir") from None
+            yield
+
+    def open(self, experiment: Experiment) -> bool:
+        """Writes the frozen config, or checks it against the one that is there; whether the run is new."""
+        if self.config_file.is_file():
+            stored = self.read()
+            difference = first_difference(stored["config"], experiment.config)
+            if difference:
+                field, old, new = difference
+                raise UserError(
+                    f"workdir={str(self.path)!r} holds a run with {field}={old!r}, this config has {new!r}; "
+                    "give the same config, or another --workdir"
+                )
+            stored["config"] = dict(experiment.config)
+            self.write(stored)
+            return False
+        foreign = [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "text.model")] if self.path.exists() else []
+        if "checkpoints" in foreign:
+            raise UserError(f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another --workdir")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write({"config": dict(experiment.config), "hash": experiment.hash, "versions": versions()})
+        return True
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """config.json, atomically."""
+        temporary = self.config_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+        temporary.replace(self.config_file)
+
+    def text_model(self, experiment: Experiment) -> TextModel:
+        """The run's text model, trained from the captions if it is not there; refused if its hash is not the stored one."""
+        stored = self.read()
+        if not self.text_file.is_file():
+            if "text_sha256" in stored:
+                raise UserError(f"workdir={str(self.path)!r}: text.model is gone; restore it, for the run's ids mean nothing without it")
+            train_text_model(
+                caption_texts(experiment.data.train, experiment.data.text.records),
+                experiment.data.text.vocabulary,
+                self.text_file,
+                han_characters=experiment.data.text.han_characters,
+            )
+        model = TextModel(str(self.text_file))
+        if stored.setdefault("text_sha256", model.sha256) != model.sha256:
+            raise UserError(
+                f"workdir={str(self.path)!r}: text.model has hash {model.sha256[:12]}, the run was trained with "
+                f"{stored['text_sha256'][:12]}; put the original file back"
+            )
+        self.write(stored)
+        return model
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """The first field that matters and differs: (dotted name, old, new)."""
+    if path in FREE:
+        return None
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            found = first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            if found:
+                return found
+        return None
+    return None if old == new else (path, old, new)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the results."""
+    out = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            out[package] = importlib.metadata.version(package)
+    return out

@@ -1,0 +1,1 @@
+"""The loop and what it needs: state, optimizer, checkpoints, log. It never learns what it trains."""

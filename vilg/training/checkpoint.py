@@ -1,0 +1,124 @@
+"""Checkpoints: Orbax writes and reads arrays (asynchronously, on any mesh); this adds what it does silently or not at all.
+
+Beside the arrays lie their shapes, dtypes and a digest each, because Orbax restores flipped bits, other dtypes and misplaced steps
+without a word. A step that fails its check is set aside by renaming, and the one before it is used.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+
+from vilg.types import UserError
+
+FORMAT = 1
+log = logging.getLogger("vilg")
+
+
+def digest(tree: Any) -> dict[str, jax.Array]:
+    """A uint32 for every array: the sum of its words, each times an odd number that depends on its place, modulo 2**32.
+
+    Exact and associative, so equal on every mesh; any single changed word changes it. Traceable.
+    """
+    return {name: _digest(x) for name, x in named_leaves(tree).items()}
+
+
+def _digest(x: jax.Array) -> jax.Array:
+    if x.dtype == jnp.bool_:
+        x = x.astype(jnp.uint8)
+    word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
+    words = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
+    place = jnp.uint32(0)
+    for dimension in range(x.ndim):
+        place = place * jnp.uint32(x.shape[dimension]) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, dimension)
+    return jnp.sum(words * (place * jnp.uint32(2654435769 & ~1) + jnp.uint32(1)), dtype=jnp.uint32)
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """{"params/encoder/...": leaf} of a state."""
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: the last `keep_last`, and the `keep_best` with the lowest validation loss."""
+
+    def __init__(self, directory: str | os.PathLike, keep_last: int = 2, keep_best: int = 0, digest: Any = digest):
+        self.directory = Path(directory).absolute()
+        self.digest = digest
+        policies: list[Any] = [keep.LatestN(keep_last)]
+        if keep_best:
+            policies.append(keep.BestN(get_metric_fn=lambda m: -m["loss"], n=keep_best, keep_checkpoints_without_metrics=False))
+        options = ocp.CheckpointManagerOptions(preservation_policy=keep.AnyPreservationPolicy(policies), cleanup_tmp_directories=True)
+        self.manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, step: int, state: Any, data: dict, metrics: dict[str, float] | None = None) -> None:
+        """Saves in the background. `data` is the loader's state; `metrics["loss"]` ranks the best."""
+        if step in self.manager.all_steps():
+            return
+        digests = {k: int(v) for k, v in jax.device_get(self.digest(state)).items()}
+        arrays = {k: [list(x.shape), str(x.dtype), digests[k]] for k, x in named_leaves(state).items()}
+        saved = self.manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"format": FORMAT, "arrays": arrays, "data": data})
+            ),
+            metrics=metrics,
+        )
+        if not saved:
+            raise RuntimeError(f"checkpoint {step} was not saved: {self.directory} already holds step {self.manager.latest_step()}")
+
+    def steps(self) -> list[int]:
+        """Steps that are there, oldest first."""
+        return sorted(self.manager.all_steps())
+
+    def restore(self, abstract: Any, step: int | None = None) -> tuple[Any, dict] | None:
+        """(state, data) of the newest step that passes its check (or of `step`), placed as `abstract` (shapes with shardings) says.
+
+        None if there is no checkpoint. Errors: UserError if every one fails, or if one belongs to another model.
+        """
+        candidates = [s for s in reversed(self.steps()) if step is None or s == step]
+        problems = []
+        for candidate in candidates:
+            try:
+                return self._restore(candidate, abstract)
+            except UserError:
+                raise
+            except Exception as error:
+                reason = str(error).strip().split("\n")[0][:200]
+                problems.append(f"step {candidate}: {reason}")
+                if step is None:
+                    aside = self.directory.parent / f"{self.directory.name}.unreadable.{candidate}"
+                    log.warning("checkpoint %s cannot be read (%s); set aside as %s", candidate, reason, aside)
+                    if jax.process_index() == 0 and not aside.exists():
+                        os.rename(self.directory / str(candidate), aside)
+        if problems:
+            self.manager.reload()
+            raise UserError(f"{self.directory}: no readable checkpoint ({'; '.join(problems)}); restore a copy, or train into another workdir")
+        return None
+
+    def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
+        meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        wanted = {k: [list(x.shape), str(x.dtype)] for k, x in named_leaves(abstract).items()}
+        saved = {k: v[:2] for k, v in meta["arrays"].items()}
+        if wanted != saved:
+            name = next(k for k in (*wanted, *saved) if wanted.get(k) != saved.get(k))
+            raise UserError(
+                f"checkpoint {self.directory}/{step}: {name} is {saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} in this "
+                "experiment; use the config of the run that wrote it"
+            )
+        state = self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        for name, value in jax.device_get(self.digest(state)).items():
+            if int(value) != meta["arrays"][name][2]:
+                raise ValueError(f"{name} differs from its digest")
+        return state, meta["data"]
+
+    def close(self) -> None:
+        """Waits for saves that are under way, and raises what went wrong in them."""
+        self.manager.wait_until_finished()
+        self.manager.close()

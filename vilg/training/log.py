@@ -1,0 +1,109 @@
+"""What a run says: metrics.jsonl for programs, TensorBoard for plots, a progress line for people. Written by process 0 alone."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The valid lines of a metrics.jsonl: the last line of a step counts, a torn last line does not."""
+    lines: dict[int, dict] = {}
+    if Path(path).exists():
+        for text in Path(path).read_text().splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            lines[line["step"]] = {**lines.get(line["step"], {}), **line}
+    return [lines[s] for s in sorted(lines)]
+
+
+class RunLog:
+    """Named scalars by step. Fields with wall-clock time are named `time` or end in `_seconds`; all others are repeatable."""
+
+    def __init__(self, workdir: str | os.PathLike, total: int, start: int, batch_size: int, quiet: bool = False, title: str = "train"):
+        self.path = Path(workdir) / "metrics.jsonl"
+        self.batch_size, self.quiet, self.title = batch_size, quiet, title
+        mend(self.path)
+        self.file = self.path.open("a")
+        self.board = SummaryWriter(str(workdir), flush_secs=30, write_to_disk=True)
+        self.began, self.last_time, self.last_step = time.time(), time.time(), start
+        self.progress = None
+        if not quiet and sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self.task = self.progress.add_task(title, total=total, completed=start, note="")
+            self.progress.start()
+        self.total, self.start = total, start
+
+    def exclude(self, seconds: float) -> None:
+        """Leaves time that was not spent on updates (evaluation) out of the next step_seconds."""
+        self.last_time += seconds
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """One line: `step` updates completed and its scalars."""
+        now = time.time()
+        named = {k: _number(v) for k, v in scalars.items()}
+        line = {"step": step, "time": round(now, 3), **named}
+        if step > self.last_step:
+            line["step_seconds"] = round((now - self.last_time) / (step - self.last_step), 5)
+            self.last_time, self.last_step = now, step
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for name, value in line.items():
+            if name not in ("step", "time") and value is not None:
+                self.board.add_scalar(name, value, step)
+        self._show(step, named, line.get("step_seconds"))
+
+    def _show(self, step: int, named: Mapping[str, Any], step_seconds: float | None) -> None:
+        loss = named.get("loss")
+        rate = self.batch_size / step_seconds if step_seconds else math.nan
+        note = f"loss {loss:.4f}  {rate:.0f} images/s" if loss is not None else ""
+        if self.progress is not None:
+            self.progress.update(self.task, completed=step, note=note)
+        elif not self.quiet:
+            done = max(1, step - self.start)
+            left = (time.time() - self.began) / done * (self.total - step)
+            print(f"{self.title} step {step}/{self.total}  {note}  ETA {left / 60:.1f} min", file=sys.stderr, flush=True)
+
+    def image(self, name: str, image: np.ndarray, step: int) -> None:
+        """A picture (uint8 HWC) for TensorBoard."""
+        self.board.add_image(name, image, step, dataformats="HWC")
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """A text for TensorBoard."""
+        self.board.add_text(name, text, step)
+
+    def close(self) -> None:
+        """Ends the progress line and the files."""
+        if self.progress is not None:
+            self.progress.stop()
+        self.file.close()
+        self.board.close()
+
+
+def mend(path: Path) -> None:
+    """Cuts a torn last line off, so that the next one starts on its own."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+def _number(value: Any) -> float | int | None:
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    return int(number) if isinstance(value, int) else number

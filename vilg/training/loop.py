@@ -1,0 +1,140 @@
+"""The loop: reads top to bottom, and never learns what it trains. Everything that it needs is handed to it.
+
+It runs ahead of the device by one step: the metrics of step t are looked at when step t + 1 has been dispatched. A loss or gradient
+norm that is not finite stops the run before anything of it is saved.
+"""
+
+import collections
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vilg.training.checkpoint import Checkpoints
+from vilg.training.log import RunLog
+
+
+class Diverged(Exception):
+    """The loss or the gradient became NaN or infinite."""
+
+
+class Preempted(Exception):
+    """A signal asked the run to stop; everything is saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Periodic:
+    """Something done every so many steps with the state: `call(state, step)` gives scalars to log, under a prefix."""
+
+    every: int
+    prefix: str
+    call: Callable[[Any, int], dict[str, float]]
+
+    def due(self, step: int, last: int) -> bool:
+        """Whether it is due after `step` updates."""
+        return bool(self.every) and (step % self.every == 0 or step == last)
+
+
+class Interruption:
+    """Whether SIGTERM or SIGINT has come; asked at step boundaries, so that a step is never half done."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "Interruption":
+        self.previous = {}
+        if threading.current_thread() is threading.main_thread():
+            self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def _note(self, *_: Any) -> None:
+        self.asked = True
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def reached(self, step: int) -> bool:
+        """Whether all processes should stop after this step (with several processes, Orbax's own sync point agrees on it)."""
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            return bool(multihost_utils.reached_preemption_sync_point(step))
+        return self.asked
+
+
+def train(
+    state: Any,
+    update: Callable[[Any, Any], tuple[Any, dict]],
+    batches: Iterator[dict],
+    place: Callable[[dict], dict],
+    checkpoints: Checkpoints,
+    log: RunLog | None,
+    *,
+    steps: int,
+    log_every: int,
+    checkpoint_every: int,
+    periodic: Sequence[Periodic] = (),
+) -> Any:
+    """The state after `steps` updates in all, from wherever `state` stands. `batches` has get_state() for the data position.
+
+    Errors: Diverged, naming step, ids and last good checkpoint; Preempted after a save.
+    """
+    step = int(state.step)
+    pending: collections.deque = collections.deque()
+    await_each = jax.process_count() > 1 and jax.default_backend() == "cpu"  # gloo deadlocks behind many un-awaited steps
+    last_validation: dict[str, float] | None = None
+
+    def settle(leave: int, extra: dict | None = None) -> None:
+        """Looks at all pending metrics but the last `leave`; `extra` joins the line of the last one."""
+        while len(pending) > leave:
+            at, metrics, ids = pending.popleft()
+            values = {k: np.asarray(v) for k, v in jax.device_get(metrics).items()}
+            bad = [k for k in ("loss", "gradient_norm") if k in values and not np.isfinite(values[k])]
+            if bad:
+                good = checkpoints.steps()
+                raise Diverged(
+                    f"{bad[0]} is {values[bad[0]]} in step {at}; last good checkpoint: {good[-1] if good else 'none'}; batch ids: "
+                    f"{', '.join(ids[:16])}{' ...' if len(ids) > 16 else ''}"
+                )
+            more = extra if extra and not pending else {}
+            if log is not None and (more or at % log_every == 0 or at == steps or at == 1):
+                log.write(at, values | more)
+
+    with Interruption() as interruption:
+        while step < steps:
+            batch = next(batches)
+            state, metrics = update(state, place(batch))
+            step += 1
+            pending.append((step, metrics, batch.get("ids", [])))
+            settle(1)
+            due = [item for item in periodic if item.due(step, steps)]
+            stop = interruption.reached(step)
+            save = step % checkpoint_every == 0 or step == steps or stop
+            if not (due or save or await_each):
+                continue
+            last = pending.pop()
+            settle(0)
+            pending.append(last)
+            extra: dict[str, Any] = {}
+            began = time.time()
+            if due and all(np.isfinite(np.asarray(v)) for k, v in last[1].items() if k in ("loss", "gradient_norm")):
+                for item in due:
+                    scalars = item.call(state, step)
+                    if "loss" in scalars:
+                        last_validation = {"loss": float(scalars["loss"])}
+                    extra |= {item.prefix + k: v for k, v in scalars.items()}
+            settle(0, extra)
+            if log is not None:
+                log.exclude(time.time() - began if due else 0.0)
+            if save:
+                checkpoints.save(step, state, batches.get_state(), last_validation)
+            if stop and step < steps:
+                raise Preempted(f"stopped after step {step} by a signal, everything saved; run the same command again to go on")
+    settle(0)
+    return state

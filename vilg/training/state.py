@@ -1,0 +1,24 @@
+"""TrainState: everything that an update reads and writes, and one checkpoint holds."""
+
+from typing import Any
+
+import flax.struct
+import jax
+
+from vilg.types import Params
+
+
+@flax.struct.dataclass
+class TrainState:
+    """`step` is the number of updates completed; `ema` is None where the experiment keeps none; `statistics` belongs to Maintained."""
+
+    step: jax.Array
+    params: Params
+    optimizer: Any
+    ema: Params | None
+    statistics: Any
+
+    @property
+    def best_params(self) -> Params:
+        """What evaluation and sampling use: the average where there is one."""
+        return self.params if self.ema is None else self.ema

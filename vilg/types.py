@@ -1,0 +1,76 @@
+"""The central protocols and array letters. Imports nothing of vilg, so every part may import it.
+
+Letters in jaxtyping strings: b batch, l length, q/s query/source positions, d width, h heads, k head size, f feed-forward,
+v vocabulary, y/x rows/columns, c channels, m text length, n image length.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int
+
+Params = Any  # a pytree of arrays (unboxed), or of nn.LogicallyPartitioned boxes straight from `init`
+Batch = dict[str, Any]  # "image" uint8 [b, H, W, 3], "text" int32 [b, m]; a generator also gets "codes" int32 [b, y, x]
+Metrics = dict[str, Array]
+
+
+class UserError(Exception):
+    """A mistake of the user's: one sentence that names the field, the value and the remedy. The command exits with 2."""
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """Anything the loop can improve; the loop never learns what it is."""
+
+    def init(self, key: Array) -> Params:
+        """Parameters, each leaf an nn.LogicallyPartitioned box with an axis name of parallel/axes.py a dimension."""
+
+    def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
+        """A float32 scalar to minimise, and named float32 scalars to log."""
+
+
+@runtime_checkable
+class Maintained(Protocol):
+    """A Trainable with state that no gradient reaches (codebook usage). `loss` puts what it saw in metrics["observed"]."""
+
+    def statistics(self) -> Any:
+        """The initial state: a pytree of arrays."""
+
+    def maintain(self, params: Params, statistics: Any, observed: Any, key: Array, step: Array) -> tuple[Params, Any, Metrics]:
+        """Parameters and state after the optimizer's update. Every leaf of `observed` has a leading axis of microbatches."""
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Pixels <-> codes. Images are float32 in [-1, 1]."""
+
+    image_size: int
+    grid: tuple[int, int]
+    vocabulary: int
+
+    def encode(self, params: Params, images: Float[Array, "b H W 3"]) -> Int[Array, "b y x"]:
+        """The codes of images, deterministic."""
+
+    def decode(self, params: Params, codes: Int[Array, "b y x"]) -> Float[Array, "b H W 3"]:
+        """Images in [-1, 1]."""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A distribution over images given text."""
+
+    def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Any) -> Int[Array, "b y x"]:
+        """Codes of one image a prompt; `keys` has one key a row, so that a row does not depend on its batch mates."""
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Runs backwards too."""
+
+    def caption(self, params: Params, codes: Int[Array, "b y x"], start: Int[Array, " b"], keys: Array, controls: Any) -> Any:
+        """(text ids [b, m], log-likelihood [b]); `start` is each row's start-of-text id, which names the language."""
+
+
+# The first ids of every text model (vilg/data/text.py trains them in this order), known to generators too.
+PAD, UNKNOWN = 0, 1
+START = {"zh": 2, "en": 3}
+END = 4
