@@ -29,11 +29,11 @@ def tiny() -> dict:
             image_size=32,
             vocabulary=1024,
             code_width=16,
-            architecture=dict(name="patch", patch=4, width=128, depth=2, context=0, channels=16, refinements=0),
+            architecture=dict(name="patch", patch=4, width=128, depth=1, context=0, channels=16, refinements=0, output_size=1),
             quantizer=dict(name="nearest", beta=0.25),
             l1=1.0,
             l2=0.0,
-            autoencoder_warmup=200,
+            autoencoder_warmup=150,
             revive_after=50,
             bank=16384,
         ),
@@ -41,7 +41,7 @@ def tiny() -> dict:
         optimizer=dict(kind="muon", learning_rate=0.01, schedule="trapezoid", decay_share=0.5, warmup_steps=20, clip=0.0),
         layout=dict(name="dp"),
         training=dict(
-            steps=600, batch_size=64, accumulation=1, ema=0.0, checkpoint_every=200, log_every=20, evaluate_every=0, sample_every=0
+            steps=500, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=250, log_every=20, evaluate_every=0, sample_every=0
         ),
         evals=dict(reconstruction=dict(images=512)),
     )
@@ -54,7 +54,7 @@ def small() -> dict:
     config.update(
         data=dict(train=dict(scenes, split="train"), valid=dict(scenes, split="valid"), loader=dict(seed=0)),
         training=dict(
-            steps=3000, batch_size=64, accumulation=1, ema=0.999, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
+            steps=3000, batch_size=64, accumulation=1, ema=0.0, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
         ),
     )
     config["codec"].update(
@@ -72,7 +72,7 @@ def emoji() -> dict:
     config.update(
         data=dict(train=dict(source, use="train"), valid=dict(source, use="valid"), loader=dict(seed=0)),
         training=dict(
-            steps=3000, batch_size=32, accumulation=1, ema=0.999, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
+            steps=3000, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
         ),
     )
     config["codec"].update(

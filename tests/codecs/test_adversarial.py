@@ -98,7 +98,9 @@ def test_the_sum_has_the_gradients_of_both_published_phases(models, started, dif
     judged = 0.5 * (F.relu(1 - critic(x)).mean() + F.relu(1 + critic(decoded.detach())).mean())
     judged.backward()
     expected["discriminator"] = import_discriminator(critic, lambda p: p.grad)
-    weight, reconstruction, total = (t.item() for t in (weight, reconstruction, reconstruction + weight * generator + quantizer_loss + judged))
+    weight, reconstruction, total = (
+        t.item() for t in (weight, reconstruction, reconstruction + weight * generator + quantizer_loss + judged)
+    )
 
     (loss, metrics), gradients = differentiated(15)
     assert float(metrics["adaptive_weight"]) == pytest.approx(weight, rel=1e-3) and 0 < weight < 1e4

@@ -109,8 +109,8 @@ def test_dead_codes_move_to_where_the_error_is_and_used_ones_stay():
     codec = small(revive_after=2)
     params, state = started(codec)
     maintain = jax.jit(codec.maintain)
-    near = np.zeros((31, 2), np.float32)  # a background that code 0 represents exactly, and one latent far away
-    params["quantizer"]["codebook"] = jnp.full((8, 2), 50.0).at[0].set(0.0).at[1].set(-50.0)
+    near = np.full((31, 2), 7.0, np.float32)  # a background that code 0 represents exactly, and one latent far away
+    params["quantizer"]["codebook"] = jnp.full((8, 2), 50.0).at[0].set(7.0).at[1].set(-50.0)
     latents = np.concatenate([near, [[3.0, 4.0]]])
     counts = [31, 1, 0, 0, 0, 0, 0, 0]
     before = params["quantizer"]["codebook"]

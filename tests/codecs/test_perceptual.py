@@ -65,7 +65,8 @@ def test_equal_images_are_at_zero_with_a_finite_gradient(oracle, measured):
 def test_features_that_are_all_zero_have_a_finite_gradient(oracle, measured):
     dead = {k: v * 0 - 1 if k.endswith("bias") else v * 0 for k, v in state(oracle).items()}
     a, b = (jnp.asarray(x) for x in pairs())
-    assert np.isfinite(measured(perceptual.from_state(dead), a, b)[1]).all()
+    (value, _), gradient = measured(perceptual.from_state(dead), a, b)
+    assert value == 0 and np.isfinite(gradient).all()
 
 
 def test_torchvision_names_and_checkpoint_prefixes_are_read(oracle):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vilg.generators.autoregressive import Autoregressive
-from vilg.nn.transformer import split_schedule
+from vilg.nn.transformer import split_schedule, unrolled
 from vilg.program import unbox
 
 PATTERNS = ("dense", "ernie_vilg", ("convolution", "row", "column"))
@@ -16,7 +16,11 @@ def made(patterns, **options):
     layers = len(patterns) if isinstance(patterns, tuple) else 6
     fields = dict(image_vocabulary=32, grid=(4, 6), text_vocabulary=64, text_length=6, width=32, heads=2, convolution=3, embed_scale=1.0)
     generator = Autoregressive(**(fields | dict(layers=layers, patterns=patterns) | options))
-    return generator, unbox(generator.init(jax.random.key(0)))
+    return generator, unbox(jax.jit(generator.init)(jax.random.key(0)))
+
+
+def apply(generator, params, *arguments, method="__call__"):
+    return jax.jit(lambda p, *a: generator.model.apply({"params": p}, *a, method=method))(params, *arguments)
 
 
 def inputs(n: int = 24):
@@ -38,18 +42,18 @@ def test_schedules_split_into_a_repeated_unit_and_a_tail():
 @pytest.mark.parametrize("patterns", PATTERNS)
 def test_cached_decoding_equals_the_whole_stream(patterns):
     generator, params = made(patterns)
-    model, (text, codes) = generator.model, inputs()
-    whole = model.apply({"params": params}, text, codes, method="image_given_text")
-    logits, caches = model.apply({"params": params}, text, method="read_text")
-    step = jax.jit(lambda c, caches, k: model.apply({"params": params}, c, caches, k, method="next_code"))
+    text, codes = inputs()
+    whole = apply(generator, params, text, codes, method="image_given_text")
+    logits, caches = apply(generator, params, text, method="read_text")
+    step = jax.jit(lambda c, caches, k: generator.model.apply({"params": params}, c, caches, k, method="next_code"))
     steps = [logits]
     for k in range(codes.shape[1] - 1):
         logits, caches = step(codes[:, k], caches, jnp.int32(k))
         steps.append(logits)
     np.testing.assert_allclose(jnp.stack(steps, 1), whole, atol=1e-4)
-    whole = model.apply({"params": params}, text, codes, method="text_given_image")
-    caches = model.apply({"params": params}, codes, method="read_image")
-    step = jax.jit(lambda c, caches, k: model.apply({"params": params}, c, caches, k, method="next_text"))
+    whole = apply(generator, params, text, codes, method="text_given_image")
+    caches = apply(generator, params, codes, method="read_image")
+    step = jax.jit(lambda c, caches, k: generator.model.apply({"params": params}, c, caches, k, method="next_text"))
     steps = []
     for k in range(text.shape[1] - 1):
         logits, caches = step(text[:, k], caches, jnp.int32(k))
@@ -59,18 +63,10 @@ def test_cached_decoding_equals_the_whole_stream(patterns):
 
 def test_scanned_layers_compute_what_unrolled_layers_compute():
     generator, params = made("ernie_vilg")
-    unrolled, _ = made("ernie_vilg", scan=False)
-    trunk = params["trunk"]
-    blocks, unit = {}, len(trunk["units"])
-    repeats = jax.tree.leaves(trunk["units"])[0].shape[0]
-    for r in range(repeats):
-        for i in range(unit):
-            blocks[f"blocks_{r * unit + i}"] = jax.tree.map(lambda x, r=r: x[r], trunk["units"][f"blocks_{i}"])
-    for i in range(len(trunk.get("tail", {}))):
-        blocks[f"blocks_{repeats * unit + i}"] = trunk["tail"][f"blocks_{i}"]
-    other = {**params, "trunk": {"tail": blocks, "norm": trunk["norm"]}}
+    plain, _ = made("ernie_vilg", scan=False)
+    other = {**params, "trunk": unrolled(params["trunk"])}
     for a, b in zip(
-        generator.model.apply({"params": params}, *inputs()), unrolled.model.apply({"params": other}, *inputs()), strict=True
+        apply(generator, params, *inputs()), apply(plain, other, *inputs()), strict=True
     ):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -92,7 +88,7 @@ def test_causality_by_gradients():
         return x.image_logits(states[:, generator.text_length - 1 : -1])[:, k].sum()
 
     for k in (0, 5, 23):
-        moved = np.abs(np.asarray(jax.grad(logits)(soft, k))).sum(-1)
+        moved = np.abs(np.asarray(jax.jit(jax.grad(logits), static_argnums=1)(soft, k))).sum(-1)
         assert (moved[:, k:] == 0).all()
         assert (moved[:, :k] > 0).all()
 
@@ -101,7 +97,7 @@ def test_bfloat16_keeps_parameters_in_float32_and_stays_close():
     generator, params = made("dense")
     half, _ = made("dense", dtype="bfloat16")
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    a = generator.model.apply({"params": params}, *inputs())[0]
-    b = half.model.apply({"params": params}, *inputs())[0]
+    a = apply(generator, params, *inputs())[0]
+    b = apply(half, params, *inputs())[0]
     assert b.dtype == jnp.float32
     assert float(jnp.abs(a - b).max()) < 0.1 * float(jnp.abs(a).max())

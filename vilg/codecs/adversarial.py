@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vilg.codecs.blocks import run
 from vilg.codecs.discriminator import PatchGAN, hinge
 from vilg.config import require
 from vilg.types import Metrics, Params
@@ -61,7 +62,7 @@ class Adversary:
         network = self.network(dtype)
 
         def judge(params: Params, images: Array) -> Array:
-            return network.apply({"params": params}, images)
+            return run(network, params, images)
 
         def generator(images: Array) -> Array:
             return -jnp.mean(judge(stop(params), images))

@@ -4,7 +4,7 @@ Separate from the encoder and decoder that are made of them, so that the discrim
 Submodules bear the published names: import_taming.py maps parameters by name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,16 +13,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vilg.parallel.axes import named
+from vilg.types import Params
 
 fan_in_uniform = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")  # torch's default for a convolution
 
 
 def by_channels(init: Callable) -> Callable:
-    """A kernel initializer that names the two channel dimensions, except where they are the 3 of a picture (too few to shard)."""
+    """A kernel initializer that names all four dimensions, except the channels that are the 3 of a picture (too few to shard)."""
 
-    def initialize(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def initialize(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
         axes = ("channels_in" if shape[-2] > 3 else None, "channels_out" if shape[-1] > 3 else None)
-        return named(init, *[None] * (len(shape) - 2), *axes)(key, shape, dtype)
+        return named(init, "rows", "columns", *axes)(key, shape, dtype)
 
     return initialize
 
@@ -30,7 +31,7 @@ def by_channels(init: Callable) -> Callable:
 def by_channel(init: Callable) -> Callable:
     """The same for a bias or a scale."""
 
-    def initialize(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def initialize(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
         return named(init, "channels_out" if shape[-1] > 3 else None)(key, shape, dtype)
 
     return initialize
@@ -113,6 +114,12 @@ def downsample(channels: int, name: str, dtype: Any = jnp.float32) -> nn.Conv:
     """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2 (SPEC 3.2: symmetric padding shifts the
     picture of imported weights)."""
     return convolution(channels, name, stride=2, padding=(0, 1), dtype=dtype)
+
+
+def run(module: nn.Module, params: Params, x: Array) -> Array:
+    """The module's output for one input."""
+    output: Any = module.apply({"params": params}, x)
+    return output
 
 
 def upsample(x: Float[Array, "b y x c"]) -> Float[Array, "b 2*y 2*x c"]:

@@ -41,8 +41,8 @@ class LPIPS:
                 both = jax.lax.conv_general_dilated(both, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
                 both = jax.nn.relu(both + jnp.asarray(bias))
             squares = jnp.sum(jnp.square(both), axis=-1, keepdims=True)
-            # the published code adds 1e-10 to the root; inside the root as well, because its gradient at zero would be NaN
-            first, second = jnp.split(both / (jnp.sqrt(squares + 1e-20) + 1e-10), 2)
+            # where all features are 0 the root has no finite gradient, but there the ReLU before it passes none on
+            first, second = jnp.split(both / (jnp.sqrt(squares) + 1e-10), 2)
             distance += jnp.mean(jnp.sum(jnp.square(first - second) * jnp.asarray(head), axis=-1), axis=(1, 2))
         return distance
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from vilg.codecs import codebook, perceptual
 from vilg.codecs.adversarial import Adversary
 from vilg.codecs.base import count_codes, perplexity, psnr, to_unit
-from vilg.codecs.blocks import convolution
+from vilg.codecs.blocks import convolution, run
 from vilg.codecs.convolutional import Convolutional
 from vilg.codecs.patch import Patch
 from vilg.codecs.quantize import QUANTIZERS
@@ -138,7 +138,7 @@ class VQ:
 
     def latents(self, params: Params, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
         """The encoder's output before quantization, float32."""
-        latents = self._encoder().apply({"params": params["encoder"]}, constrain(images, *PICTURE))
+        latents = run(self._encoder(), params["encoder"], constrain(images, *PICTURE))
         return constrain(latents.astype(jnp.float32), "batch", "rows", "columns", None)
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, dict[str, Any]]:
@@ -151,7 +151,7 @@ class VQ:
         decoded = self._paint(params["output"], features)
 
         def objective(decoded: Array) -> Array:
-            return sum(self._terms(images, decoded).values())
+            return sum(self._terms(images, decoded).values(), jnp.float32(0))
 
         loss = objective(decoded) + quantizing * self.codebook_weight * quantizer_loss
         metrics = {**metrics, **self._terms(images, decoded), "codebook_loss": quantizing * quantizer_loss}
@@ -226,10 +226,10 @@ class VQ:
         return terms
 
     def _features(self, params: Params, embeddings: Array) -> Array:
-        return self._decoder().apply({"params": params["decoder"]}, embeddings)
+        return run(self._decoder(), params["decoder"], embeddings)
 
     def _paint(self, output: Params, features: Array) -> Float[Array, "b H W 3"]:
-        return constrain(self._output().apply({"params": output}, features).astype(jnp.float32), *PICTURE)
+        return constrain(run(self._output(), output, features).astype(jnp.float32), *PICTURE)
 
     def _encoder(self) -> nn.Module:
         return self.architecture.encoder(self.image_size, self.code_width, self.compute_dtype)

@@ -51,8 +51,6 @@ class Emoji(Lazy):
     duplicates: bool = True  # also pictures that equal another emoji's of the style, pixel for pixel
 
     def __post_init__(self):
-        require((Path(self.path) / INDEX).is_file(), "emoji path", self.path, f"has no {INDEX}; run vilg data prepare emoji --out=DIR")
-        require(not self.split or Path(self.split).is_file(), "emoji split", self.split, "there is no such file; give an id/split table")
         for name, values, known in (("styles", self.styles, STYLES), ("wordings", self.wordings, WORDINGS)):
             right = bool(values) and set(values) <= set(known) and set(values) != {"keywords"}
             require(right, f"emoji {name}", values, f"name one or more of {', '.join(known)} (keywords only beside another)")
@@ -66,6 +64,8 @@ class Emoji(Lazy):
     @functools.cached_property
     def rows(self) -> list[tuple[int, dict[str, Any]]]:
         """(number of the record in the shards, index row) of what this source may use; UserError if that is nothing."""
+        require((Path(self.path) / INDEX).is_file(), "emoji path", self.path, f"has no {INDEX}; run vilg data prepare emoji --out=DIR")
+        require(not self.split or Path(self.split).is_file(), "emoji split", self.split, "there is no such file; give an id/split table")
         table = self._table()
         rows = []
         with open(Path(self.path) / INDEX, encoding="utf-8") as file:

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vilg.config import require
+from vilg.config import lookup, require
 from vilg.generators.guidance import Controls, choose, guide
 from vilg.nn import patterns
 from vilg.nn.attention import PatternOptions
 from vilg.nn.embed import TokenEmbed
-from vilg.nn.transformer import Trunk, TrunkShape
+from vilg.nn.transformer import REMAT, Trunk, TrunkShape, unrolled
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 from vilg.types import END, PAD, Batch, Metrics, Params
@@ -133,7 +133,8 @@ class Autoregressive:
         require(self.text_length > 1, "data.text.length", self.text_length, "must be at least 2")
         require(0 < self.caption_share <= 1, "generator.caption_share", self.caption_share, "must lie in (0, 1]")
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
-        _ = self.model  # the patterns, the remat policy and the grid are checked when the experiment is built
+        lookup(REMAT, self.remat, "generator.remat")
+        _ = self.model  # the patterns are checked when the experiment is built
 
     @property
     def model(self) -> Model:
@@ -176,9 +177,15 @@ class Autoregressive:
         loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss
         return loss, {"text_to_image": image_loss, "image_to_text": text_loss}
 
+    def _decoder(self, params: Params) -> tuple[Model, Params]:
+        """The model with unrolled layers, and its variables."""
+        if not self.scan:
+            return self.model, {"params": params}
+        return dataclasses.replace(self, scan=False).model, {"params": {**params, "trunk": unrolled(params["trunk"])}}
+
     def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Controls) -> Int[Array, "b y x"]:
         """Codes of one image a prompt, by cached decoding; with guidance the empty prompt runs beside each prompt."""
-        model, variables, b = self.model, {"params": params}, text.shape[0]
+        (model, variables), b = self._decoder(params), text.shape[0]
         guided = controls.guidance != 1
         prompts = jnp.concatenate([text, empty_prompt(text)]) if guided else text
 
@@ -204,7 +211,7 @@ class Autoregressive:
         self, params: Params, codes: Int[Array, "b y x"], start: Int[Array, " b"], keys: Array, controls: Controls
     ) -> tuple[Int[Array, "b m"], Float[Array, " b"]]:
         """Text ids that begin with `start`, PAD after END, and each caption's log-likelihood (nats) under the model."""
-        model, variables, b = self.model, {"params": params}, codes.shape[0]
+        (model, variables), b = self._decoder(params), codes.shape[0]
         caches = model.apply(variables, codes.reshape(b, -1), method="read_image")
         never = jnp.zeros((self.text_vocabulary,)).at[jnp.array([PAD])].set(-jnp.inf)
 

@@ -1,0 +1,1 @@
+"""Neural building blocks: who attends to whom, attention, decoding, embeddings, the transformer."""

@@ -5,7 +5,9 @@ into blocks of a row (or, columns first, of a column); a block of queries meets 
 batched product, for the few offsets at which anything is visible, and one float32 softmax runs over all of them and the text. Batch
 and heads stay leading dimensions of every product, so both shard. Projections, norms and rematerialisation belong to the transformer.
 
-Measured with `vilg.run.bench_attention` (see there for the command): forward + backward of the ERNIE-ViLG mix.
+Measured on 2 shared CPU cores (load 8; command in vilg/run/bench_attention.py), lite width, 64 + 32 x 32 positions, f32, forward +
+backward of the ERNIE-ViLG mix of 24 layers: text_to_image 5.5 times faster than the dense path with 0.17 of its temporaries (row 5.2,
+column 7.6, convolution 3.6 times), image_to_text 7.2 times and 0.14 (row 7.9, column 8.5, convolution 2.2 times).
 """
 
 import functools
@@ -21,6 +23,7 @@ from vilg.nn.patterns import Grid, Pattern, PatternOptions, check_direction, che
 
 __all__ = ["IMPLEMENTATIONS", "PatternOptions", "attend", "attend_source", "softmax_over"]
 
+Source = tuple[Array, Array, Array | np.ndarray | None]  # keys, values, what is visible (None: all)
 HIDDEN = -1e30  # a finite float32, so that no difference of two of them is NaN
 WIDE = 4  # beyond this many offsets the rows of blocks are taken a group at a time, which bounds the temporaries
 GROUP = 8  # blocks in a group
@@ -75,7 +78,7 @@ def attend_source(
     return _heads_first(_image(q, k, v, [], chosen, direction, grid) if image else softmax_over(q, [(k, v, None)]))
 
 
-def softmax_over(queries: Float[Array, "b h *g s k"], sources: list[tuple[Array, Array, Array | np.ndarray | None]]) -> Array:
+def softmax_over(queries: Float[Array, "b h *g s k"], sources: list[Source]) -> Array:
     """Attention with one softmax over several sources (keys, values, mask or None), which are never concatenated.
 
     Sources are [b, h, *g, s, k] in step with the queries' blocks, or [b, h, s, k], which every block sees. Scaled, float32 inside.

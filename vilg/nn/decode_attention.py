@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vilg.config import require
-from vilg.nn.attention import softmax_over
+from vilg.nn.attention import Source, softmax_over
 from vilg.nn.patterns import Grid, PatternOptions, check_direction, check_grid, make_pattern
 from vilg.parallel.constrain import constrain
 
@@ -111,15 +111,15 @@ def decode_step(
         target = "image"
         if _column_major(pattern, direction, options):
             index = jax.lax.rem(index, grid[1]) * grid[0] + jax.lax.div(index, grid[1])
-        sources = [(cache["text_k"], cache["text_v"], None)]
+        sources: list[Source] = [(cache["text_k"], cache["text_v"], None)]
         reads = make_pattern(pattern, options).earlier(index, grid)
     else:
         target = "text"
         sources = [(cache["image_k"], cache["image_v"], None)]
         reads = [(0, text_length, jnp.arange(text_length) < index)]
     sources.append((key, value, None))
-    slices = ([_read(cache[f"{target}_{kind}"], start, length) for start, length, _ in reads] for kind in "kv")
-    sources.append((*(jnp.concatenate(x, axis=2) for x in slices), jnp.concatenate([mask for _, _, mask in reads])))
+    keys, values = ([_read(cache[f"{target}_{kind}"], start, length) for start, length, _ in reads] for kind in "kv")
+    sources.append((jnp.concatenate(keys, axis=2), jnp.concatenate(values, axis=2), jnp.concatenate([mask for *_, mask in reads])))
     out = softmax_over(query.astype(dtype), sources)
     written = dict(cache)
     for name, x in ((f"{target}_k", key), (f"{target}_v", value)):

@@ -29,12 +29,15 @@ class Pattern(Protocol):
 
     def sees(self, direction: str, query: Any, key: Any, grid: Grid) -> Any:
         """Whether the image query sees the image key."""
+        ...
 
     def block(self, grid: Grid) -> int:
         """Positions in a block: the unit of block-wise attention, in the pattern's own order."""
+        ...
 
     def earlier(self, index: Any, grid: Grid) -> list[Read]:
         """Contiguous, disjoint slices of the cache: what the text_to_image query at cache index `index` sees, itself left out."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,23 @@ class Trunk(nn.Module):
         return self.run(x, functools.partial(_step, position=position, direction=direction), caches)
 
 
+def unrolled(params: Any) -> Any:
+    """A scanned trunk's parameters as the same trunk has them with scan=False: slices of the stacked layers, then the tail.
+
+    Decoding wants it: a scan that carries caches copies every layer's whole cache at every token (measured: 3,650 against 123 CPU
+    microseconds for a row layer at lite width), unrolled layers update theirs in place.
+    """
+    blocks = []
+    if "units" in params:
+        units = params["units"]
+        repeats = jax.tree.leaves(units)[0].shape[0]
+        for repeat in range(repeats):
+            blocks += [jax.tree.map(lambda x, r=repeat: x[r], units[f"blocks_{i}"]) for i in range(len(units))]
+    tail = params.get("tail", {})
+    blocks += [tail[f"blocks_{i}"] for i in range(len(tail))]
+    return {"tail": {f"blocks_{i}": block for i, block in enumerate(blocks)}, "norm": params["norm"]}
+
+
 def _step(block: Block, x: Array, cache: Any, *, position: Array, direction: str) -> tuple[Array, Any]:
     return block.step(x, cache, position, direction)
 

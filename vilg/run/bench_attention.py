@@ -57,7 +57,9 @@ def measure_attention(
             row: Row = {"benchmark": "attention", "direction": direction, "pattern": pattern}
             for name, program in programs.items():
                 row[f"{name}_seconds"] = times[name][0]
-                row[f"{name}_temp_bytes"] = program.memory_analysis().temp_size_in_bytes
+                memory = program.memory_analysis()
+                assert memory is not None, "this backend reports no memory use"
+                row[f"{name}_temp_bytes"] = memory.temp_size_in_bytes
             found.append(_with_ratios(row))
         mix: Row = {"benchmark": "attention", "direction": direction, "pattern": "mix"}
         for field in ("blockwise_seconds", "blockwise_temp_bytes", "dense_seconds", "dense_temp_bytes"):
@@ -92,9 +94,9 @@ def measure_decoding(
         cache = {name: jax.random.normal(jax.random.fold_in(key, i), x.shape, dtype) for i, (name, x) in enumerate(empty.items())}
 
         def loop(cache, q, start, geometry=geometry):
-            def body(i, carry, geometry=geometry):
+            def body(step, carry):
                 cache, q = carry
-                out, cache = decode_attention.decode_step(cache, q, q, q, start + i, **geometry)
+                out, cache = decode_attention.decode_step(cache, q, q, q, start + step, **geometry)
                 return cache, (q + 1e-3 * out).astype(q.dtype)
 
             return jax.lax.fori_loop(0, steps, body, (cache, q))[1]

@@ -97,8 +97,8 @@ class Checkpoints:
                     log.warning("checkpoint %s cannot be read (%s); set aside as %s", candidate, reason, aside)
                     if jax.process_index() == 0 and not aside.exists():
                         os.rename(self.directory / str(candidate), aside)
+                    self.manager.reload()
         if problems:
-            self.manager.reload()
             raise UserError(f"{self.directory}: no readable checkpoint ({'; '.join(problems)}); restore a copy, or train into another workdir")
         return None
 
