@@ -48,10 +48,14 @@ def tiny() -> dict:
             scan=False,  # unrolled layers are a quarter faster on a CPU
             remat="none",
             dtype="float32",
+            qk_norm=True,
+            rotary_base=100.0,
+            embed_scale=0.5,
+            image_to_text_weight=0.2,
             caption_share=0.5,
             drop_text=0.1,
         ),
-        optimizer=dict(kind="muon", learning_rate=0.01, schedule="linear", warmup_steps=20, clip=1.0),
+        optimizer=dict(kind="muon", learning_rate=0.01, adam_ratio=1.0, schedule="linear", decay_share=0.3, warmup_steps=20, clip=1.0),
         layout=dict(name="dp"),
         training=dict(
             steps=200, batch_size=32, accumulation=1, ema=0.99, checkpoint_every=100, log_every=10, evaluate_every=0, sample_every=0
@@ -75,9 +79,7 @@ def small() -> dict:
 def emoji() -> dict:
     """Real bilingual data: vilg data prepare emoji --out=runs/data/emoji first."""
     config, codec = small(), tokenizer("emoji")
-    config["data"].update(
-        train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000)
-    )
+    config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
     config["training"].update(steps=4000, sample_every=1000)
     config["evals"] = dict(losses=dict(batches=8))
@@ -94,6 +96,7 @@ def lite() -> dict:
     config["generator"].update(
         width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="qkv_attention_mlp", scan=True, caption_share=1.0
     )
+    config["generator"].update(qk_norm=False, rotary_base=0.0, embed_scale=0.02, image_to_text_weight=1.0)
     config["optimizer"] = dict(
         kind="adamw", learning_rate=4.5e-4, schedule="cosine", warmup_steps=5000, clip=4.0, b1=0.9, b2=0.96, weight_decay=4.5e-2
     )

@@ -107,7 +107,14 @@ def f8_8192() -> dict:
         optimizer=dict(kind="adamw", learning_rate=4.5e-6 * 96, schedule="constant", warmup_steps=0, b1=0.5, b2=0.9, clip=0.0),
         layout=dict(name="dp"),
         training=dict(
-            steps=1_000_000, batch_size=96, accumulation=1, ema=0.0, checkpoint_every=5000, log_every=100, evaluate_every=0, sample_every=5000
+            steps=1_000_000,
+            batch_size=96,
+            accumulation=1,
+            ema=0.0,
+            checkpoint_every=5000,
+            log_every=100,
+            evaluate_every=0,
+            sample_every=5000,
         ),
         evals=dict(reconstruction=dict(images=512)),
     )

@@ -169,11 +169,10 @@ def _data(section: Mapping[str, Any]) -> Data:
     for part in ("train", "valid"):
         if part not in section:
             raise UserError(f"data.{part} is missing: a source such as dict(name='synthetic')")
-    sources = {
-        part: build_source(section[part], f"data.{part}")
-        for part in ("train", "valid")
-    }
-    return Data(**sources, loader=build(Loader, section.get("loader", {}), "data.loader"), text=build(Text, section.get("text", {}), "data.text"))
+    sources = {part: build_source(section[part], f"data.{part}") for part in ("train", "valid")}
+    return Data(
+        **sources, loader=build(Loader, section.get("loader", {}), "data.loader"), text=build(Text, section.get("text", {}), "data.text")
+    )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

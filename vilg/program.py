@@ -138,7 +138,7 @@ class Program:
     @functools.cached_property
     def init_state(self) -> Callable[[], TrainState]:
         """Compiled: the state before the first update, born sharded."""
-        return self.jit(self._init_state, out_shardings=self.state_sharding)
+        return jax.jit(self._init_state, out_shardings=self.state_sharding)  # traced on one example, which no batch axis divides
 
     def _init_state(self) -> TrainState:
         trainable, training = self.experiment.trainable, self.experiment.training

@@ -65,9 +65,7 @@ def test_scanned_layers_compute_what_unrolled_layers_compute():
     generator, params = made("ernie_vilg")
     plain, _ = made("ernie_vilg", scan=False)
     other = {**params, "trunk": unrolled(params["trunk"])}
-    for a, b in zip(
-        apply(generator, params, *inputs()), apply(plain, other, *inputs()), strict=True
-    ):
+    for a, b in zip(apply(generator, params, *inputs()), apply(plain, other, *inputs()), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 

@@ -31,7 +31,11 @@ def test_a_convolution_is_sharded_by_the_first_channel_axis_that_divides():
 
 def test_zero_stages_are_which_tables_shard():
     shape, axes = (64, 256), ("embed", "mlp")
-    for name, sharded in {"zero1": ["optimizer"], "zero2": ["gradients", "optimizer"], "fsdp": ["params", "gradients", "optimizer"]}.items():
+    for name, sharded in {
+        "zero1": ["optimizer"],
+        "zero2": ["gradients", "optimizer"],
+        "fsdp": ["params", "gradients", "optimizer"],
+    }.items():
         layout = LAYOUTS[name]()
         assert [t for t in ("params", "gradients", "optimizer") if layout.spec(t, axes, shape, {"data": 8}) != P()] == sharded
     for stage, sharded in {1: ["optimizer"], 2: ["gradients", "optimizer"], 3: ["params", "gradients", "optimizer"]}.items():

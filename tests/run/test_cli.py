@@ -178,7 +178,12 @@ def test_mistakes_are_one_sentence_and_exit_code_2(argv, words, run, tmp_path, c
 
 
 def test_a_python_level_true_for_a_number_is_refused(tmp_path):
-    for path, value in (("training__steps", True), ("generator__width", True), ("optimizer__b2", None), ("generator__drop_text", float("nan"))):
+    for path, value in (
+        ("training__steps", True),
+        ("generator__width", True),
+        ("optimizer__b2", None),
+        ("generator__drop_text", float("nan")),
+    ):
         with pytest.raises(cli_error(), match=path.replace("__", ".")):
             train(tiny_config(**{path: value}), tmp_path / "w", quiet=True)
     assert not (tmp_path / "w").exists()

@@ -99,5 +99,5 @@ def test_a_torn_last_line_is_mended_and_the_last_line_of_a_step_counts(tmp_path)
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 2.0}\n{"step": 2, "loss": 2.5}\n{"step": 3, "lo')
     mend(path)
-    assert path.read_text().endswith('2.5}\n')
+    assert path.read_text().endswith("2.5}\n")
     assert [line["loss"] for line in read_metrics(path)] == [1.0, 2.5]

@@ -62,7 +62,9 @@ def test_muon_updates_have_the_singular_values_of_an_orthogonal_matrix():
 def test_the_discriminator_has_its_own_optimizer():
     labels = {"matrix": "generator", "table": "generator", "bias": "discriminator"}
     for kind in OPTIMIZERS:
-        optimizer = Optimizer(kind=kind, learning_rate=0.1, discriminator_rate=0.001, warmup_steps=0, schedule="constant").build(10, AXES, labels)
+        optimizer = Optimizer(kind=kind, learning_rate=0.1, discriminator_rate=0.001, warmup_steps=0, schedule="constant").build(
+            10, AXES, labels
+        )
         updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, PARAMS), optimizer.init(PARAMS), PARAMS)
         np.testing.assert_allclose(updates["bias"], -0.001, rtol=1e-3)
 

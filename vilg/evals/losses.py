@@ -37,7 +37,9 @@ class Losses:
             placed = {k: v for k, v in batch.items() if k in ("image", "text")}
             for name, value in program.evaluate_loss(subject.params, placed, subject.frozen).items():
                 totals.setdefault(name, []).append(float(value))
-        require(bool(totals), "evals.losses.batch_size", self.batch_size, f"is more than the {len(experiment.data.valid)} validation records")
+        require(
+            bool(totals), "evals.losses.batch_size", self.batch_size, f"is more than the {len(experiment.data.valid)} validation records"
+        )
         return {name: float(np.mean(values)) for name, values in totals.items()}
 
     def protocol(self) -> dict[str, Any]:

@@ -117,6 +117,7 @@ class Autoregressive:
     convolution: int = 11
     attention: Literal["blockwise", "dense"] = "blockwise"
     qk_norm: bool = False
+    rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
     tie: bool = False
     embed_scale: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -129,6 +130,8 @@ class Autoregressive:
 
     def __post_init__(self) -> None:
         require(self.heads > 0 and self.width % self.heads == 0, "generator.heads", self.heads, f"must divide generator.width={self.width}")
+        fits = self.rotary_base == 0 or (self.rotary_base > 1 and self.width // self.heads % 4 == 0)
+        require(fits, "generator.rotary_base", self.rotary_base, "must be 0, or above 1 with heads of a multiple of 4")
         require(self.layers > 0, "generator.layers", self.layers, "must be at least 1")
         require(self.text_length > 1, "data.text.length", self.text_length, "must be at least 2")
         require(0 < self.caption_share <= 1, "generator.caption_share", self.caption_share, "must lie in (0, 1]")
@@ -149,6 +152,7 @@ class Autoregressive:
             options=PatternOptions(row_mode=self.row_mode, convolution=self.convolution),
             implementation=self.attention,
             qk_norm=self.qk_norm,
+            rotary_base=self.rotary_base,
             remat=self.remat,
             scan=self.scan,
             dtype=DTYPES[self.dtype],

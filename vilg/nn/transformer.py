@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
@@ -45,6 +46,7 @@ class TrunkShape:
     options: attention.PatternOptions
     implementation: str
     qk_norm: bool
+    rotary_base: float  # 0: no rotary positions
     remat: str
     scan: bool
     dtype: Any
@@ -93,7 +95,7 @@ class Block(nn.Module):
             self.q_scale = self.param("q_scale", named(ones, "head_dim"), (s.head_size,), jnp.float32)
             self.k_scale = self.param("k_scale", named(ones, "head_dim"), (s.head_size,), jnp.float32)
 
-    def _qkv(self, x: Float[Array, "b l d"]) -> tuple[Array, Array, Array]:
+    def _qkv(self, x: Float[Array, "b l d"], places: Float[Array, "l 2"]) -> tuple[Array, Array, Array]:
         s = self.shape
         y = self.norm_attention(x).astype(s.dtype)
         qkv = jnp.einsum("bld,dzhk->zblhk", y, self.qkv.astype(s.dtype))
@@ -101,6 +103,8 @@ class Block(nn.Module):
         q, k, v = qkv
         if s.qk_norm:
             q, k = rms(q, self.q_scale), rms(k, self.k_scale)
+        if s.rotary_base:
+            q, k = rotate(q, places, s.rotary_base), rotate(k, places, s.rotary_base)
         return q, k, v
 
     def _finish(self, x: Float[Array, "b l d"], attended: Float[Array, "b l h k"]) -> Float[Array, "b l d"]:
@@ -119,12 +123,13 @@ class Block(nn.Module):
 
     def full(self, x: Float[Array, "b l d"], direction: str) -> Float[Array, "b l d"]:
         """The whole stream (text, then image): training and scoring."""
-        q, k, v = self._qkv(x)
+        q, k, v = self._qkv(x, jnp.asarray(places_of(self.shape)))
         return self._finish(x, attention.attend(q, k, v, implementation=self.shape.implementation, **self._geometry(direction)))
 
     def source(self, x: Float[Array, "b l d"], direction: str) -> tuple[Float[Array, "b l d"], Any]:
         """The source segment alone, and a cache that holds its keys and values."""
-        q, k, v = self._qkv(x)
+        places, m = places_of(self.shape), self.shape.text_length
+        q, k, v = self._qkv(x, jnp.asarray(places[:m] if direction == "text_to_image" else places[m:]))
         geometry = self._geometry(direction)
         cache = decode_attention.init_cache(x.shape[0], self.shape.heads, self.shape.head_size, dtype=self.shape.dtype, **geometry)
         cache = decode_attention.prefill(cache, k, v, **geometry)
@@ -132,7 +137,8 @@ class Block(nn.Module):
 
     def step(self, x: Float[Array, "b 1 d"], cache: Any, position: Array, direction: str) -> tuple[Float[Array, "b 1 d"], Any]:
         """One target position: reads the keys that the pattern sees, and adds its own to the cache."""
-        q, k, v = self._qkv(x)
+        first = self.shape.text_length if direction == "text_to_image" else 0
+        q, k, v = self._qkv(x, jnp.asarray(places_of(self.shape))[first + position][None])
         attended, cache = decode_attention.decode_step(cache, q, k, v, position, **self._geometry(direction))
         return self._finish(x, attended), cache
 
@@ -233,6 +239,24 @@ def layer_norm() -> nn.LayerNorm:
         scale_init=named(nn.initializers.ones, "embed"),
         bias_init=named(nn.initializers.zeros, "embed"),
     )
+
+
+def places_of(shape: TrunkShape) -> Float[np.ndarray, "l 2"]:
+    """The (row, column) of every position of the stream: text position j stands at (j, j), as in multimodal rotary embeddings."""
+    text = np.repeat(np.arange(shape.text_length)[:, None], 2, 1)
+    image = np.stack(np.divmod(np.arange(shape.grid[0] * shape.grid[1]), shape.grid[1]), 1)
+    return np.concatenate([text, image]).astype(np.float32)
+
+
+def rotate(x: Float[Array, "b l h k"], places: Float[Array, "l 2"], base: float) -> Float[Array, "b l h k"]:
+    """Rotary positions (arXiv 2104.09864): half of a head's pairs turn with the row, half with the column, so that scores depend on
+    differences of places within a modality."""
+    quarter = x.shape[-1] // 4
+    frequencies = base ** (-jnp.arange(quarter) / quarter)
+    angles = (places[:, :, None] * frequencies).reshape(places.shape[0], 1, 2 * quarter)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = jnp.split(x.astype(jnp.float32), 2, -1)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1).astype(x.dtype)
 
 
 def rms(x: Float[Array, "... k"], scale: Float[Array, " k"]) -> Float[Array, "... k"]:

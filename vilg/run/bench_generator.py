@@ -67,7 +67,9 @@ def measure_caching(width: int = 1024, layers: int = 4, heads: int = 16, text: i
     return rows
 
 
-def measure_gpt2(width: int = 256, layers: int = 4, heads: int = 4, text: int = 64, side: int = 16, batch: int = 2, repeats: int = 3) -> list[Row]:
+def measure_gpt2(
+    width: int = 256, layers: int = 4, heads: int = 4, text: int = 64, side: int = 16, batch: int = 2, repeats: int = 3
+) -> list[Row]:
     """Decoding side * side codes after a prompt, and one AdamW update on both directions, beside GPT-2 with as many layers and positions.
 
     Training is compared per position of a stream: our update runs two streams of text + codes a row (one a direction), GPT-2's one.

@@ -58,7 +58,9 @@ def environment() -> list[tuple[str, str, str]]:
     npm = shutil.which("npm")
     rows.append(("npm", npm or "none", "ok" if npm else "note: only `vilg data prepare emoji` needs it"))
     if importlib.util.find_spec("libtpu") and jax.default_backend() == "cpu" and not os.environ.get("JAX_PLATFORMS"):
-        rows.append(("libtpu", importlib.metadata.version("libtpu"), "note: set JAX_PLATFORMS=cpu to start faster on a machine without TPU"))
+        rows.append(
+            ("libtpu", importlib.metadata.version("libtpu"), "note: set JAX_PLATFORMS=cpu to start faster on a machine without TPU")
+        )
     return rows
 
 

@@ -65,9 +65,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     if not prompts or any(not p.text.strip() for p in prompts):
         raise UserError("prompt is empty: give --prompt=TEXT (repeatable) or --prompts=FILE")
     session = open_session(args.workdir, ema=not args.raw)
-    made = session.sample(
-        [p.text for p in prompts], controls(args, session), args.seed, [p.language for p in prompts], number=args.num
-    )
+    made = session.sample([p.text for p in prompts], controls(args, session), args.seed, [p.language for p in prompts], number=args.num)
     write_samples(Path(args.out), made, columns=args.num if args.num > 1 else min(8, len(made)))
     cut = sorted({m.prompt for m in made if m.truncated})
     if cut:

@@ -64,7 +64,9 @@ class Workdir:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UserError(f"workdir={str(self.path)!r}: another run is writing there; wait for it or choose another --workdir") from None
+                raise UserError(
+                    f"workdir={str(self.path)!r}: another run is writing there; wait for it or choose another --workdir"
+                ) from None
             yield
 
     def open(self, experiment: Experiment) -> bool:

@@ -99,7 +99,9 @@ class Checkpoints:
                         os.rename(self.directory / str(candidate), aside)
                     self.manager.reload()
         if problems:
-            raise UserError(f"{self.directory}: no readable checkpoint ({'; '.join(problems)}); restore a copy, or train into another workdir")
+            raise UserError(
+                f"{self.directory}: no readable checkpoint ({'; '.join(problems)}); restore a copy, or train into another workdir"
+            )
         return None
 
     def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:

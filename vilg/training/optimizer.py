@@ -148,5 +148,3 @@ def _masked(axes: Any, labels: Any) -> Any:
         return axis if label == "generator" else optax.MaskedNode()
 
     return jax.tree.map(one, labels, axes, is_leaf=lambda x: isinstance(x, tuple) and not isinstance(x, optax.MaskedNode))
-
-
