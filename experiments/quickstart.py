@@ -6,6 +6,8 @@
 4-pixel patches. A tenth of the colour-shape pairs is withheld from training. The test split was not used for choosing anything here.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from vilg.experiment import load_config
@@ -15,7 +17,7 @@ def get_config(size: str = "default") -> ConfigDict:
     """`default`, the run that the README reports, or `smoke`, a minute's run of every stage."""
     codec = load_config("tokenizer.py:tiny", beside=__file__).to_dict()
     scenes = dict(codec["data"]["train"], weights=(0.2, 0.8))
-    config = dict(
+    config: dict[str, Any] = dict(
         seed=0,
         data=dict(
             train=dict(scenes, split="train"),

@@ -24,7 +24,7 @@ from vilg.generators import GENERATORS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.training.optimizer import Optimizer
-from vilg.types import Batch, Captioner, Codec, Generator, Params, Trainable, UserError
+from vilg.types import Batch, Captioner, Codec, Params, UserError
 
 SECTIONS = ("seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals")
 
@@ -79,16 +79,16 @@ class Experiment:
     data: Data
     codec: Codec
     codec_workdir: str
-    codec_experiment: "Experiment | None"
-    generator: Generator | None
+    codec_experiment: Any  # an Experiment, or None when this one trains the codec
+    generator: Any  # a Generator, or None
     optimizer: Optimizer
     layout: Layout
     training: Training
     evals: Mapping[str, Any]
 
     @property
-    def trainable(self) -> Trainable:
-        """What `train` improves."""
+    def trainable(self) -> Any:
+        """What `train` improves: a Trainable."""
         return self.codec if self.generator is None else self.generator
 
     def prepare(self, frozen: Params, batch: Batch) -> Batch:
@@ -188,6 +188,7 @@ def load_config(path: str, beside: str = "") -> ConfigDict:
     if not target.is_file():
         raise UserError(f"config={path!r}: there is no file {target}")
     spec = importlib.util.spec_from_file_location(f"experiment_{target.stem}", target)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(size) if size else module.get_config()

@@ -61,7 +61,8 @@ class Program:
         self.boxed = jax.eval_shape(trainable.init, jax.random.key(0))
         self.axes = axes_of(self.boxed)
         self._check_layout()
-        labels = trainable.labels(unbox(self.boxed)) if hasattr(trainable, "labels") else None
+        label = getattr(trainable, "labels", None)
+        labels = label(unbox(self.boxed)) if label else None
         self.optimizer = experiment.optimizer.build(experiment.training.steps, self.axes, labels)
         self.state_shape, self.state_sharding = self._state()
         self.batch_sharding = NamedSharding(self.mesh, self.layout.spec("compute", ("batch",), (0,), self.sizes))
@@ -82,7 +83,7 @@ class Program:
         whole = {n: math.prod(s) for n, (a, s) in shapes.items() if not self.layout.spec("params", a, s, self.sizes)}
         self.sharded_fraction = 1 - sum(whole.values()) / self.parameters
         if self.layout.params and self.mesh.size > 1 and self.parameters > BIG and 1 - self.sharded_fraction > WHOLE_LIMIT:
-            worst = ", ".join(sorted(whole, key=whole.get, reverse=True)[:5])
+            worst = ", ".join(sorted(whole, key=lambda name: whole[name], reverse=True)[:5])
             raise UserError(
                 f"layout.name={self.layout.name!r} leaves {1 - self.sharded_fraction:.0%} of the parameters whole on every device ({worst}); "
                 "choose mesh sizes that divide them, or another layout"

@@ -23,9 +23,11 @@ class Trainable(Protocol):
 
     def init(self, key: Array) -> Params:
         """Parameters, each leaf an nn.LogicallyPartitioned box with an axis name of parallel/axes.py a dimension."""
+        ...
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
         """A float32 scalar to minimise, and named float32 scalars to log."""
+        ...
 
 
 @runtime_checkable
@@ -34,9 +36,11 @@ class Maintained(Protocol):
 
     def statistics(self) -> Any:
         """The initial state: a pytree of arrays."""
+        ...
 
     def maintain(self, params: Params, statistics: Any, observed: Any, key: Array, step: Array) -> tuple[Params, Any, Metrics]:
         """Parameters and state after the optimizer's update. Every leaf of `observed` has a leading axis of microbatches."""
+        ...
 
 
 @runtime_checkable
@@ -49,9 +53,11 @@ class Codec(Protocol):
 
     def encode(self, params: Params, images: Float[Array, "b H W 3"]) -> Int[Array, "b y x"]:
         """The codes of images, deterministic."""
+        ...
 
     def decode(self, params: Params, codes: Int[Array, "b y x"]) -> Float[Array, "b H W 3"]:
         """Images in [-1, 1]."""
+        ...
 
 
 @runtime_checkable
@@ -60,6 +66,7 @@ class Generator(Protocol):
 
     def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Any) -> Int[Array, "b y x"]:
         """Codes of one image a prompt; `keys` has one key a row, so that a row does not depend on its batch mates."""
+        ...
 
 
 @runtime_checkable
@@ -68,6 +75,7 @@ class Captioner(Protocol):
 
     def caption(self, params: Params, codes: Int[Array, "b y x"], start: Int[Array, " b"], keys: Array, controls: Any) -> Any:
         """(text ids [b, m], log-likelihood [b]); `start` is each row's start-of-text id, which names the language."""
+        ...
 
 
 # The first ids of every text model (vilg/data/text.py trains them in this order), known to generators too.

@@ -14,23 +14,46 @@ from vilg.generators.guidance import Controls
 class Subject(Protocol):
     """A model under evaluation (run/session.py). Pictures are uint8 [n, H, W, 3]."""
 
-    experiment: Any
-    program: Any
-    params: Any
-    frozen: Any
-    text_model: Any
+    @property
+    def experiment(self) -> Any:
+        """The run's Experiment."""
+        ...
+
+    @property
+    def program(self) -> Any:
+        """Its Program."""
+        ...
+
+    @property
+    def params(self) -> Any:
+        """The trained parameters."""
+        ...
+
+    @property
+    def frozen(self) -> Any:
+        """The codec's parameters."""
+        ...
+
+    @property
+    def text_model(self) -> Any:
+        """The run's text model."""
+        ...
 
     def codes(self, images: np.ndarray) -> np.ndarray:
         """Codes [n, y, x] of pictures."""
+        ...
 
     def pictures(self, codes: np.ndarray) -> np.ndarray:
         """Pictures of codes."""
+        ...
 
     def sample(self, prompts: Sequence[str], controls: Controls, seed: int = 0, languages: Any = None, number: int = 1) -> list[Any]:
         """Pictures of prompts, with `image` each."""
+        ...
 
     def caption(self, images: np.ndarray, languages: Sequence[str], controls: Controls, seed: int = 0) -> list[Any]:
         """Captions of pictures, with `text` each."""
+        ...
 
 
 class Evaluator(Protocol):
@@ -38,9 +61,11 @@ class Evaluator(Protocol):
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Named numbers."""
+        ...
 
     def protocol(self) -> dict[str, Any]:
         """What anybody has to hold equal to compare these numbers."""
+        ...
 
 
 def interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -241,7 +241,7 @@ def empty_prompt(text: Int[Array, "b m"]) -> Int[Array, "b m"]:
     return empty.at[:, 0].set(text[:, 0])
 
 
-def token_nll(logits: Float[Array, "b l v"], targets: Int[Array, "b l"]) -> Float[Array, "b l"]:
-    """Negative log-likelihood of each target, in nats."""
+def token_nll(logits: Any, targets: Int[Array, "b l"]) -> Float[Array, "b l"]:
+    """Negative log-likelihood in nats of each target under logits [b, l, v]."""
     picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
     return jax.nn.logsumexp(logits, -1) - picked

@@ -189,7 +189,7 @@ class Trunk(nn.Module):
                 body,
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
-                in_axes=0 if scanned is not None else nn.broadcast,
+                in_axes=0 if scanned is not None else nn.broadcast,  # type: ignore[arg-type]
                 length=self.repeats,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )

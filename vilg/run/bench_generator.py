@@ -89,7 +89,9 @@ def measure_gpt2(
 
     def decode_theirs() -> None:
         with torch.no_grad():
-            theirs.eval().generate(prompt, max_new_tokens=n, min_new_tokens=n, do_sample=True, use_cache=True, pad_token_id=0)
+            theirs.eval().generate(  # type: ignore[attr-defined]
+                prompt, max_new_tokens=n, min_new_tokens=n, do_sample=True, use_cache=True, pad_token_id=0
+            )
 
     stream = torch.randint(0, TEXT_VOCABULARY, (batch, length))
     adam = torch.optim.AdamW(theirs.parameters(), lr=1e-4)

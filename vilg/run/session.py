@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vilg.data.records import detect_language
-from vilg.data.text import TextModel
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
 from vilg.program import Program
@@ -52,7 +51,7 @@ class Session:
     program: Program
     params: Params
     frozen: Params
-    text_model: TextModel | None
+    text_model: Any  # a TextModel; None in a codec's run
     step: int
     batch: int = 64
 

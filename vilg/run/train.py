@@ -5,6 +5,7 @@ experiment from nothing. SIGTERM saves and exits with 75; the same command goes 
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping
@@ -127,7 +128,7 @@ def run(
     else:
         state = program.init_state()
         if experiment.generator is None and experiment.codec_workdir:
-            state = state.replace(params=codec_params(experiment.codec_workdir, program)[0])
+            state = dataclasses.replace(state, params=codec_params(experiment.codec_workdir, program)[0])
         say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
     first = jax.process_index() == 0
     log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if first else None

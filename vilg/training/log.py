@@ -50,7 +50,7 @@ class RunLog:
         """Leaves time that was not spent on updates (evaluation) out of the next step_seconds."""
         self.last_time += seconds
 
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+    def write(self, step: int, scalars: Mapping[str, Any]) -> None:
         """One line: `step` updates completed and its scalars."""
         now = time.time()
         named = {k: _number(v) for k, v in scalars.items()}

@@ -9,7 +9,7 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -71,7 +71,7 @@ class Interruption:
 def train(
     state: Any,
     update: Callable[[Any, Any], tuple[Any, dict]],
-    batches: Iterator[dict],
+    batches: Any,
     place: Callable[[dict], dict],
     checkpoints: Checkpoints,
     log: RunLog | None,

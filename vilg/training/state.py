@@ -3,7 +3,6 @@
 from typing import Any
 
 import flax.struct
-import jax
 
 from vilg.types import Params
 
@@ -12,10 +11,10 @@ from vilg.types import Params
 class TrainState:
     """`step` is the number of updates completed; `ema` is None where the experiment keeps none; `statistics` belongs to Maintained."""
 
-    step: jax.Array
+    step: Any
     params: Params
     optimizer: Any
-    ema: Params | None
+    ema: Any
     statistics: Any
 
     @property
