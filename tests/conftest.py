@@ -16,7 +16,7 @@ from vilg.experiment import Experiment, build_experiment, load_config
 def tiny_config(**changes) -> ConfigDict:
     """experiments/ernie_vilg.py:tiny made smaller still; `changes` are dotted paths with "__" for the dots."""
     config = load_config("experiments/ernie_vilg.py:tiny")
-    config.generator.update(width=32, layers=2, heads=2)
+    config.generator.update(width=32, layers=2, heads=2, caption_share=1.0)
     config.training.update(steps=6, batch_size=16, checkpoint_every=2, log_every=1)
     config.codec.floors = {}
     config.codec.experiment.training.update(steps=4, batch_size=16, checkpoint_every=2, log_every=1)

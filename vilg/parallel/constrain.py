@@ -12,6 +12,7 @@ import jax
 from jax.sharding import NamedSharding
 
 from vilg.parallel.axes import check_axes
+from vilg.types import UserError
 
 _resolve: contextvars.ContextVar[Callable[[tuple, tuple], NamedSharding] | None] = contextvars.ContextVar("resolve", default=None)
 
@@ -32,4 +33,13 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     if len(axes) != x.ndim:
         raise ValueError(f"constrain got {len(axes)} axes {axes} for an array of shape {x.shape}")
     resolve = _resolve.get()
-    return x if resolve is None else jax.lax.with_sharding_constraint(x, resolve(axes, x.shape))
+    if resolve is None:
+        return x
+    try:
+        sharding = resolve(axes, x.shape)
+    except ValueError as error:
+        raise UserError(
+            f"an activation of shape {x.shape} with axes {axes} does not fit the mesh: {error}; choose training.batch_size, "
+            "generator.caption_share or layout.name so that it divides"
+        ) from None
+    return jax.lax.with_sharding_constraint(x, sharding)
