@@ -29,7 +29,7 @@ def tiny_config(**changes) -> ConfigDict:
         section = config
         for parent in parents:
             section = section[parent]
-        with section.unlocked():
+        with section.unlocked(), section.ignore_type():
             section[last] = value
     return config
 
