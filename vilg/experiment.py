@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vilg.codecs import CODECS
+from vilg.codecs.base import to_unit
 from vilg.config import build, lookup, require
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
@@ -95,8 +96,7 @@ class Experiment:
         """The batch as the trainable wants it: a generator gets codes, from the frozen codec's parameters."""
         if self.generator is None or "codes" in batch:
             return batch
-        images = batch["image"].astype("float32") / 127.5 - 1
-        return {**batch, "codes": self.codec.encode(frozen, images)}
+        return {**batch, "codes": self.codec.encode(frozen, to_unit(batch["image"]))}
 
     @functools.cached_property
     def hash(self) -> str:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from vilg.codecs.base import to_bytes, to_unit
 from vilg.config import require
 from vilg.experiment import Experiment
 from vilg.parallel.constrain import placing
@@ -235,13 +236,13 @@ class Program:
     def encode(self) -> Callable:
         """Compiled: uint8 images [b, H, W, 3] -> codes."""
         codec = self.experiment.codec
-        return self.jit(lambda params, images: codec.encode(params, to_float(images)), out_shardings=self.replicated)
+        return self.jit(lambda params, images: codec.encode(params, to_unit(images)), out_shardings=self.replicated)
 
     @functools.cached_property
     def decode(self) -> Callable:
         """Compiled: codes -> uint8 images."""
         codec = self.experiment.codec
-        return self.jit(lambda params, codes: to_uint8(codec.decode(params, codes)), out_shardings=self.replicated)
+        return self.jit(lambda params, codes: to_bytes(codec.decode(params, codes)), out_shardings=self.replicated)
 
     @functools.cache  # noqa: B019 - a Program lives as long as its run
     def sample(self, controls: Any) -> Callable:
@@ -261,16 +262,6 @@ class Program:
         """This process's rows of a host batch as global arrays on the mesh; what is not an array stays out."""
         arrays = {k: v for k, v in batch.items() if isinstance(v, np.ndarray)}
         return {k: jax.make_array_from_process_local_data(self.batch_sharding, v) for k, v in arrays.items()}
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """uint8 [0, 255] -> float32 [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1
-
-
-def to_uint8(images: jax.Array) -> jax.Array:
-    """float [-1, 1], clipped -> uint8."""
-    return jnp.round((jnp.clip(images, -1, 1) + 1) * 127.5).astype(jnp.uint8)
 
 
 def _names(spec: PartitionSpec) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 from vilg.data.records import detect_language
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
+from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
@@ -137,16 +138,9 @@ def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
             f"codes) is not the one that codec.experiment describes ({wanted.image_size} px, grid {wanted.grid}, {wanted.vocabulary} codes); "
             "give the same tokenizer experiment in both"
         )
-    codec_program = Program(experiment, program.mesh.devices.flatten().tolist(), layout=replicated_layout(program))
+    codec_program = Program(experiment, program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
     state, _ = restore(directory, codec_program)
     return state.best_params, stored["hash"]
-
-
-def replicated_layout(program: Program) -> Any:
-    """dp over the program's devices: a frozen codec is small and whole everywhere."""
-    from vilg.parallel.layouts import parse_layout
-
-    return parse_layout("dp")
 
 
 def restore(directory: Workdir, program: Program, step: int | None = None) -> tuple[Any, dict]:
