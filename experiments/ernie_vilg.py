@@ -52,7 +52,7 @@ def tiny() -> dict:
             rotary_base=100.0,
             embed_scale=0.5,
             image_to_text_weight=0.2,
-            caption_share=0.5,
+            caption_every=2,
             drop_text=0.1,
         ),
         optimizer=dict(kind="muon", learning_rate=0.01, adam_ratio=1.0, schedule="linear", decay_share=0.3, warmup_steps=20, clip=1.0),
@@ -67,12 +67,13 @@ def tiny() -> dict:
 def small() -> dict:
     """All of `synthetic`: up to three objects anywhere, counts, every background."""
     config, codec = tiny(), tokenizer("small")
-    config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=640, length=40))
-    config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.9))
-    config["generator"].update(width=192, layers=6, heads=6, caption_share=0.25)
-    config["optimizer"].update(learning_rate=0.006, schedule="trapezoid", decay_share=0.4)
-    config["training"].update(steps=6000, batch_size=32, ema=0.999, checkpoint_every=200, log_every=50, evaluate_every=1000)
-    config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=128, split="valid", guidance=2.0, temperature=0.8))
+    train = dict(codec["data"]["train"], weights=(0.25, 0.5, 0.25))
+    config["data"].update(train=train, valid=codec["data"]["valid"], text=dict(vocabulary=640, length=40))
+    config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.85))
+    config["generator"].update(width=192, layers=6, heads=6, caption_every=4)
+    config["optimizer"].update(learning_rate=0.008, schedule="linear", warmup_steps=50)
+    config["training"].update(steps=2600, batch_size=32, ema=0.0, checkpoint_every=100, log_every=20, sample_every=500)
+    config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=256, split="test", guidance=1.4, temperature=0.8))
     return config
 
 
@@ -94,7 +95,7 @@ def lite() -> dict:
     )
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
     config["generator"].update(
-        width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="qkv_attention_mlp", scan=True, caption_share=1.0
+        width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="qkv_attention_mlp", scan=True, caption_every=1
     )
     config["generator"].update(qk_norm=False, rotary_base=0.0, embed_scale=0.02, image_to_text_weight=1.0)
     config["optimizer"] = dict(

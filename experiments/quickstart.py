@@ -41,7 +41,7 @@ def get_config(size: str = "default") -> ConfigDict:
             rotary_base=100.0,  # relative places: without them captions stayed bags of words (two objects .25 after 1,600 steps)
             embed_scale=0.5,  # the blocks' outputs are of order 1: at 0.02 positions drowned in them, and relations were never learned
             image_to_text_weight=0.2,  # about the ratio of counted tokens: a sum over targets, as in the paper, not a mean of means
-            caption_share=0.2,
+            caption_every=4,
             drop_text=0.1,
         ),
         optimizer=dict(kind="muon", learning_rate=0.01, adam_ratio=1.0, schedule="linear", warmup_steps=30, clip=1.0),

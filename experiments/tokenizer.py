@@ -4,8 +4,8 @@
 
 size      pixels  codes         architecture      hardware, time, what to expect
 tiny      32      8x8 of 1024   patch-local       see experiments/results/README.md
-small     32      8x8 of 1024   convolutional     see experiments/results/README.md
-emoji     64      8x8 of 2048   convolutional     see experiments/results/README.md
+small     32      8x8 of 4096   patch-local       see experiments/results/README.md
+emoji     64      8x8 of 2048   patch, with context   see experiments/results/README.md
 f8_8192   256     32x32 of 8192 taming VQGAN      not run (68,995,971 parameters; Gumbel; needs coco_captions prepared by tfds)
 """
 
@@ -48,18 +48,20 @@ def tiny() -> dict:
 
 
 def small() -> dict:
-    """One to three objects anywhere, every background, counts: no two patches are alike, so the encoder sees its surroundings."""
+    """One to three objects anywhere, every background, counts: no two edges are alike, so there are four times as many codes, and the
+    decoder puts them together looking at their neighbours."""
     scenes = dict(name="synthetic", image_size=32, max_objects=3, groups=0.25, snap=0)
     config = tiny()
     config.update(
         data=dict(train=dict(scenes, split="train"), valid=dict(scenes, split="valid"), loader=dict(seed=0)),
         training=dict(
-            steps=3000, batch_size=64, accumulation=1, ema=0.0, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
+            steps=4000, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=1000
         ),
     )
     config["codec"].update(
-        code_width=16,
-        architecture=dict(name="patch", patch=4, width=256, depth=3, context=2, channels=16, refinements=1),
+        vocabulary=4096,
+        bank=32768,
+        architecture=dict(name="patch", patch=4, width=192, depth=3, encoder_context=0, context=2, channels=16, refinements=1),
     )
     return config
 
@@ -79,7 +81,7 @@ def emoji() -> dict:
         image_size=64,
         vocabulary=2048,
         code_width=16,
-        architecture=dict(name="patch", patch=8, width=256, depth=3, context=2, channels=16, refinements=1),
+        architecture=dict(name="patch", patch=8, width=256, depth=3, encoder_context=2, context=2, channels=16, refinements=1),
     )
     return config
 

@@ -1,11 +1,12 @@
-"""Eight fake devices for every test, and shapes checked while tests run."""
+"""Eight fake devices for every test, and programs compiled without optimization: tests compile far more than they compute."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+for flag, value in (("--xla_force_host_platform_device_count", 8), ("--xla_backend_optimization_level", 0)):
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={value}"
 
 import pytest
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ from vilg.experiment import Experiment, build_experiment, load_config
 def tiny_config(**changes) -> ConfigDict:
     """experiments/ernie_vilg.py:tiny made smaller still; `changes` are dotted paths with "__" for the dots."""
     config = load_config("experiments/ernie_vilg.py:tiny")
-    config.generator.update(width=32, layers=2, heads=2, caption_share=1.0)
+    config.generator.update(width=32, layers=2, heads=2, caption_every=1)
     config.training.update(steps=6, batch_size=16, checkpoint_every=2, log_every=1)
     config.codec.floors = {}
     config.codec.experiment.training.update(steps=4, batch_size=16, checkpoint_every=2, log_every=1)

@@ -68,12 +68,14 @@ class Program:
         self.state_shape, self.state_sharding = self._state()
         self.batch_sharding = NamedSharding(self.mesh, self.layout.spec("compute", ("batch",), (0,), self.sizes))
         self.batch_shards = math.prod(self.sizes[a] for a in _names(self.batch_sharding.spec))
-        size, accumulation = experiment.training.batch_size, experiment.training.accumulation
+        size, accumulation, multiple = experiment.training.batch_size, experiment.training.accumulation, trainable.batch_multiple
+        together = f" x {multiple} rows that belong together (generator.caption_every)" if multiple > 1 else ""
         require(
-            size % (self.batch_shards * accumulation) == 0,
+            size % (self.batch_shards * accumulation * multiple) == 0,
             "training.batch_size",
             size,
-            f"must be a multiple of training.accumulation={accumulation} x {self.batch_shards} batch shards of layout {self.layout.name!r}",
+            f"must be a multiple of training.accumulation={accumulation} x {self.batch_shards} batch shards of layout {self.layout.name!r}"
+            + together,
         )
 
     def _check_layout(self) -> None:
@@ -110,9 +112,9 @@ class Program:
             def one(leaf: Any) -> Any:
                 if is_box(leaf) and not hasattr(leaf.value, "ndim"):
                     return leaf.value  # optax masks parameters that another transformation owns
-                if is_box(leaf) and len(leaf.names) == leaf.value.ndim:
+                if is_box(leaf) and len(leaf.names) == leaf.value.ndim and leaf.value.size > 1:
                     return resolve(tuple(leaf.names), leaf.value.shape)
-                return self.replicated  # scalars, counts, Adafactor's factored moments
+                return self.replicated  # scalars, counts, Adafactor's factored moments and its placeholders of size 1
 
             return jax.tree.map(one, tree, is_leaf=is_box)
 

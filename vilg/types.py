@@ -21,6 +21,11 @@ class UserError(Exception):
 class Trainable(Protocol):
     """Anything the loop can improve; the loop never learns what it is."""
 
+    @property
+    def batch_multiple(self) -> int:
+        """A microbatch on one device must be a multiple of this many rows."""
+        ...
+
     def init(self, key: Array) -> Params:
         """Parameters, each leaf an nn.LogicallyPartitioned box with an axis name of parallel/axes.py a dimension."""
         ...

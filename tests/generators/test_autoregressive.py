@@ -133,7 +133,7 @@ def test_controls_restrict_what_can_be_drawn():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("heads", 3), ("layers", 0), ("caption_share", 0.0), ("drop_text", 1.0), ("patterns", "rows"), ("remat", "some")]
+    ("field", "value"), [("heads", 3), ("layers", 0), ("caption_every", 0), ("drop_text", 1.0), ("patterns", "rows"), ("remat", "some")]
 )
 def test_bad_fields_are_named(field, value):
     with pytest.raises(UserError, match=field if field not in ("patterns",) else "rows"):

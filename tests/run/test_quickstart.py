@@ -9,7 +9,6 @@ from vilg.run import cli
 
 def test_the_report_holds_what_scripts_depend_on(tmp_path, monkeypatch):
     config = load_config("experiments/quickstart.py:smoke")
-    config.generator.caption_share = 0.5  # eight fake devices share the rows
     monkeypatch.setattr(cli, "read_config", lambda arguments: config)
     assert cli.main(["quickstart", "--config=x.py", f"--workdir={tmp_path}", "--quiet"]) == 0
     out = tmp_path / "report"

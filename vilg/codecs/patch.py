@@ -31,6 +31,13 @@ def norm(dtype: Any, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=1e-6, dtype=dtype, scale_init=scale, bias_init=bias, name=name)
 
 
+def mix(x: Float[Array, "b y x c"], count: int, width: int, dtype: Any) -> Float[Array, "b y x c"]:
+    """`count` residual 3x3 convolutions between patches; inside a module's compact call."""
+    for i in range(count):
+        x = x + convolution(width, f"context_{i}", dtype=dtype)(nn.silu(norm(dtype, f"context_norm_{i}")(x)))
+    return x
+
+
 class PatchBlock(nn.Module):
     """x + W2 act(W1 norm(x)): a residual block of 1x1 convolutions."""
 
@@ -49,6 +56,7 @@ class PatchEncoder(nn.Module):
     patch: int
     width: int
     depth: int
+    context: int
     code_width: int
     dtype: Any = jnp.float32
 
@@ -56,6 +64,7 @@ class PatchEncoder(nn.Module):
     def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
         x = rearrange(images.astype(self.dtype), "b (y p) (x q) c -> b y x (p q c)", p=self.patch, q=self.patch)
         x = constrain(dense(self.width, self.dtype, "patches")(x), "batch", "rows", "columns", "channels_out")
+        x = mix(x, self.context, self.width, self.dtype)
         for i in range(self.depth):
             x = PatchBlock(self.width, self.dtype, name=f"block_{i}")(x)
         return dense(self.code_width, self.dtype, "latents", ("channels_in", None))(norm(self.dtype, "norm_out")(x))
@@ -75,9 +84,7 @@ class PatchDecoder(nn.Module):
     @nn.compact
     def __call__(self, embeddings: Float[Array, "b y x d"]) -> Float[Array, "b H W c"]:
         x = dense(self.width, self.dtype, "embeddings", (None, "channels_out"))(embeddings.astype(self.dtype))
-        for i in range(self.context):
-            hidden = nn.silu(norm(self.dtype, f"context_norm_{i}")(x))
-            x = x + convolution(self.width, f"context_{i}", dtype=self.dtype)(hidden)
+        x = mix(x, self.context, self.width, self.dtype)
         for i in range(self.depth):
             x = PatchBlock(self.width, self.dtype, name=f"block_{i}")(x)
         x = dense(self.patch**2 * self.channels, self.dtype, "pixels")(norm(self.dtype, "norm_out")(x))
@@ -90,13 +97,15 @@ class PatchDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class Patch:
-    """Patch-local encoder; decoder of `context` 3x3 convolutions between patches (0: none), then `depth` blocks a patch, then
+    """Encoder of `encoder_context` 3x3 convolutions between patches (0: patch-local) and `depth` blocks a patch; decoder of `context` 3x3
+    convolutions between patches (0: none), then `depth` blocks a patch, then
     `refinements` 3x3 convolutions of `channels` at full size. The last convolution is `output_size` square: with 1 and no other 3x3
     convolution a patch is a function of its code alone."""
 
     patch: int = 4
     width: int = 128
     depth: int = 2
+    encoder_context: int = 0
     context: int = 0
     channels: int = 16
     refinements: int = 0
@@ -111,7 +120,7 @@ class Patch:
         return self.patch
 
     def encoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
-        return PatchEncoder(self.patch, self.width, self.depth, code_width, dtype)
+        return PatchEncoder(self.patch, self.width, self.depth, self.encoder_context, code_width, dtype)
 
     def decoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
         return PatchDecoder(self.patch, self.width, self.depth, self.context, self.channels, self.refinements, dtype)

@@ -86,6 +86,11 @@ class VQ:
             require(self.image_size >= smallest, "codec.discriminator.layers", self.adversary.layers, f"needs images of {smallest} px")
 
     @property
+    def batch_multiple(self) -> int:
+        """Any number of rows."""
+        return 1
+
+    @property
     def adversary(self) -> Adversary:
         return self.discriminator
 

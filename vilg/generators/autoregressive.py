@@ -125,7 +125,7 @@ class Autoregressive:
     scan: bool = True
     text_to_image_weight: float = 1.0  # SPEC 2.4: both directions, equal weight
     image_to_text_weight: float = 1.0
-    caption_share: float = 1.0  # share of each batch's rows that also train image_to_text
+    caption_every: int = 1  # every so many rows of a batch, one also trains image_to_text
     drop_text: float = 0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
 
     def __post_init__(self) -> None:
@@ -134,10 +134,15 @@ class Autoregressive:
         require(fits, "generator.rotary_base", self.rotary_base, "must be 0, or above 1 with heads of a multiple of 4")
         require(self.layers > 0, "generator.layers", self.layers, "must be at least 1")
         require(self.text_length > 1, "data.text.length", self.text_length, "must be at least 2")
-        require(0 < self.caption_share <= 1, "generator.caption_share", self.caption_share, "must lie in (0, 1]")
+        require(self.caption_every > 0, "generator.caption_every", self.caption_every, "must be at least 1")
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         lookup(REMAT, self.remat, "generator.remat")
         _ = self.model  # the patterns are checked when the experiment is built
+
+    @property
+    def batch_multiple(self) -> int:
+        """Rows that belong together: of each so many, one trains captions."""
+        return self.caption_every
 
     @property
     def model(self) -> Model:
@@ -173,9 +178,9 @@ class Autoregressive:
         prompt = jnp.where(dropped, empty_prompt(text), text)
         logits = self.model.apply({"params": params}, prompt, codes, method="image_given_text")
         image_loss = jnp.mean(token_nll(logits, codes))
-        rows = max(1, round(text.shape[0] * self.caption_share))
-        logits = self.model.apply({"params": params}, text[:rows], codes[:rows], method="text_given_image")
-        targets = text[:rows, 1:]
+        text, codes = text[:: self.caption_every], codes[:: self.caption_every]
+        logits = self.model.apply({"params": params}, text, codes, method="text_given_image")
+        targets = text[:, 1:]
         counted = (targets != PAD).astype(jnp.float32)
         text_loss = jnp.sum(token_nll(logits, targets) * counted) / jnp.maximum(jnp.sum(counted), 1)
         loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss

@@ -40,6 +40,6 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     except ValueError as error:
         raise UserError(
             f"an activation of shape {x.shape} with axes {axes} does not fit the mesh: {error}; choose training.batch_size, "
-            "generator.caption_share or layout.name so that it divides"
+            "generator.caption_every or layout.name so that it divides"
         ) from None
     return jax.lax.with_sharding_constraint(x, sharding)

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.program import Program
@@ -77,26 +78,11 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
             f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this one is {codec_hash}; give the original"
         )
     if "codec" not in stored:
-        floors = experiment.config["codec"].get("floors") or {}
-        reached = check_floors(experiment, program, frozen, floors)
+        reached = Reconstruction(images=256)(Session(program, None, frozen, None, 0))
+        gate(reached, experiment.config["codec"].get("floors") or {})
         directory.write(stored | {"codec_hash": codec_hash, "codec": reached})
         say(f"codec: {', '.join(f'{k} {v:.3f}' for k, v in reached.items())}", quiet)
     return frozen
-
-
-def check_floors(experiment: Experiment, program: Program, frozen: Params, floors: Mapping[str, float]) -> dict[str, float]:
-    """The codec's figures on the generator's validation data. Errors: UserError naming the first below its floor."""
-    session = Session(program, None, frozen, None, 0)
-    reached = Reconstruction(images=256)(session)
-    for name, floor in floors.items():
-        if name not in reached:
-            raise UserError(f"codec.floors.{name}={floor!r}: unknown figure; this data has {', '.join(reached)}")
-        if reached[name] < floor:
-            raise UserError(
-                f"codec.floors.{name}={floor!r}: the codec reaches {reached[name]:.4f}, too little to train a generator on; "
-                "train the codec longer, or lower the floor knowingly"
-            )
-    return reached
 
 
 def run(

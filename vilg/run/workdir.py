@@ -80,14 +80,14 @@ class Workdir:
                     f"workdir={str(self.path)!r} holds a run with {field}={old!r}, this config has {new!r}; "
                     "give the same config, or another --workdir"
                 )
-            stored["config"] = dict(experiment.config)
+            stored["config"] = anchored(experiment.config)
             self.write(stored)
             return False
         foreign = [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "text.model")] if self.path.exists() else []
         if "checkpoints" in foreign:
             raise UserError(f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another --workdir")
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write({"config": dict(experiment.config), "hash": experiment.hash, "versions": versions()})
+        self.write({"config": anchored(experiment.config), "hash": experiment.hash, "versions": versions()})
         return True
 
     def write(self, content: Mapping[str, Any]) -> None:
@@ -116,6 +116,14 @@ class Workdir:
             )
         self.write(stored)
         return model
+
+
+def anchored(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with codec.workdir made absolute, so that verbs find it from any directory."""
+    codec = dict(config["codec"])
+    if codec.get("workdir"):
+        codec["workdir"] = str(Path(codec["workdir"]).resolve())
+    return {**config, "codec": codec}
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -30,7 +31,7 @@ def linear(o: "Optimizer", steps: int) -> optax.Schedule:
 
 def inverse_sqrt(o: "Optimizer", steps: int) -> optax.Schedule:
     """learning_rate / sqrt(1 + step / warmup_steps)."""
-    return lambda step: o.learning_rate * (1 + step / max(1, o.warmup_steps)) ** -0.5
+    return lambda step: o.learning_rate * (1 + jnp.maximum(step, 0) / max(1, o.warmup_steps)) ** -0.5  # optax also asks before the warm-up
 
 
 def trapezoid(o: "Optimizer", steps: int) -> optax.Schedule:
