@@ -82,8 +82,8 @@ def emoji() -> dict:
     config, codec = small(), tokenizer("emoji")
     config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
-    config["training"].update(steps=4000, sample_every=1000)
-    config["evals"] = dict(losses=dict(batches=8))
+    config["training"].update(steps=1800, sample_every=600)
+    config["evals"] = dict(losses=dict(batches=8), twins=dict(n=128, choices=16, guidance=1.4, temperature=0.8))
     return config
 
 

@@ -67,21 +67,22 @@ def small() -> dict:
 
 
 def emoji() -> dict:
-    """Emoji of four styles at 64 px; only rows that the table marks train."""
+    """Emoji of four styles at 64 px; only rows that the table marks train. Codes see their surroundings: 8-pixel patches of real pictures
+    are never alike."""
     table = "../shared/data/emoji_bilingual.train_valid.tsv"
     source = dict(name="emoji", path="runs/data/emoji", split=table)
     config = tiny()
     config.update(
         data=dict(train=dict(source, use="train"), valid=dict(source, use="valid"), loader=dict(seed=0)),
         training=dict(
-            steps=3000, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=500
+            steps=2500, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=100, log_every=50, evaluate_every=0, sample_every=500
         ),
     )
     config["codec"].update(
         image_size=64,
         vocabulary=2048,
-        code_width=16,
-        architecture=dict(name="patch", patch=8, width=256, depth=3, encoder_context=2, context=2, channels=16, refinements=1),
+        bank=32768,
+        architecture=dict(name="patch", patch=8, width=256, depth=2, encoder_context=2, context=3, channels=24, refinements=1),
     )
     return config
 

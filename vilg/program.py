@@ -258,6 +258,11 @@ class Program:
         caption = self.experiment.generator.caption
         return self.jit(lambda params, codes, start, keys: caption(params, codes, start, keys, controls), out_shardings=self.replicated)
 
+    @functools.cached_property
+    def log_likelihood(self) -> Callable:
+        """Compiled: (params, text, codes) -> nats, one an image."""
+        return self.jit(self.experiment.generator.log_likelihood, out_shardings=self.replicated)
+
     # --- data --------------------------------------------------------------------------------------------------------------
 
     def place(self, batch: Batch) -> Batch:

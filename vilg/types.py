@@ -75,6 +75,15 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Likelihood(Protocol):
+    """Says how likely an image is, given a text."""
+
+    def log_likelihood(self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]) -> Float[Array, " b"]:
+        """Nats, summed over an image's codes."""
+        ...
+
+
+@runtime_checkable
 class Captioner(Protocol):
     """Runs backwards too."""
 

@@ -97,6 +97,9 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_the_target_alone(made):
     np.testing.assert_allclose(metrics["text_to_image"], expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["image_to_text"], words, rtol=1e-5)
     np.testing.assert_allclose(loss, expected + 0.5 * words, rtol=1e-5)
+    nats = jax.jit(generator.log_likelihood)(params, text, codes)
+    each = [sum(image[b, k, c] for k, c in enumerate(codes[b].ravel())) for b in range(4)]
+    np.testing.assert_allclose(nats, each, rtol=1e-5)
 
 
 def test_the_gradient_is_the_finite_difference(made):

@@ -3,5 +3,6 @@
 from vilg.evals.losses import Losses
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes
+from vilg.evals.twins import Twins
 
-EVALUATORS = {"losses": Losses, "reconstruction": Reconstruction, "scenes": Scenes}
+EVALUATORS = {"losses": Losses, "reconstruction": Reconstruction, "scenes": Scenes, "twins": Twins}

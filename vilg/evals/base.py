@@ -56,6 +56,11 @@ class Subject(Protocol):
         ...
 
 
+    def log_likelihood(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """Nats of each picture's codes given each text."""
+        ...
+
+
 class Evaluator(Protocol):
     """Numbers about a subject; `protocol` says what decides them beside the model."""
 

@@ -186,6 +186,12 @@ class Autoregressive:
         loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss
         return loss, {"text_to_image": image_loss, "image_to_text": text_loss}
 
+    def log_likelihood(self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]) -> Float[Array, " b"]:
+        """log p(codes | text) in nats, without guidance or temperature."""
+        codes = codes.reshape(codes.shape[0], -1)
+        logits = self.model.apply({"params": params}, text, codes, method="image_given_text")
+        return -jnp.sum(token_nll(logits, codes), -1)
+
     def _decoder(self, params: Params) -> tuple[Model, Params]:
         """The model with unrolled layers, and its variables."""
         if not self.scan:

@@ -22,7 +22,7 @@ from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
-from vilg.types import START, Captioner, Generator, Params, UserError
+from vilg.types import START, Captioner, Generator, Likelihood, Params, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +84,14 @@ class Session:
         codes = self._batched(lambda t, k: self.program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), text, keys)
         images = self.pictures(codes)
         return [Sampled(p, g, seed + k, cut, i) for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)]
+
+    def log_likelihood(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """log p(codes[i] | texts[i]) in nats [n]."""
+        if not isinstance(self.experiment.generator, Likelihood):
+            raise UserError("this workdir's generator gives no likelihoods; give the workdir of one that does, such as an autoregressive one")
+        length = self.experiment.data.text.length
+        ids = np.stack([self.text_model.encode(t, g, length)[0] for t, g in zip(texts, languages, strict=True)])
+        return self._batched(lambda t, c: self.program.log_likelihood(self.params, t, c), ids, codes)
 
     def caption(self, images: np.ndarray, languages: Sequence[str], controls: Controls, seed: int = 0) -> list[Captioned]:
         """One caption an image, in the language asked for it."""

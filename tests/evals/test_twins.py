@@ -1,0 +1,60 @@
+"""Twins on a subject whose answers are known."""
+
+import types
+
+import numpy as np
+import pytest
+
+from tests.conftest import tiny_config
+from vilg.evals.twins import Twins, distance
+from vilg.experiment import build_experiment
+from vilg.types import UserError
+
+
+class Known:
+    """Finds a caption likely for the picture that it came with (or never), and paints a colour that the meaning decides (or noise)."""
+
+    def __init__(self, understands: bool):
+        self.experiment = build_experiment(tiny_config())
+        self.understands = understands
+        self.rng = np.random.default_rng(0)
+        source = self.experiment.data.valid
+        self.owners, self.images = {}, {}
+        for i in range(1280):
+            number = self.images.setdefault(source[i]["image"].tobytes(), i)  # some scenes look alike
+            for caption in source[i]["captions"]:
+                self.owners.setdefault(caption["text"], set()).add(number)
+
+    def codes(self, images):
+        return np.array([self.images[i.tobytes()] for i in images])[:, None, None].repeat(2, 1).repeat(3, 2)
+
+    def log_likelihood(self, codes, texts, languages):
+        own = np.array([i in self.owners[t] for i, t in zip(codes[:, 0, 0], texts, strict=True)])
+        return np.where(own == self.understands, -6.0, -60.0)
+
+    def sample(self, prompts, controls, seed, languages):
+        colours = [min(self.owners[p]) % 256 if self.understands else self.rng.integers(256) for p in prompts]
+        return [types.SimpleNamespace(image=np.full((32, 32, 3), c, np.uint8)) for c in colours]
+
+
+def test_it_tells_a_model_that_understands_from_one_that_does_not():
+    good, bad = (Twins(n=32, choices=4)(Known(understands)) for understands in (True, False))
+    for language in ("zh", "en"):
+        assert good[language]["matched"] == 1 and bad[language]["matched"] == 0
+        assert good[language]["nats_a_code"] == 1 and good[language]["nats_a_code_other_caption"] == 10
+        assert bad[language]["nats_a_code"] == 10
+    assert good["twins"] == 0 < good["strangers"]
+    assert bad["twins"] > 0.1 and good["records"] == 32
+
+
+def test_distance_is_the_root_mean_square_in_units_of_white():
+    black, white = np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4, 3), 255, np.uint8)
+    assert distance(black, white) == 1 and distance(white, white) == 0
+    assert distance(black[:1], np.full((1, 4, 4, 3), 51, np.uint8)) == pytest.approx(0.2)
+
+
+def test_it_refuses_what_it_cannot_measure():
+    with pytest.raises(UserError, match="evals.twins.n=8"):
+        Twins(n=8, choices=16)
+    with pytest.raises(UserError, match="evals.twins.choices=1"):
+        Twins(choices=1)

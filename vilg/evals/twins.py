@@ -1,0 +1,106 @@
+"""What a Chinese prompt and its English twin give, on records that have a caption in both: for data that no scorer can read.
+
+Two questions that pixels and likelihoods answer without another model. Does a caption tell the model which picture is meant: is the
+picture's own caption likelier for it than captions of other records? And do the two languages give one picture: are samples of twins
+nearer to each other than samples of strangers? (Every prompt has noise of its own, so neither distance is 0.)
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vilg.config import require
+from vilg.evals.base import Subject, interval
+from vilg.generators.guidance import Controls
+from vilg.types import UserError
+
+LANGUAGES = ("zh", "en")
+
+
+class Pair(NamedTuple):
+    """A record's picture, uint8 [H, W, 3], with its caption in each language."""
+
+    image: np.ndarray
+    captions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Twins:
+    """`n` validation records, evenly spaced; each picture's caption against those of `choices` - 1 other records of the set."""
+
+    n: int = 128
+    choices: int = 16
+    guidance: float = 1.4
+    temperature: float = 0.8
+
+    def __post_init__(self) -> None:
+        require(self.choices >= 2, "evals.twins.choices", self.choices, "must be at least 2")
+        require(self.n >= 2 * self.choices, "evals.twins.n", self.n, f"must be at least twice evals.twins.choices={self.choices}")
+        _ = self.controls
+
+    @property
+    def controls(self) -> Controls:
+        """The sampler's options."""
+        return Controls(self.guidance, self.temperature)
+
+    def __call__(self, subject: Subject) -> dict[str, Any]:
+        pairs = self.pairs(subject)
+        codes = subject.codes(np.stack([p.image for p in pairs]))
+        made = {g: self.samples(subject, pairs, g) for g in LANGUAGES}
+        truth = np.stack([p.image for p in pairs])
+        result: dict[str, Any] = {g: self.matching(subject, pairs, codes, g) for g in LANGUAGES}
+        for g in LANGUAGES:
+            result[g] |= {"to_truth": distance(made[g], truth), "to_another_truth": distance(made[g], np.roll(truth, 1, 0))}
+        result["twins"] = distance(made["zh"], made["en"])
+        result["strangers"] = distance(made["zh"], np.roll(made["en"], 1, 0))
+        return result | {"records": float(len(pairs))}
+
+    def pairs(self, subject: Subject) -> list[Pair]:
+        """The records, no two with the same caption."""
+        experiment, found, seen = subject.experiment, [], set()
+        source = experiment.data.valid
+        stream = experiment.data.loader.once(source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source)))
+        for batch in stream:
+            for image, record, valid in zip(batch["image"], batch["records"], batch["valid"], strict=True):
+                captions = {c["language"]: c["text"] for c in reversed(record["captions"])}  # the first wording of each language
+                if valid and set(LANGUAGES) <= set(captions) and seen.isdisjoint(captions.values()):
+                    seen |= set(captions.values())
+                    found.append(Pair(image, captions))
+            if len(found) >= 16 * self.n:
+                break
+        if len(found) < self.n:
+            raise UserError(
+                f"evals.twins.n={self.n}: the validation source has {len(found)} different records with both languages; give fewer"
+            )
+        return [found[i * len(found) // self.n] for i in range(self.n)]
+
+    def matching(self, subject: Subject, pairs: list[Pair], codes: np.ndarray, language: str) -> dict[str, Any]:
+        """nats a code with the own caption and with others', and how often the own one is the likeliest of `choices`."""
+        n, positions = len(pairs), codes[0].size
+        shift = n // self.choices  # evenly spaced others: neighbours in a data set are often alike
+        texts = [pairs[(i + k * shift) % n].captions[language] for k in range(self.choices) for i in range(n)]
+        nats = subject.log_likelihood(np.concatenate([codes] * self.choices), texts, [language] * len(texts)).reshape(self.choices, n)
+        matched = nats[0] > nats[1:].max(0)
+        return {
+            "nats_a_code": float(-nats[0].mean() / positions),
+            "nats_a_code_other_caption": float(-nats[1:].mean() / positions),
+            "matched": float(matched.mean()),
+            "matched_ci95": list(interval(float(matched.mean()), n)),
+            "matched_by_chance": 1 / self.choices,
+        }
+
+    def samples(self, subject: Subject, pairs: list[Pair], language: str) -> np.ndarray:
+        """One picture a record."""
+        made = subject.sample([p.captions[language] for p in pairs], self.controls, 0, [language] * len(pairs))
+        return np.stack([m.image for m in made])
+
+    def protocol(self) -> dict[str, Any]:
+        """What the numbers depend on."""
+        return dataclasses.asdict(self) | {"split": "valid", "distance": "root mean square of pixels in [0, 1], mean over pairs"}
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over pairs of the root mean square difference of pixels in [0, 1]."""
+    difference = (a.astype(np.float32) - b.astype(np.float32)) / 255
+    return float(np.sqrt(np.mean(np.square(difference), (1, 2, 3))).mean())
