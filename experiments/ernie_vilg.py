@@ -72,7 +72,7 @@ def small() -> dict:
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.85))
     config["generator"].update(width=192, layers=6, heads=6, caption_every=4)
     config["optimizer"].update(learning_rate=0.008, schedule="linear", warmup_steps=50)
-    config["training"].update(steps=2600, batch_size=32, ema=0.0, checkpoint_every=100, log_every=20, sample_every=500)
+    config["training"].update(steps=4400, batch_size=32, ema=0.0, checkpoint_every=100, log_every=20, sample_every=500)
     config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=256, split="test", guidance=1.4, temperature=0.8))
     return config
 

@@ -14,6 +14,8 @@ from vilg.types import UserError
 class Known:
     """Finds a caption likely for the picture that it came with (or never), and paints a colour that the meaning decides (or noise)."""
 
+    program = params = frozen = text_model = pictures = caption = None
+
     def __init__(self, understands: bool):
         self.experiment = build_experiment(tiny_config())
         self.understands = understands

@@ -37,6 +37,8 @@ def test_a_run_leaves_what_the_contract_says(run):
     assert [line["step"] for line in lines(run)] == [1, 2, 3, 4, 5, 6]
     assert (run / "codec" / "config.json").exists() and (run / "text.model").exists()
     assert list(run.glob("events.out.tfevents*"))
+    table = (run / "parameters.txt").read_text()
+    assert "layout dp on 8 device(s)" in table and "trunk" in table and "float32" in table
 
 
 def test_train_on_a_finished_run_is_over_at_once(run):

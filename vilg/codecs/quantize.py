@@ -7,7 +7,7 @@ A quantizer is a frozen dataclass of config fields; its parameters are a dict th
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -34,6 +34,7 @@ def nearest(points: Latents, centres: Float[Array, "k d"]) -> Ids:
     return jnp.argmin(squared_distances(flat, centres), axis=-1).astype(jnp.int32).reshape(points.shape[:-1])
 
 
+@runtime_checkable
 class Quantizer(Protocol):
     """What VQ asks of an entry of QUANTIZERS."""
 

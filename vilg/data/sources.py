@@ -8,7 +8,7 @@ import hashlib
 import re
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from vilg.config import build, lookup
 from vilg.data.emoji import Emoji
@@ -21,6 +21,7 @@ from vilg.data.webdataset import WebDataset
 from vilg.types import UserError
 
 
+@runtime_checkable
 class Source(Protocol):
     """Captioned pictures by number."""
 

@@ -4,13 +4,14 @@ Separate from the run, so that evaluators know what they ask of a model and not 
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from vilg.generators.guidance import Controls
 
 
+@runtime_checkable
 class Subject(Protocol):
     """A model under evaluation (run/session.py). Pictures are uint8 [n, H, W, 3]."""
 
@@ -61,6 +62,7 @@ class Subject(Protocol):
         ...
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Numbers about a subject; `protocol` says what decides them beside the model."""
 

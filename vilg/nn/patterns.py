@@ -9,7 +9,7 @@ image_to_text: image sees the two-sided set of its pattern and no text; text see
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ Read = tuple[Any, int, Any]  # first index in the cache, length (static), which 
 DIRECTIONS = ("text_to_image", "image_to_text")
 
 
+@runtime_checkable
 class Pattern(Protocol):
     """A pattern over image positions. Index arguments are raster indices, numpy or traced, that broadcast."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jinja2
 import numpy as np
@@ -23,6 +23,7 @@ from vilg.data.scenes.scene import Scene
 from vilg.report.curves import draw_curves
 
 
+@runtime_checkable
 class Trial(Protocol):
     """What the page reads of an evals.scenes.Trial (evals lies above this package)."""
 

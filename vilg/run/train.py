@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from clu import parameter_overview
 
 from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
@@ -117,6 +118,9 @@ def run(
             state = dataclasses.replace(state, params=codec_params(experiment.codec_workdir, program)[0])
         say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
     first = jax.process_index() == 0
+    if first:
+        overview = parameter_overview.get_parameter_overview(abstract_state(program).params, include_stats="sharding")
+        directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
     log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if first else None
     keys = ("image", "text") if experiment.generator is not None else ("image",)
 

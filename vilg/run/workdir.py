@@ -44,6 +44,7 @@ class Workdir:
         self.config_file = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
+        self.parameters = self.path / "parameters.txt"
         self.text_file = self.path / "text.model"
         self.codec = self.path / "codec"
 

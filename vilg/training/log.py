@@ -37,7 +37,8 @@ class RunLog:
         mend(self.path)
         self.file = self.path.open("a")
         self.board = SummaryWriter(str(workdir), flush_secs=30, write_to_disk=True)
-        self.began, self.last_time, self.last_step = time.time(), time.time(), start
+        self.last_time, self.last_step = time.time(), start
+        self.began: float | None = None
         self.progress = None
         if not quiet and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -72,8 +73,11 @@ class RunLog:
         if self.progress is not None:
             self.progress.update(self.task, completed=step, note=note)
         elif not self.quiet:
-            done = max(1, step - self.start)
-            left = (time.time() - self.began) / done * (self.total - step)
+            if self.began is None:  # the first update was compiled too, which says nothing about the others
+                self.began, self.start = time.time(), step
+                print(f"{self.title} step {step}/{self.total}  {note}", file=sys.stderr, flush=True)
+                return
+            left = (time.time() - self.began) / max(1, step - self.start) * (self.total - step)
             print(f"{self.title} step {step}/{self.total}  {note}  ETA {left / 60:.1f} min", file=sys.stderr, flush=True)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
