@@ -64,6 +64,7 @@ class Training:
     sample_every: int = 0
     keep_last: int = 2
     keep_best: int = 1
+    start_from: str = ""  # workdir of another run of the same model, whose parameters (and text model) this one starts from
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every", "keep_last"):
@@ -128,8 +129,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         codec_experiment = build_experiment(codec_section["experiment"])
         codec = codec_experiment.codec
     else:
-        fields = {k: v for k, v in codec_section.items() if k != "workdir"}
-        codec = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
+        codec = build(lookup(CODECS, codec_section.get("name"), "codec.name"), codec_section, "codec")
     generator = None
     if config["generator"]:
         section = config["generator"]

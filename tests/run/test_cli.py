@@ -206,6 +206,19 @@ def test_a_codec_below_its_floor_does_not_start_a_generator(run, tmp_path):
     assert not (tmp_path / "w" / "metrics.jsonl").exists()
 
 
+def test_a_run_starts_from_the_parameters_and_ids_of_another(run, tmp_path):
+    made = {"codec__workdir": str(run / "codec"), "training__steps": 1, "training__checkpoint_every": 1, "training__start_from": str(run)}
+    train(tiny_config(**made), tmp_path / "w", quiet=True)
+    assert (tmp_path / "w" / "text.model").read_bytes() == (run / "text.model").read_bytes()
+    assert lines(tmp_path / "w")[0]["loss"] < lines(run)[0]["loss"]
+    with pytest.raises(cli_error(), match="training.start_from=.*has shape"):
+        train(tiny_config(**made, generator__width=16), tmp_path / "v", quiet=True)
+    wrong = tiny_config(**made | {"codec__workdir": ""})
+    wrong.codec.experiment.seed = 1
+    with pytest.raises(cli_error(), match="codes of another tokenizer"):
+        train(wrong, tmp_path / "u", quiet=True)
+
+
 def test_two_runs_cannot_share_a_workdir(run, tmp_path):
     from vilg.run.workdir import Workdir
 

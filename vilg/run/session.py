@@ -19,7 +19,7 @@ from vilg.data.records import detect_language
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
 from vilg.parallel.layouts import parse_layout
-from vilg.program import Program
+from vilg.program import Program, path_name
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
 from vilg.types import START, Captioner, Generator, Likelihood, Params, UserError
@@ -149,6 +149,25 @@ def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
     codec_program = Program(experiment, program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
     state, _ = restore(directory, codec_program)
     return state.best_params, stored["hash"]
+
+
+def starting_params(workdir: str | Path, program: Program) -> Params:
+    """The newest parameters of another run, checked to fit the program's model and, for a generator, to speak of the same codes."""
+    directory = Workdir(workdir)
+    stored = directory.read()
+    other = Program(build_experiment(stored["config"]), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
+    given, wanted = (
+        {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_flatten_with_path(p.state_shape.params)[0]} for p in (other, program)
+    )
+    for name in sorted({*given, *wanted}):
+        if given.get(name) != wanted.get(name):
+            raise UserError(
+                f"training.start_from={str(workdir)!r}: its parameter {name} has shape {given.get(name)}, this model's has {wanted.get(name)}; "
+                "give a run of the same codec and generator sections"
+            )
+    if program.experiment.generator is not None and other.experiment.codec_experiment.hash != program.experiment.codec_experiment.hash:
+        raise UserError(f"training.start_from={str(workdir)!r}: was trained on the codes of another tokenizer; give the same codec.experiment")
+    return restore(directory, other)[0].best_params
 
 
 def restore(directory: Workdir, program: Program, step: int | None = None) -> tuple[Any, dict]:

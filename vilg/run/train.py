@@ -21,7 +21,7 @@ from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.program import Program
 from vilg.report.grids import grid
-from vilg.run.session import Session, abstract_state, codec_params
+from vilg.run.session import Session, abstract_state, codec_params, starting_params
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
 from vilg.training.log import RunLog
@@ -97,6 +97,8 @@ def run(
 ) -> None:
     """From the restored or initial state to the last step."""
     training = experiment.training
+    if training.start_from:
+        directory.adopt_text_model(training.start_from)
     text_model = None if experiment.generator is None else directory.text_model(experiment)
     stream = experiment.data.loader.stream(
         experiment.data.train,
@@ -114,8 +116,10 @@ def run(
         say(f"{directory.path}: goes on from step {int(state.step)}", quiet)
     else:
         state = program.init_state()
-        if experiment.generator is None and experiment.codec_workdir:
-            state = dataclasses.replace(state, params=codec_params(experiment.codec_workdir, program)[0])
+        if training.start_from:
+            params = jax.device_put(starting_params(training.start_from, program), program.state_sharding.params)
+            state = dataclasses.replace(state, params=params, ema=None if state.ema is None else jax.tree.map(jax.numpy.copy, params))
+            say(f"{directory.path}: starts from the parameters of {training.start_from}", quiet)
         say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
     first = jax.process_index() == 0
     if first:

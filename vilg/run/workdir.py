@@ -5,6 +5,7 @@ import fcntl
 import importlib.metadata
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ FREE = (
     "layout",
     "evals",
     "codec.workdir",
+    "training.start_from",
     "codec.experiment.layout",
     "codec.experiment.evals",
     "codec.experiment.training.log_every",
@@ -97,6 +99,12 @@ class Workdir:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
 
+    def adopt_text_model(self, workdir: str) -> None:
+        """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
+        theirs = Workdir(workdir).text_file
+        if theirs.is_file() and not self.text_file.is_file():
+            shutil.copyfile(theirs, self.text_file)
+
     def text_model(self, experiment: Experiment) -> TextModel:
         """The run's text model, trained from the captions if it is not there; refused if its hash is not the stored one."""
         stored = self.read()
@@ -120,11 +128,13 @@ class Workdir:
 
 
 def anchored(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with codec.workdir made absolute, so that verbs find it from any directory."""
-    codec = dict(config["codec"])
-    if codec.get("workdir"):
-        codec["workdir"] = str(Path(codec["workdir"]).resolve())
-    return {**config, "codec": codec}
+    """The config with the workdirs that it names made absolute, so that verbs find them from any directory."""
+    places = {"codec": "workdir", "training": "start_from"}
+    sections = {s: dict(config[s]) for s in places}
+    for section, field in places.items():
+        if sections[section].get(field):
+            sections[section][field] = str(Path(sections[section][field]).resolve())
+    return {**config, **sections}
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
