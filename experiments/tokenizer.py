@@ -25,6 +25,7 @@ def tiny() -> dict:
         data=dict(train=dict(scenes, split="train"), valid=dict(scenes, split="valid"), loader=dict(seed=0)),
         codec=dict(
             name="vq",
+            workdir="",  # another tokenizer's run to start from
             image_size=32,
             vocabulary=1024,
             code_width=16,
@@ -95,6 +96,7 @@ def f8_8192() -> dict:
         data=dict(train=dict(source, split="train"), valid=dict(source, split="val"), loader=dict(seed=0, random_crop=True)),
         codec=dict(
             name="vq",
+            workdir="",
             image_size=256,
             vocabulary=8192,
             code_width=256,

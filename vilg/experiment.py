@@ -93,6 +93,11 @@ class Experiment:
         """What `train` improves: a Trainable."""
         return self.codec if self.generator is None else self.generator
 
+    @property
+    def start_from(self) -> str:
+        """The workdir whose parameters training starts from; for a tokenizer codec.workdir says the same, since it needs no other."""
+        return self.training.start_from or (self.codec_workdir if self.generator is None else "")
+
     def prepare(self, frozen: Params, batch: Batch) -> Batch:
         """The batch as the trainable wants it: a generator gets codes, from the frozen codec's parameters."""
         if self.generator is None or "codes" in batch:
@@ -129,7 +134,8 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         codec_experiment = build_experiment(codec_section["experiment"])
         codec = codec_experiment.codec
     else:
-        codec = build(lookup(CODECS, codec_section.get("name"), "codec.name"), codec_section, "codec")
+        fields = {k: v for k, v in codec_section.items() if k != "workdir"}
+        codec = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
     generator = None
     if config["generator"]:
         section = config["generator"]

@@ -63,7 +63,7 @@ def test_the_paper_codec_has_the_published_names_and_shapes():
 @pytest.mark.parametrize("kind", ["gumbel", "nearest"])
 def test_an_import_computes_what_torch_computes(kind):
     codec, model = small_codec(kind), published(kind)
-    params, x = import_taming.convert(codec, state(model)), images()
+    params, x = jax.tree.map(jnp.asarray, import_taming.convert(codec, state(model))), images()
     with torch.no_grad():
         latents = model.latents(to_torch(x))
         codes = model.codes(latents)

@@ -14,7 +14,8 @@ from vilg.types import UserError
 class Known:
     """Finds a caption likely for the picture that it came with (or never), and paints a colour that the meaning decides (or noise)."""
 
-    program = params = frozen = text_model = pictures = caption = None
+    program = params = frozen = text_model = None
+    pictures = caption = len  # asked for by nobody here
 
     def __init__(self, understands: bool):
         self.experiment = build_experiment(tiny_config())

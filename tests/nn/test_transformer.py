@@ -72,7 +72,7 @@ def test_scanned_layers_compute_what_unrolled_layers_compute():
 def test_causality_by_gradients():
     """Logits of code k move with codes before k and all text, and with nothing after; captions likewise."""
     generator, params = made("dense")
-    text, codes = inputs()
+    text, codes = (jnp.asarray(x) for x in inputs())
     soft = jax.nn.one_hot(codes, 32)
 
     def logits(soft_codes, k):

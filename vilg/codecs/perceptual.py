@@ -7,6 +7,7 @@ vilg ships none: without a file the codec leaves this term out and says so.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ PREFIXES = ("loss.perceptual_loss.", "perceptual_loss.", "module.")
 class LPIPS:
     """levels: a tuple of (kernel [3, 3, i, o], bias [o]) for each of five levels; heads: five [c] weights of channels."""
 
-    levels: tuple[tuple[tuple[np.ndarray, np.ndarray], ...], ...]
-    heads: tuple[np.ndarray, ...]
+    levels: tuple[tuple[tuple[Any, Any], ...], ...]  # of arrays, numpy or traced
+    heads: tuple[Any, ...]
 
     def __call__(self, a: Float[Array, "b H W 3"], b: Float[Array, "b H W 3"]) -> Float[Array, " b"]:
         """The distance of each pair of images in [-1, 1]."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vilg.config import require
 from vilg.data.records import Lazy, Record
@@ -44,7 +44,7 @@ class Emoji(Lazy):
 
     path: str
     split: str = ""
-    use: Literal["train", "valid"] = "train"
+    use: str = "train"  # or "valid"
     styles: tuple[str, ...] = tuple(STYLES)
     wordings: tuple[str, ...] = ("name", "style")
     skin_tones: bool = True

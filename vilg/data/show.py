@@ -67,7 +67,7 @@ def font(size: int) -> Any:
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
-def wrap(text: str, width: float, face: Any) -> list[str]:
+def wrap(text: str, width: float | int, face: Any) -> list[str]:
     """The text in lines of at most `width` pixels, broken at spaces where there are any, else between characters."""
     lines, line = [], ""
     for word in text.replace(" ", " \0").split("\0"):

@@ -70,7 +70,7 @@ class Model(nn.Module):
         states = self.trunk.full(self._stream(text, codes, "text_to_image"), "text_to_image")
         return self.image_logits(states[:, m - 1 : -1])
 
-    def text_given_image(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> Float[Array, "b m v"]:
+    def text_given_image(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> Float[Array, "b m-1 v"]:
         """Logits of text ids 1 .. m-1 given the image and the ids before them."""
         m = self.shape.text_length
         states = self.trunk.full(self._stream(text, codes, "image_to_text"), "image_to_text")

@@ -78,10 +78,12 @@ def measure_decoding(
     layers: int = 24,
     repeats: int = 5,
     steps: int = 128,
+    depth: int = 4,
     dtype: Any = jnp.float32,
 ) -> list[Row]:
-    """Seconds of one cached text_to_image step in a loop of `steps`, started at the beginning, middle and end of the image.
+    """Seconds of one layer's cached text_to_image step in a loop of `steps`, started at the beginning, middle and end of the image.
 
+    As in a model, every step goes through `depth` layers with a cache each: the caches of one layer alone would stay in the processor's.
     "vs_dense" is the dense pattern's time over this one's by the wall clock, "vs_dense_cpu" by CPU-seconds of this process.
     """
     n = grid[0] * grid[1]
@@ -91,24 +93,29 @@ def measure_decoding(
         geometry: dict[str, Any] = {"pattern": pattern, "direction": "text_to_image", "text_length": text_length, "grid": grid}
         empty = decode_attention.init_cache(batch, heads, head_size, dtype=dtype, **geometry)
         key = jax.random.key(1)
-        cache = {name: jax.random.normal(jax.random.fold_in(key, i), x.shape, dtype) for i, (name, x) in enumerate(empty.items())}
+        caches = [
+            {name: jax.random.normal(jax.random.fold_in(key, 8 * k + i), x.shape, dtype) for i, (name, x) in enumerate(empty.items())}
+            for k in range(depth)
+        ]
 
-        def loop(cache, q, start, geometry=geometry):
+        def loop(caches, q, start, geometry=geometry):
             def body(step, carry):
-                cache, q = carry
-                out, cache = decode_attention.decode_step(cache, q, q, q, start + step, **geometry)
-                return cache, (q + 1e-3 * out).astype(q.dtype)
+                caches, q = list(carry[0]), carry[1]
+                for k in range(depth):
+                    out, caches[k] = decode_attention.decode_step(caches[k], q, q, q, start + step, **geometry)
+                    q = (q + 1e-3 * out).astype(q.dtype)
+                return caches, q
 
-            return jax.lax.fori_loop(0, steps, body, (cache, q))[1]
+            return jax.lax.fori_loop(0, steps, body, (caches, q))[1]
 
-        programs[pattern] = (jax.jit(loop), cache, jax.random.normal(key, (batch, 1, heads, head_size), dtype))
+        programs[pattern] = (jax.jit(loop), caches, jax.random.normal(key, (batch, 1, heads, head_size), dtype))
     rows = []
     for start in sorted({0, (n - steps) // 2, n - steps}):
         calls = {pattern: lambda p=p, start=start: p[0](p[1], p[2], start) for pattern, p in programs.items()}
         found = []
         for pattern, (wall, cpu) in _alternate(calls, repeats).items():
             row = {"benchmark": "decoding", "direction": "text_to_image", "pattern": pattern, "position": start}
-            found.append({**row, "cached_step_seconds": wall / steps, "cached_step_cpu_seconds": cpu / steps})
+            found.append({**row, "cached_step_seconds": wall / steps / depth, "cached_step_cpu_seconds": cpu / steps / depth})
         fields = ("cached_step_seconds", "cached_step_cpu_seconds")
         mix = {"benchmark": "decoding", "direction": "text_to_image", "pattern": "mix", "position": start}
         found.append({**mix, **{field: _weighted(found, field, layers) for field in fields}})

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 from clu import parameter_overview
+from ml_collections import ConfigDict
 
 from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
@@ -44,7 +45,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     return 0
 
 
-def train(config: Mapping[str, Any], workdir: str | Path, quiet: bool = False, title: str = "train") -> None:
+def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bool = False, title: str = "train") -> None:
     """Trains an experiment in a workdir to its last step, resuming from the newest readable checkpoint."""
     experiment = build_experiment(config)
     directory = Workdir(workdir)
@@ -97,8 +98,8 @@ def run(
 ) -> None:
     """From the restored or initial state to the last step."""
     training = experiment.training
-    if training.start_from:
-        directory.adopt_text_model(training.start_from)
+    if experiment.start_from:
+        directory.adopt_text_model(experiment.start_from)
     text_model = None if experiment.generator is None else directory.text_model(experiment)
     stream = experiment.data.loader.stream(
         experiment.data.train,
@@ -116,10 +117,10 @@ def run(
         say(f"{directory.path}: goes on from step {int(state.step)}", quiet)
     else:
         state = program.init_state()
-        if training.start_from:
-            params = jax.device_put(starting_params(training.start_from, program), program.state_sharding.params)
+        if experiment.start_from:
+            params = jax.device_put(starting_params(experiment.start_from, program), program.state_sharding.params)
             state = dataclasses.replace(state, params=params, ema=None if state.ema is None else jax.tree.map(jax.numpy.copy, params))
-            say(f"{directory.path}: starts from the parameters of {training.start_from}", quiet)
+            say(f"{directory.path}: starts from the parameters of {experiment.start_from}", quiet)
         say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
     first = jax.process_index() == 0
     if first:
