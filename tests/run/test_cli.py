@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,8 +188,6 @@ def test_a_python_level_true_for_a_number_is_refused(tmp_path):
 
 
 def test_another_text_model_or_codec_is_refused(run, tmp_path):
-    import shutil
-
     other = tmp_path / "copy"
     shutil.copytree(run, other)
     (other / "text.model").write_bytes((other / "text.model").read_bytes() + b"x")
@@ -217,6 +216,16 @@ def test_a_run_starts_from_the_parameters_and_ids_of_another(run, tmp_path):
     wrong.codec.experiment.seed = 1
     with pytest.raises(cli_error(), match="codes of another tokenizer"):
         train(wrong, tmp_path / "u", quiet=True)
+
+
+def test_runs_are_found_from_any_directory_and_move_together(run, tmp_path, monkeypatch):
+    shutil.copytree(run / "codec", tmp_path / "here" / "codec")
+    config = tiny_config(codec__workdir="codec", training__steps=1, training__checkpoint_every=1)
+    monkeypatch.chdir(tmp_path / "here")
+    train(config, "model", quiet=True)
+    monkeypatch.chdir("/")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert cli.main(["sample", f"--workdir={tmp_path}/there/model", "--prompt=x", f"--out={tmp_path / 'o'}"]) == 0
 
 
 def test_two_runs_cannot_share_a_workdir(run, tmp_path):

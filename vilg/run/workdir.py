@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,10 @@ class Workdir:
         if not self.config_file.is_file():
             raise UserError(f"workdir={str(self.path)!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`")
         try:
-            return json.loads(self.config_file.read_text())
+            stored = json.loads(self.config_file.read_text())
         except json.JSONDecodeError as error:
             raise UserError(f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from a copy") from None
+        return stored | {"config": with_places(stored["config"], lambda place: str((self.path / place).resolve()))}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -83,18 +84,21 @@ class Workdir:
                     f"workdir={str(self.path)!r} holds a run with {field}={old!r}, this config has {new!r}; "
                     "give the same config, or another --workdir"
                 )
-            stored["config"] = anchored(experiment.config)
+            stored["config"] = dict(experiment.config)
             self.write(stored)
             return False
         foreign = [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "text.model")] if self.path.exists() else []
         if "checkpoints" in foreign:
             raise UserError(f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another --workdir")
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write({"config": anchored(experiment.config), "hash": experiment.hash, "versions": versions()})
+        self.write({"config": dict(experiment.config), "hash": experiment.hash, "versions": versions()})
         return True
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """config.json, atomically."""
+        """config.json, atomically. Other workdirs are written relative to this one, so that runs are found from any directory and move
+        together."""
+        relative = with_places(content["config"], lambda place: os.path.relpath(place, self.path))
+        content = {**content, "config": relative}
         temporary = self.config_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
@@ -127,14 +131,13 @@ class Workdir:
         return model
 
 
-def anchored(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with the workdirs that it names made absolute, so that verbs find them from any directory."""
-    places = {"codec": "workdir", "training": "start_from"}
-    sections = {s: dict(config[s]) for s in places}
-    for section, field in places.items():
-        if sections[section].get(field):
-            sections[section][field] = str(Path(sections[section][field]).resolve())
-    return {**config, **sections}
+def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The config with the other workdirs that it names changed."""
+    config = dict(config)
+    for section, field in (("codec", "workdir"), ("training", "start_from")):
+        if config[section].get(field):
+            config[section] = {**config[section], field: change(config[section][field])}
+    return config
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
