@@ -104,7 +104,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_the_target_alone(made):
 
 def test_the_gradient_is_the_finite_difference(made):
     generator, params = made
-    text, codes = prompts(), np.random.default_rng(1).integers(0, 16, (4, 3, 3)).astype(np.int32)
+    text, codes = jnp.asarray(prompts()), jnp.asarray(np.random.default_rng(1).integers(0, 16, (4, 3, 3)), jnp.int32)
 
     @jax.jit
     def loss(p):
