@@ -3,7 +3,7 @@
     vilg train --config=experiments/ernie_vilg.py:tiny --workdir=runs/tiny
 
 size   layers x width x heads  positions           data                 hardware, time, what to expect
-tiny   2 x 64 x 2              24 text + 64 image  synthetic, snapped   3 CPU-minutes from nothing; only shows that it runs
+tiny   2 x 64 x 2              24 text + 64 image  synthetic, snapped   70 CPU-seconds from nothing; only shows that it runs
 small  6 x 192 x 6             40 text + 64 image  synthetic, all of it required scores not reached yet, see experiments/results
 emoji  6 x 192 x 6             32 text + 64 image  emoji at 64 px       23 minutes of two cores after its codec's 27: 4.8 nats a code
 lite   24 x 1024 x 16          64 text + 1024      coco_captions (tfds) not run (302 M in the trunk)
