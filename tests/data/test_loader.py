@@ -102,6 +102,7 @@ def test_closing_does_not_lose_the_place():
     for k in range(4):
         same(next(stream), expected[k])
         stream.close()
+        assert stream.step == k + 1
 
 
 @pytest.mark.parametrize(
@@ -177,4 +178,5 @@ def test_worker_processes_give_the_same_batches(text_model):
     parallel = Loader(workers=2, prefetch=1).stream(Made(), text_model, batch_size=3, **SIZES)
     for one, two in zip(take(plain, 3), take(parallel, 3), strict=True):
         same(one, two)
+    assert plain.step == parallel.step == 3
     parallel.close()

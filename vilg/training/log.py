@@ -73,12 +73,13 @@ class RunLog:
         if self.progress is not None:
             self.progress.update(self.task, completed=step, note=note)
         elif not self.quiet:
+            eta = ""
             if self.began is None:  # the first update was compiled too, which says nothing about the others
                 self.began, self.start = time.time(), step
-                print(f"{self.title} step {step}/{self.total}  {note}", file=sys.stderr, flush=True)
-                return
-            left = (time.time() - self.began) / max(1, step - self.start) * (self.total - step)
-            print(f"{self.title} step {step}/{self.total}  {note}  ETA {left / 60:.1f} min", file=sys.stderr, flush=True)
+            else:
+                left = (time.time() - self.began) / max(1, step - self.start) * (self.total - step)
+                eta = f"  ETA {left / 60:.1f} min"
+            print(f"{self.title} step {step}/{self.total}  {note}{eta}", file=sys.stderr, flush=True)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
         """A picture (uint8 HWC) for TensorBoard."""
