@@ -55,6 +55,7 @@ class Codec(Protocol):
     image_size: int
     grid: tuple[int, int]
     vocabulary: int
+    code_width: int
 
     def encode(self, params: Params, images: Float[Array, "b H W 3"]) -> Int[Array, "b y x"]:
         """The codes of images, deterministic."""
@@ -64,6 +65,10 @@ class Codec(Protocol):
         """Images in [-1, 1]."""
         ...
 
+    def vectors(self, params: Params) -> Float[Array, "v d"]:
+        """The vector of each code."""
+        ...
+
 
 @runtime_checkable
 class Generator(Protocol):
@@ -71,6 +76,15 @@ class Generator(Protocol):
 
     def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Any) -> Int[Array, "b y x"]:
         """Codes of one image a prompt; `keys` has one key a row, so that a row does not depend on its batch mates."""
+        ...
+
+
+@runtime_checkable
+class Adopter(Protocol):
+    """A Generator that may build on its codec's code vectors; asked once, before the first update."""
+
+    def adopt(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
+        """The parameters with the vectors in them."""
         ...
 
 

@@ -10,7 +10,7 @@ import pytest
 from vilg.experiment import SECTIONS, build_experiment, load_config
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program, is_box, path_name
-from vilg.types import Codec, Generator, Trainable
+from vilg.types import Codec, Generator, Trainable, UserError
 
 FILES = ("tokenizer", "ernie_vilg", "quickstart")
 FIXED = ("training.steps", "training.batch_size", "training.checkpoint_every", "training.log_every", "layout.name", "codec.workdir")
@@ -43,6 +43,14 @@ def test_it_builds_and_has_the_fixed_keys(name):
     assert set(config) == set(SECTIONS)
     shapes = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
     assert all(is_box(x) for x in jax.tree.leaves(shapes, is_leaf=is_box)), "every parameter has named axes"
+
+
+def test_the_quickstart_fits_eight_devices_in_whole_groups_of_caption_rows():
+    config = load_config("experiments/quickstart.py")
+    assert config.generator.caption_every == 4 and Program(build_experiment(config)).batch_shards == 8
+    config.training.batch_size = 16
+    with pytest.raises(UserError, match=r"training.batch_size=16: .* x 4 rows that belong together \(generator.caption_every\)"):
+        Program(build_experiment(config))
 
 
 def count(name: str) -> dict[str, int]:

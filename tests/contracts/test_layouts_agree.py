@@ -18,8 +18,8 @@ KINDS = ("sparse", "codec")
 def experiment_of(kind: str, **changes):
     if kind == "codec":
         return build_experiment(tiny_config().codec.experiment)
-    extra = dict(generator__patterns=["column", "convolution"]) if kind == "sparse" else {}
-    return build_experiment(tiny_config(generator__width=64, generator__heads=8, **extra, **changes))
+    extra = dict(generator__patterns=["column", "convolution"], generator__caption_every=2) if kind == "sparse" else {}
+    return build_experiment(tiny_config(**{"generator__width": 64, "generator__heads": 8, **extra, **changes}))
 
 
 def batch_of(experiment) -> dict:
@@ -64,7 +64,8 @@ def test_loss_and_gradients_equal_one_device(reference, layout):
 
 
 def test_accumulation_and_remat_change_nothing():
-    fixed = dict(generator__drop_text=0.0, generator__image_to_text_weight=0.0)  # what a microbatch draws or averages for itself
+    # without what a microbatch draws or averages for itself
+    fixed = dict(generator__drop_text=0.0, generator__image_to_text_weight=0.0, generator__caption_every=1)
     plain = step(experiment_of("sparse", **fixed), "dp", 1)
     for changes in (dict(training__accumulation=2), dict(generator__remat="full"), dict(generator__remat="qkv_attention_mlp")):
         other = step(experiment_of("sparse", **fixed, **changes), "fsdp", 8)

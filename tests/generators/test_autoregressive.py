@@ -1,13 +1,17 @@
 """The autoregressive generator and the controls of sampling."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from vilg.generators.autoregressive import Autoregressive, empty_prompt, token_nll
 from vilg.generators.guidance import Controls, choose, guide, restrict
-from vilg.program import unbox
+from vilg.program import axes_of, unbox
+from vilg.training.optimizer import Optimizer
 from vilg.types import END, PAD, START, UserError
 
 FIELDS = dict(image_vocabulary=16, grid=(3, 3), text_vocabulary=32, text_length=7, width=16, layers=2, heads=2)
@@ -31,6 +35,10 @@ def sample(generator, params, text, keys, controls):
 
 def forward(generator, params, text, codes, method):
     return jax.jit(lambda p, t, c: generator.model.apply({"params": p}, t, c, method=method))(params, text, codes)
+
+
+def paths(tree) -> list:
+    return jax.tree_util.tree_flatten_with_path(unbox(tree))[0]
 
 
 def keys(n: int) -> jax.Array:
@@ -148,3 +156,71 @@ def test_token_nll_is_the_cross_entropy():
     targets = jnp.array([[0, 1, 2], [3, 4, 0]])
     expected = [[-jax.nn.log_softmax(logits[b, k])[targets[b, k]] for k in range(3)] for b in range(2)]
     np.testing.assert_allclose(token_nll(logits, targets), np.asarray(expected), rtol=1e-5)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["own head", "tied"])
+def from_codec(request):
+    generator = Autoregressive(**FIELDS, code_width=4, code_embedding="codec", embed_scale=1.0, drop_text=0.0, tie=request.param)
+    params = unbox(jax.jit(generator.init)(jax.random.key(0)))
+    vectors = jax.random.normal(jax.random.key(1), (16, 4)).at[7].set(jax.random.normal(jax.random.key(1), (16, 4))[3])
+    params = jax.jit(generator.adopt)(params, 5 + 3 * vectors)
+    outer = {k: jax.random.normal(jax.random.key(2), x.shape) for k, x in params["codes"].items() if k.endswith("outer")}
+    return generator, params | {"codes": params["codes"] | outer}, vectors
+
+
+def test_codes_with_equal_vectors_have_rows_that_differ_by_their_own_part_only(from_codec):
+    generator, params, vectors = from_codec
+    plain = jax.jit(generator.plain)(params)
+    own = params["embed"]["image_table"]
+    rows = plain["embed"]["image_table"] - own
+    np.testing.assert_allclose(rows[3], rows[7], atol=1e-5)
+    assert np.abs(np.asarray(rows[3] - rows[4])).max() > 0.1
+    if not generator.tie:
+        columns = plain["image_head"] - params["image_head"]
+        np.testing.assert_allclose(columns[:, 3], columns[:, 7], atol=1e-5)
+    held = params["codes"]["vectors"]
+    np.testing.assert_allclose(held.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(held, (vectors - vectors.mean(0)) / (vectors - vectors.mean(0)).std(), atol=1e-5)
+
+
+def test_loss_and_samples_with_code_vectors_are_those_of_the_tables_they_stand_for(from_codec):
+    generator, params, _ = from_codec
+    table = dataclasses.replace(generator, code_embedding="table")
+    plain = jax.jit(generator.plain)(params)
+    assert {path for path, _ in paths(plain)} == {path for path, _ in paths(jax.eval_shape(table.init, jax.random.key(0)))}
+    batch = {"text": jnp.asarray(prompts()), "codes": jax.random.randint(jax.random.key(2), (4, 3, 3), 0, 16)}
+    (ours, _), (theirs, _) = (
+        jax.jit(g.loss)(p, batch, jax.random.key(0), jnp.int32(0)) for g, p in ((generator, params), (table, plain))
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    np.testing.assert_array_equal(
+        sample(generator, params, prompts(), keys(4), Controls()), sample(table, plain, prompts(), keys(4), Controls())
+    )
+
+
+def test_the_part_from_code_vectors_begins_at_zero():
+    generator = Autoregressive(**FIELDS, code_width=4, code_embedding="codec")
+    params = unbox(jax.jit(generator.init)(jax.random.key(0)))
+    np.testing.assert_array_equal(jax.jit(generator.plain)(params)["image_head"], params["image_head"])
+
+
+def test_training_moves_the_perceptrons_and_leaves_the_vectors(from_codec):
+    generator, params, _ = from_codec
+    boxed = jax.eval_shape(generator.init, jax.random.key(0))
+    batch = {"text": jnp.asarray(prompts()), "codes": jax.random.randint(jax.random.key(2), (4, 3, 3), 0, 16)}
+    for kind in ("muon", "adamw"):
+        optimizer = Optimizer(kind=kind, learning_rate=0.1, warmup_steps=0, weight_decay=0.5).build(3, axes_of(boxed), generator.labels(params))
+
+        def update(p, optimizer=optimizer):
+            grads = jax.grad(lambda p: generator.loss(p, batch, jax.random.key(0), jnp.int32(0))[0])(p)
+            updates, _ = optimizer.update(grads, optimizer.init(p), p)
+            return optax.apply_updates(p, updates)
+
+        moved = jax.jit(update)(params)
+        still = [jax.tree_util.keystr(path) for path, x in paths(moved) if np.array_equal(x, dict(paths(params))[path])]
+        assert still == ["['codes']['vectors']"]
+
+
+def test_code_vectors_need_a_codec_that_has_some():
+    with pytest.raises(UserError, match="generator.code_embedding='codec'"):
+        Autoregressive(**FIELDS, code_embedding="codec")

@@ -41,7 +41,9 @@ def test_every_schedule_warms_up_to_the_peak_and_never_exceeds_it(name):
 
 def test_muon_takes_matrices_by_their_axes_and_leaves_tables_to_adam():
     assert muon_dimensions(("vocab", "embed")) is None and muon_dimensions(("mlp",)) is None
-    assert muon_dimensions(("embed", "vocab")) is None
+    assert muon_dimensions(("embed", "vocab")) is None and muon_dimensions(("vocab", "code")) is None
+    d = muon_dimensions(("code", "mlp"))
+    assert (d.reduction_axis, d.output_axis) == ((0,), (1,))
     d = muon_dimensions(("layers", "embed", None, "heads", "head_dim"))
     assert (d.reduction_axis, d.output_axis) == ((1,), (3, 4))
     d = muon_dimensions(("heads", "head_dim", "embed"))

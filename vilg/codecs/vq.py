@@ -141,6 +141,10 @@ class VQ:
         embeddings = self.quantizer.lookup(params["quantizer"], codes)
         return jnp.clip(self._paint(params["output"], self._features(params, embeddings)), -1.0, 1.0)
 
+    def vectors(self, params: Params) -> Float[Array, "v d"]:
+        """The vector of each code."""
+        return self.quantizer.lookup(params["quantizer"], jnp.arange(self.vocabulary))
+
     def latents(self, params: Params, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
         """The encoder's output before quantization, float32."""
         latents = run(self._encoder(), params["encoder"], constrain(images, *PICTURE))

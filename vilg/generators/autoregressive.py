@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int
 
 from vilg.config import lookup, require
 from vilg.generators.guidance import Controls, choose, guide
-from vilg.nn import patterns
+from vilg.nn import code_tables, patterns
 from vilg.nn.attention import PatternOptions
+from vilg.nn.code_tables import CodeTables
 from vilg.nn.embed import TokenEmbed
 from vilg.nn.transformer import REMAT, Trunk, TrunkShape, unrolled
 from vilg.parallel.axes import named
@@ -108,6 +109,7 @@ class Autoregressive:
     grid: tuple[int, int]  # given by the codec
     text_vocabulary: int  # given by data.text
     text_length: int  # given by data.text
+    code_width: int = 0  # given by the codec: the length of its code vectors
     width: int = 128
     layers: int = 4
     heads: int = 4
@@ -119,6 +121,7 @@ class Autoregressive:
     qk_norm: bool = False
     rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
     tie: bool = False
+    code_embedding: Literal["table", "codec"] = "table"  # a row a code (the paper), or that and a function of its code vector
     embed_scale: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
@@ -137,6 +140,8 @@ class Autoregressive:
         require(self.caption_every > 0, "generator.caption_every", self.caption_every, "must be at least 1")
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         lookup(REMAT, self.remat, "generator.remat")
+        vectors = self.code_embedding == "table" or self.code_width > 0
+        require(vectors, "generator.code_embedding", self.code_embedding, "needs a codec with code vectors; give 'table'")
         _ = self.model  # the patterns are checked when the experiment is built
 
     @property
@@ -168,11 +173,39 @@ class Autoregressive:
         """Boxed parameters."""
         text = jnp.zeros((1, self.text_length), jnp.int32)
         codes = jnp.zeros((1, self.grid[0] * self.grid[1]), jnp.int32)
-        return self.model.init(key, text, codes)["params"]
+        params = self.model.init(key, text, codes)["params"]
+        if self.code_embedding == "codec":
+            params = {**params, "codes": self._tables.init(jax.random.fold_in(key, 1))["params"]}
+        return params
+
+    def labels(self, params: Params) -> Any:
+        """"frozen" for the codec's vectors, "generator" for all else; None where there is nothing frozen."""
+        if self.code_embedding == "table":
+            return None
+        named = jax.tree.map(lambda _: "generator", params)
+        return {**named, "codes": {**named["codes"], "vectors": "frozen"}}
+
+    def adopt(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
+        """The parameters with the codec's code vectors in them, where this model uses them."""
+        return params if self.code_embedding == "table" else {**params, "codes": code_tables.adopt(params["codes"], vectors)}
+
+    @property
+    def _tables(self) -> CodeTables:
+        return CodeTables(self.image_vocabulary, self.code_width, self.width, head=not self.tie)
+
+    def plain(self, params: Params) -> Params:
+        """The parameters of `model`: what comes from code vectors is computed and added to its tables."""
+        if self.code_embedding == "table":
+            return params
+        rows: Any = self._tables.apply({"params": params["codes"]})
+        table, head = rows
+        plain = {k: v for k, v in params.items() if k != "codes"}
+        plain["embed"] = {**plain["embed"], "image_table": plain["embed"]["image_table"] + table}
+        return plain if head is None else plain | {"image_head": plain["image_head"] + head.T}
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
         """Weighted sum of the two directions' mean token NLL in nats (SPEC 2.4): target only, padding not counted."""
-        text, codes = batch["text"], batch["codes"]
+        params, text, codes = self.plain(params), batch["text"], batch["codes"]
         codes = codes.reshape(codes.shape[0], -1)
         dropped = jax.random.bernoulli(key, self.drop_text, (text.shape[0], 1))
         prompt = jnp.where(dropped, empty_prompt(text), text)
@@ -188,12 +221,13 @@ class Autoregressive:
 
     def log_likelihood(self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]) -> Float[Array, " b"]:
         """log p(codes | text) in nats, without guidance or temperature."""
-        codes = codes.reshape(codes.shape[0], -1)
+        params, codes = self.plain(params), codes.reshape(codes.shape[0], -1)
         logits = self.model.apply({"params": params}, text, codes, method="image_given_text")
         return -jnp.sum(token_nll(logits, codes), -1)
 
     def _decoder(self, params: Params) -> tuple[Model, Params]:
         """The model with unrolled layers, and its variables."""
+        params = self.plain(params)
         if not self.scan:
             return self.model, {"params": params}
         return dataclasses.replace(self, scan=False).model, {"params": {**params, "trunk": unrolled(params["trunk"])}}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 AXES = frozenset(
-    "batch length embed heads head_dim mlp vocab codebook layers expert expert_batch rows columns channels_in channels_out time".split()
+    "batch length embed heads head_dim mlp vocab codebook code layers expert expert_batch rows columns channels_in channels_out time".split()
 )
 
 

@@ -88,12 +88,13 @@ def muon_dimensions(axes: tuple[str | None, ...]) -> contrib.MuonDimensionNumber
     if "channels_in" in index and "channels_out" in index:
         taps = tuple(index[a] for a in ("rows", "columns") if a in index)
         return contrib.MuonDimensionNumbers((*taps, index["channels_in"]), (index["channels_out"],))
-    if "embed" not in index or not ({"mlp", "heads"} & set(names)):
+    outside = next((index[a] for a in ("embed", "code") if a in index), None)
+    if outside is None or not ({"mlp", "heads"} & set(names)):
         return None
     inner = tuple(index[a] for a in ("mlp", "heads", "head_dim") if a in index)
-    if index["embed"] < min(inner):
-        return contrib.MuonDimensionNumbers((index["embed"],), inner)
-    return contrib.MuonDimensionNumbers(inner, (index["embed"],))
+    if outside < min(inner):
+        return contrib.MuonDimensionNumbers((outside,), inner)
+    return contrib.MuonDimensionNumbers(inner, (outside,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,14 +132,17 @@ class Optimizer:
         return optax.join_schedules([warm, after], [o.warmup_steps]) if o.warmup_steps else after
 
     def build(self, steps: int, axes: Any, labels: Any = None) -> optax.GradientTransformation:
-        """The optax transformation. `axes` has a tuple of logical names a parameter; `labels` "generator" or "discriminator" each."""
+        """The optax transformation. `axes` has a tuple of logical names a parameter; `labels` "generator", "discriminator" or "frozen" each."""
         main = OPTIMIZERS[self.kind](self, self.rate(steps), axes)
         if labels is None:
             return self._clipped(main)
         adversary = optax.adam(self.rate(steps, self.discriminator_rate or None), b1=self.discriminator_b1, b2=0.9)
         if self.kind == "muon":
             main = OPTIMIZERS["muon"](self, self.rate(steps), _masked(axes, labels))
-        return optax.partition({"generator": self._clipped(main), "discriminator": self._clipped(adversary)}, labels)
+        kinds: dict[Any, optax.GradientTransformation] = {"generator": self._clipped(main), "discriminator": self._clipped(adversary)}
+        if "frozen" in jax.tree.leaves(labels):
+            kinds["frozen"] = optax.set_to_zero()
+        return optax.partition(kinds, labels)
 
     def _clipped(self, transformation: optax.GradientTransformation) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.clip), transformation) if self.clip else transformation
