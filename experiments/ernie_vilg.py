@@ -48,6 +48,7 @@ def tiny() -> dict:
             scan=False,  # unrolled layers are a quarter faster on a CPU
             remat="none",
             dtype="float32",
+            code_embedding="codec",
             qk_norm=True,
             rotary_base=100.0,
             embed_scale=0.5,
@@ -64,24 +65,58 @@ def tiny() -> dict:
     )
 
 
-def small() -> dict:
+def small_alone() -> dict:
     """All of `synthetic`: up to three objects anywhere, counts, every background."""
     config, codec = tiny(), tokenizer("small")
-    train = dict(codec["data"]["train"], weights=(0.25, 0.5, 0.25))
+    train = dict(codec["data"]["train"], weights=(0.2, 0.6, 0.2))
     config["data"].update(train=train, valid=codec["data"]["valid"], text=dict(vocabulary=640, length=40))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.85))
-    config["generator"].update(width=192, layers=6, heads=6, caption_every=4)
-    config["optimizer"].update(learning_rate=0.008, schedule="linear", warmup_steps=50)
-    config["training"].update(steps=4400, batch_size=32, ema=0.0, checkpoint_every=100, log_every=20, sample_every=500)
+    config["generator"].update(width=192, layers=6, heads=6, caption_every=4, image_to_text_weight=0.25)
+    config["optimizer"].update(learning_rate=0.014, schedule="linear", warmup_steps=50)
+    config["training"].update(steps=4700, batch_size=32, ema=0.0, checkpoint_every=200, keep_last=2, log_every=20, sample_every=1000)
     config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=256, split="test", guidance=1.4, temperature=0.8))
+    return config
+
+
+def small() -> dict:
+    """All of `synthetic`, after small_plain, after small_snapped: what is said is learned where little else is to be learned."""
+    config = small_alone()
+    config["optimizer"].update(learning_rate=0.01)
+    config["training"].update(steps=2500, first=small_plain())
+    return config
+
+
+def small_plain() -> dict:
+    """The second part of `small`: objects anywhere on the plain background, whose codes hide nothing of the objects."""
+    config = easier(small_alone(), dict(backgrounds=("plain",)), codebook_usage=0.2)  # most codes are backgrounds'
+    config["optimizer"].update(learning_rate=0.012)
+    config["training"].update(steps=1000, first=small_snapped())
+    return config
+
+
+def small_snapped() -> dict:
+    """The first part of `small`: centres on the codec's grid too, so that few codes are to be told apart."""
+    config = easier(small_alone(), dict(backgrounds=("plain",), snap=4), codebook_usage=0.05)
+    config["training"].update(steps=1200)
+    return config
+
+
+def easier(config: dict, scenes: dict, codebook_usage: float) -> dict:
+    """The config on some of the scenes, its learning rate left high for what comes after."""
+    for part in ("train", "valid"):
+        config["data"][part].update(scenes)
+    config["codec"].update(floors=dict(codebook_usage=codebook_usage, two_objects=0.8))
+    config["optimizer"].update(end_ratio=0.3)
     return config
 
 
 def emoji() -> dict:
     """Real bilingual data: vilg data prepare emoji --out=runs/data/emoji first."""
-    config, codec = small(), tokenizer("emoji")
+    config, codec = small_alone(), tokenizer("emoji")
     config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
+    config["generator"].update(code_embedding="table", image_to_text_weight=0.2)
+    config["optimizer"].update(learning_rate=0.008)
     config["training"].update(steps=1800, sample_every=600)
     config["evals"] = dict(losses=dict(batches=8), twins=dict(n=128, choices=16, guidance=1.4, temperature=0.8))
     return config
@@ -97,7 +132,7 @@ def lite() -> dict:
     config["generator"].update(
         width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="qkv_attention_mlp", scan=True, caption_every=1
     )
-    config["generator"].update(qk_norm=False, rotary_base=0.0, embed_scale=0.02, image_to_text_weight=1.0)
+    config["generator"].update(code_embedding="table", qk_norm=False, rotary_base=0.0, embed_scale=0.02, image_to_text_weight=1.0)
     config["optimizer"] = dict(
         kind="adamw", learning_rate=4.5e-4, schedule="cosine", warmup_steps=5000, clip=4.0, b1=0.9, b2=0.96, weight_decay=4.5e-2
     )
@@ -117,4 +152,4 @@ def ten_billion() -> dict:
     return config
 
 
-SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "lite": lite, "10b": ten_billion}
+SIZES = {"tiny": tiny, "small": small, "small_plain": small_plain, "small_snapped": small_snapped, "emoji": emoji, "lite": lite, "10b": ten_billion}

@@ -65,6 +65,7 @@ class Training:
     keep_last: int = 2
     keep_best: int = 1
     start_from: str = ""  # workdir of another run of the same model, whose parameters (and text model) this one starts from
+    first: Any = None  # that other run's experiment: without start_from it is trained first, into WORKDIR/first (a curriculum)
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every", "keep_last"):
@@ -86,6 +87,7 @@ class Experiment:
     optimizer: Optimizer
     layout: Layout
     training: Training
+    first: Any  # the Experiment of training.first, or None
     evals: Mapping[str, Any]
 
     @property
@@ -108,7 +110,7 @@ class Experiment:
     def hash(self) -> str:
         """A hash of what decides the results: not of lengths, cadences, layout, evaluators or places."""
         kept = {k: v for k, v in self.config.items() if k in ("seed", "data", "codec", "generator", "optimizer")}
-        kept["training"] = {k: self.config["training"].get(k) for k in ("batch_size", "accumulation", "ema")}
+        kept["training"] = {k: self.config["training"].get(k) for k in ("batch_size", "accumulation", "ema", "first")}
         kept["codec"] = {k: v for k, v in kept["codec"].items() if k != "workdir"}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -142,6 +144,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         given = {
             "image_vocabulary": codec.vocabulary,
             "grid": codec.grid,
+            "code_width": codec.code_width,
             "text_vocabulary": data.text.vocabulary,
             "text_length": data.text.length,
         }
@@ -150,6 +153,11 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     for name, evaluator in evals.items():
         if getattr(evaluator, "needs_captioner", False) and not isinstance(generator, Captioner):
             raise UserError(f"evals.{name} captions images, which {config['generator'].get('name') or 'a codec'!r} cannot; remove it")
+    first = None
+    if config["training"].get("first"):
+        first = build_experiment(config["training"]["first"])
+        same = first.codec == codec and first.generator == generator
+        require(same, "training.first", config["training"]["first"].get("generator"), "must have the codec and generator of this experiment")
     layout_extra = [k for k in config["layout"] if k != "name"]
     if layout_extra:
         raise UserError(f"layout.{layout_extra[0]}: unknown field; sizes go into layout.name, such as 'fsdp_tp:model=4'")
@@ -164,6 +172,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         optimizer=build(Optimizer, config["optimizer"], "optimizer"),
         layout=parse_layout(config["layout"].get("name", "dp")),
         training=build(Training, config["training"], "training"),
+        first=first,
         evals=evals,
     )
 

@@ -151,6 +151,12 @@ class Program:
         ema = jax.tree.map(jnp.copy, params) if training.ema else None
         return TrainState(jnp.int32(0), params, self.optimizer.init(params), ema, statistics)
 
+    @functools.cached_property
+    def adopt(self) -> Callable[[Params, Params], Params]:
+        """Compiled: (a generator's parameters, the codec's) -> the generator's with the codec's code vectors in them."""
+        generator, codec = self.experiment.generator, self.experiment.codec
+        return self.jit(lambda params, frozen: generator.adopt(params, codec.vectors(frozen)), out_shardings=self.state_sharding.params)
+
     # --- training ----------------------------------------------------------------------------------------------------------
 
     @functools.cached_property

@@ -212,10 +212,24 @@ def test_a_run_starts_from_the_parameters_and_ids_of_another(run, tmp_path):
     assert lines(tmp_path / "w")[0]["loss"] < lines(run)[0]["loss"]
     with pytest.raises(cli_error(), match="training.start_from=.*has shape"):
         train(tiny_config(**made, generator__width=16), tmp_path / "v", quiet=True)
-    wrong = tiny_config(**made | {"codec__workdir": ""})
-    wrong.codec.experiment.seed = 1
+    assert not (tmp_path / "v" / "text.model").exists()
+    (tmp_path / "u").mkdir()
+    (tmp_path / "u" / "text.model").write_bytes(b"of some other run")
+    with pytest.raises(cli_error(), match="training.start_from=.*another text model"):
+        train(tiny_config(**made), tmp_path / "u", quiet=True)
+
+
+def test_a_codec_trained_again_is_another_tokenizer(run, tmp_path, capsys):
+    """One update more, in a copy: the same config, other codes."""
+    shutil.copytree(run, tmp_path / "w")
+    longer = tiny_config(codec__workdir="")
+    longer.codec.experiment.training.steps += 1
+    train(longer.codec.experiment, tmp_path / "w" / "codec", quiet=True)
+    assert cli.main(["sample", f"--workdir={tmp_path}/w", "--prompt=x", f"--out={tmp_path / 'o'}"]) == 2
+    assert "its codec was" in capsys.readouterr().err
+    changed = dict(codec__workdir=str(tmp_path / "w" / "codec"), training__start_from=str(run))
     with pytest.raises(cli_error(), match="codes of another tokenizer"):
-        train(wrong, tmp_path / "u", quiet=True)
+        train(tiny_config(**changed), tmp_path / "u", quiet=True)
 
 
 def test_runs_are_found_from_any_directory_and_move_together(run, tmp_path, monkeypatch):
@@ -249,3 +263,21 @@ def test_doctor_names_a_contradiction(capsys):
     assert cli.main(["doctor", TINY]) == 0
     assert cli.main(["doctor", TINY, "--config.layout.name=tp:model=3"]) == 1
     assert "contradiction" in capsys.readouterr().out
+
+
+def test_an_experiment_that_comes_first_is_trained_first_and_started_from(run, tmp_path):
+    """One command, and the same as by hand; a run that goes on does not look for it again."""
+    common = dict(codec__workdir=str(run / "codec"), training__steps=2, training__checkpoint_every=2)
+    before = tiny_config(**common | {"codec__workdir": ""}, data__loader__seed=7)
+    train(tiny_config(**common, training__first=before.to_dict()), tmp_path / "one", quiet=True)
+    train(tiny_config(**common, data__loader__seed=7), tmp_path / "first", quiet=True)
+    train(tiny_config(**common, training__start_from=str(tmp_path / "first")), tmp_path / "two", quiet=True)
+    assert lines(tmp_path / "one" / "first") == lines(tmp_path / "first")
+    assert lines(tmp_path / "one") == lines(tmp_path / "two")
+    assert lines(tmp_path / "one")[0]["loss"] < lines(tmp_path / "first")[0]["loss"]
+    shutil.rmtree(tmp_path / "one" / "first")
+    train(tiny_config(**common | {"training__steps": 3}, training__first=before.to_dict()), tmp_path / "one", quiet=True)
+    assert len(lines(tmp_path / "one")) == 3 and not (tmp_path / "one" / "first").exists()
+    wider = tiny_config(generator__width=64).to_dict()
+    with pytest.raises(cli_error(), match="training.first=.* must have the codec and generator"):
+        train(tiny_config(training__first=wider), tmp_path / "x", quiet=True)

@@ -1,7 +1,7 @@
 """vilg sample: images from prompts.
 
-Writes OUT/*.png, OUT/grid.png and OUT/samples.jsonl (prompt, file, seed, language, score, truncated). A prompt's picture depends on the
-prompt, the seed and the sampling options alone, not on the other prompts.
+Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated). A
+prompt's picture depends on the prompt, the seed and the sampling options alone, not on the other prompts.
 """
 
 import argparse
@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from vilg.data.prompts import Prompt, read_prompts
 from vilg.data.records import detect_language
+from vilg.data.show import sheet
 from vilg.generators.guidance import Controls
-from vilg.report.grids import grid
 from vilg.run.session import Sampled, Session, open_session
 from vilg.types import UserError
 
@@ -84,6 +83,7 @@ def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Seque
         Image.fromarray(sample.image).save(out / file)
         line = {"prompt": sample.prompt, "file": file, "seed": sample.seed, "language": sample.language, "score": None}
         lines.append(line | {"truncated": bool(sample.truncated)} | (extra[i] if extra else {}))
-    grid(np.stack([m.image for m in made]), columns=columns).save(out / "grid.png")
+    labelled = [{"image": m.image, "captions": [{"language": m.language, "text": m.prompt}]} for m in made]
+    sheet(labelled, columns).save(out / "grid.png")
     (out / "samples.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return files

@@ -6,6 +6,8 @@ Work goes through in batches of one size, padded at the end, so that each progra
 
 import dataclasses
 import functools
+import hashlib
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +21,9 @@ from vilg.data.records import detect_language
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
 from vilg.parallel.layouts import parse_layout
-from vilg.program import Program, path_name
+from vilg.program import Program
 from vilg.run.workdir import Workdir
-from vilg.training.checkpoint import Checkpoints, digest
+from vilg.training.checkpoint import Checkpoints, digest, first_misfit, named_leaves
 from vilg.types import START, Captioner, Generator, Likelihood, Params, UserError
 
 
@@ -132,7 +134,7 @@ def sample_keys(seed: int, prompts: Sequence[str], repeats: Sequence[int]) -> np
 
 
 def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
-    """(the parameters of the codec trained in a workdir, its hash), checked to be the codec that the program's experiment describes."""
+    """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec that the program's experiment describes."""
     directory = Workdir(workdir)
     stored = directory.read()
     experiment = build_experiment(stored["config"])
@@ -148,25 +150,34 @@ def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
         )
     codec_program = Program(experiment, program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
     state, _ = restore(directory, codec_program)
-    return state.best_params, stored["hash"]
+    params = state.best_params
+    return params, fingerprint(params, codec_program)
 
 
-def starting_params(workdir: str | Path, program: Program) -> Params:
-    """The newest parameters of another run, checked to fit the program's model and, for a generator, to speak of the same codes."""
+def fingerprint(params: Params, program: Program) -> str:
+    """A hash of the parameters' values: a codec of the same config that was trained again has other codes."""
+    sums = {k: int(v) for k, v in jax.device_get(program.jit(digest)(params)).items()}
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def starting_params(workdir: str | Path, program: Program, codec_hash: str | None) -> Params:
+    """The newest parameters of another run, checked to fit the program's model and, for a generator, to speak of this codec's codes."""
     directory = Workdir(workdir)
     stored = directory.read()
     other = Program(build_experiment(stored["config"]), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
-    given, wanted = (
-        {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_flatten_with_path(p.state_shape.params)[0]} for p in (other, program)
-    )
-    for name in sorted({*given, *wanted}):
-        if given.get(name) != wanted.get(name):
-            raise UserError(
-                f"training.start_from={str(workdir)!r}: its parameter {name} has shape {given.get(name)}, this model's has {wanted.get(name)}; "
-                "give a run of the same codec and generator sections"
-            )
-    if program.experiment.generator is not None and other.experiment.codec_experiment.hash != program.experiment.codec_experiment.hash:
-        raise UserError(f"training.start_from={str(workdir)!r}: was trained on the codes of another tokenizer; give the same codec.experiment")
+    given, wanted = ({k: x.shape for k, x in named_leaves(p.state_shape.params).items()} for p in (other, program))
+    misfit = first_misfit(given, wanted)
+    if misfit:
+        name, there, here = misfit
+        raise UserError(
+            f"training.start_from={str(workdir)!r}: its parameter {name} has shape {there}, this model's has {here}; "
+            "give a run of the same codec and generator sections"
+        )
+    if program.experiment.generator is not None and stored.get("codec_hash") != codec_hash:
+        raise UserError(
+            f"training.start_from={str(workdir)!r}: was trained on the codes of another tokenizer ({stored.get('codec_hash')}, here {codec_hash}); "
+            "give codec.workdir the one that it used"
+        )
     return restore(directory, other)[0].best_params
 
 

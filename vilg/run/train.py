@@ -1,7 +1,7 @@
 """vilg train: starts a run, or goes on with the one in the workdir.
 
-With codec.workdir empty the codec that the experiment names is trained first, into WORKDIR/codec, so that one command trains any
-experiment from nothing. SIGTERM saves and exits with 75; the same command goes on from there.
+With codec.workdir empty the codec that the experiment names is trained first, into WORKDIR/codec, and so is training.first, into
+WORKDIR/first, so that one command trains any experiment from nothing. SIGTERM saves and exits with 75; the same command goes on from there.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
+from vilg.parallel.processes import first, first_before_others, join
 from vilg.program import Program
 from vilg.report.grids import grid
 from vilg.run.session import Session, abstract_state, codec_params, starting_params
@@ -28,7 +30,8 @@ from vilg.training.checkpoint import Checkpoints, digest
 from vilg.training.log import RunLog
 from vilg.training.loop import Periodic
 from vilg.training.loop import train as loop
-from vilg.types import Params, UserError
+from vilg.training.state import TrainState
+from vilg.types import Adopter, Params, UserError
 
 SHOWN = 16  # pictures in a grid that training draws
 
@@ -41,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """Trains; exit code 0 when all steps are done."""
+    join()
     train(config, args.workdir, quiet=args.quiet)
     return 0
 
@@ -51,7 +55,7 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
     directory = Workdir(workdir)
     program = Program(experiment)
     with directory.locked():
-        directory.open(experiment)
+        first_before_others(f"open {workdir}", lambda: directory.open(experiment))
         checkpoints = Checkpoints(
             directory.checkpoints, experiment.training.keep_last, experiment.training.keep_best, digest=program.jit(digest)
         )
@@ -59,7 +63,8 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
             say(f"{workdir}: finished at step {experiment.training.steps}", quiet)
             return
         frozen = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
-        run(experiment, program, directory, checkpoints, frozen, quiet, title)
+        start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
+        run(experiment, program, directory, checkpoints, frozen, start, quiet, title)
 
 
 def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
@@ -87,20 +92,32 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
     return frozen
 
 
+def prepare_start(experiment: Experiment, directory: Workdir, quiet: bool) -> str:
+    """The workdir of the experiment that comes first, trained on the same codec; "" where there is none."""
+    if experiment.first is None:
+        return ""
+    codec = {**experiment.first.config["codec"], "workdir": experiment.codec_workdir or str(directory.codec)}
+    train({**experiment.first.config, "codec": codec}, directory.first, quiet, title="first")
+    return str(directory.first)
+
+
 def run(
     experiment: Experiment,
     program: Program,
     directory: Workdir,
     checkpoints: Checkpoints,
     frozen: Params,
+    start: str,
     quiet: bool,
     title: str,
 ) -> None:
     """From the restored or initial state to the last step."""
     training = experiment.training
-    if experiment.start_from:
-        directory.adopt_text_model(experiment.start_from)
-    text_model = None if experiment.generator is None else directory.text_model(experiment)
+    restored = checkpoints.restore(abstract_state(program))
+    state, position = restored or (first_state(experiment, program, directory, frozen, start), None)
+    text_model = None
+    if experiment.generator is not None:
+        text_model = first_before_others(f"text model of {directory.path}", lambda: directory.text_model(experiment))
     stream = experiment.data.loader.stream(
         experiment.data.train,
         text_model,
@@ -110,23 +127,17 @@ def run(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    restored = checkpoints.restore(abstract_state(program))
-    if restored:
-        state, position = restored
+    if position is not None:
         stream.set_state(position)
         say(f"{directory.path}: goes on from step {int(state.step)}", quiet)
     else:
-        state = program.init_state()
-        if experiment.start_from:
-            params = jax.device_put(starting_params(experiment.start_from, program), program.state_sharding.params)
-            state = dataclasses.replace(state, params=params, ema=None if state.ema is None else jax.tree.map(jax.numpy.copy, params))
-            say(f"{directory.path}: starts from the parameters of {experiment.start_from}", quiet)
+        if start:
+            say(f"{directory.path}: starts from the parameters of {start}", quiet)
         say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
-    first = jax.process_index() == 0
-    if first:
+    if first():
         overview = parameter_overview.get_parameter_overview(abstract_state(program).params, include_stats="sharding")
         directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
-    log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if first else None
+    log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if first() else None
     keys = ("image", "text") if experiment.generator is not None else ("image",)
 
     def place(batch: dict) -> dict:
@@ -141,8 +152,8 @@ def run(
     def draw(state: Any, step: int) -> dict[str, float]:
         examples = first_examples(experiment, text_model)
         image, captions = illustrate(session(state), examples)
-        directory.samples.mkdir(exist_ok=True)
         if log is not None:
+            directory.samples.mkdir(exist_ok=True)
             image.save(directory.samples / f"step_{step:07d}.png")
             log.image("samples", np.asarray(image), step)
             if captions:
@@ -171,6 +182,20 @@ def run(
         if log is not None:
             log.close()
     say(f"{directory.path}: step {training.steps} reached in {time.time() - began:.0f} s", quiet)
+
+
+def first_state(experiment: Experiment, program: Program, directory: Workdir, frozen: Params, start: str) -> TrainState:
+    """The state before the first update: from nothing or another run, with the codec's vectors where the generator builds on them."""
+    state = program.init_state()
+    params = state.params
+    if start:
+        given = starting_params(start, program, directory.read().get("codec_hash"))
+        params = jax.device_put(given, program.state_sharding.params)
+        if experiment.generator is not None:
+            first_before_others(f"ids of {directory.path}", lambda: directory.adopt_text_model(start))
+    if isinstance(experiment.generator, Adopter):
+        params = program.adopt(params, frozen)
+    return dataclasses.replace(state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -213,5 +238,5 @@ def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list
 
 def say(text: str, quiet: bool) -> None:
     """A line for people."""
-    if not quiet and jax.process_index() == 0:
+    if not quiet and first():
         print(text, file=sys.stderr, flush=True)

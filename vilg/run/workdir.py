@@ -13,6 +13,7 @@ from typing import Any
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment
+from vilg.parallel.processes import first
 from vilg.types import UserError
 
 # What may differ when a run goes on: lengths, cadences, places and the layout. All else decides the results.
@@ -49,6 +50,7 @@ class Workdir:
         self.parameters = self.path / "parameters.txt"
         self.text_file = self.path / "text.model"
         self.codec = self.path / "codec"
+        self.first = self.path / "first"
 
     def read(self) -> dict[str, Any]:
         """config.json; a UserError if this is not a workdir."""
@@ -62,7 +64,10 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One run a workdir: an OS lock that dies with the process."""
+        """One run a workdir: an OS lock that dies with the process. Of several processes the first holds it for all."""
+        if not first():
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
             try:
@@ -87,7 +92,7 @@ class Workdir:
             stored["config"] = dict(experiment.config)
             self.write(stored)
             return False
-        foreign = [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "text.model")] if self.path.exists() else []
+        foreign = [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "first", "text.model")] if self.path.exists() else []
         if "checkpoints" in foreign:
             raise UserError(f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another --workdir")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +101,9 @@ class Workdir:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """config.json, atomically. Other workdirs are written relative to this one, so that runs are found from any directory and move
-        together."""
+        together. Written by the first process alone."""
+        if not first():
+            return
         relative = with_places(content["config"], lambda place: os.path.relpath(place, self.path))
         content = {**content, "config": relative}
         temporary = self.config_file.with_suffix(".tmp")
@@ -106,8 +113,10 @@ class Workdir:
     def adopt_text_model(self, workdir: str) -> None:
         """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
         theirs = Workdir(workdir).text_file
-        if theirs.is_file() and not self.text_file.is_file():
+        if not self.text_file.is_file():
             shutil.copyfile(theirs, self.text_file)
+        elif self.text_file.read_bytes() != theirs.read_bytes():
+            raise UserError(f"training.start_from={workdir!r}: {self.text_file} is another text model than that run's; choose another --workdir")
 
     def text_model(self, experiment: Experiment) -> TextModel:
         """The run's text model, trained from the captions if it is not there; refused if its hash is not the stored one."""

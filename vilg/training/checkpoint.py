@@ -6,6 +6,7 @@ without a word. A step that fails its check is set aside by renaming, and the on
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
+from vilg.parallel.processes import first
 from vilg.types import UserError
 
 FORMAT = 1
@@ -43,6 +45,14 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     """{"params/encoder/...": leaf} of a state."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+
+
+def first_misfit(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """(name, saved, wanted) of the first array that the two do not describe alike ("absent" where one lacks it), or None."""
+    for name in (*wanted, *saved):
+        if wanted.get(name) != saved.get(name):
+            return name, saved.get(name, "absent"), wanted.get(name, "absent")
+    return None
 
 
 class Checkpoints:
@@ -95,7 +105,7 @@ class Checkpoints:
                 if step is None:
                     aside = self.directory.parent / f"{self.directory.name}.unreadable.{candidate}"
                     log.warning("checkpoint %s cannot be read (%s); set aside as %s", candidate, reason, aside)
-                    if jax.process_index() == 0 and not aside.exists():
+                    if first() and not aside.exists():
                         os.rename(self.directory / str(candidate), aside)
                     self.manager.reload()
         if problems:
@@ -108,11 +118,11 @@ class Checkpoints:
         meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         wanted = {k: [list(x.shape), str(x.dtype)] for k, x in named_leaves(abstract).items()}
         saved = {k: v[:2] for k, v in meta["arrays"].items()}
-        if wanted != saved:
-            name = next(k for k in (*wanted, *saved) if wanted.get(k) != saved.get(k))
+        misfit = first_misfit(saved, wanted)
+        if misfit:
+            name, there, here = misfit
             raise UserError(
-                f"checkpoint {self.directory}/{step}: {name} is {saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} in this "
-                "experiment; use the config of the run that wrote it"
+                f"checkpoint {self.directory}/{step}: {name} is {there} there and {here} in this experiment; use the config of the run that wrote it"
             )
         state = self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
         for name, value in jax.device_get(self.digest(state)).items():

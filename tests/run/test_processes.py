@@ -1,0 +1,90 @@
+"""One run of several processes: what a pod does, on loopback with fake devices."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vilg.parallel.processes import cluster, given
+from vilg.training.log import read_metrics
+from vilg.types import UserError
+
+SMALL = (
+    "--config.generator.width=32", "--config.generator.heads=2", "--config.generator.layers=1", "--config.training.steps=4",
+    "--config.training.checkpoint_every=2", "--config.training.log_every=1", "--config.training.sample_every=4",
+    "--config.training.batch_size=16", "--config.codec.experiment.training.steps=3",
+    "--config.codec.experiment.training.batch_size=16", "--config.codec.experiment.training.checkpoint_every=3",
+    "--config.codec.experiment.codec.autoencoder_warmup=1", "--config.codec.experiment.codec.vocabulary=64",
+    "--config.codec.experiment.codec.bank=1024", "--config.codec.floors.codebook_usage=0.0",
+    "--config.layout.name=fsdp",
+)  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(workdir: Path, processes: int, devices: int, *overrides: str) -> list[tuple[int, str]]:
+    """(exit code, standard error) of each process of one `vilg train`; `devices` in all."""
+    flags = f"--xla_force_host_platform_device_count={devices // processes} --xla_backend_optimization_level=0"
+    base = {**os.environ, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "XLA_FLAGS": flags}
+    told = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": str(processes)} if processes > 1 else {}
+    command = [sys.executable, "-m", "vilg", "train", "--config=experiments/ernie_vilg.py:tiny", f"--workdir={workdir}", *SMALL, *overrides]
+    running = [
+        subprocess.Popen(command, env=base | (told and told | {"JAX_PROCESS_ID": str(i)}), stderr=subprocess.PIPE, text=True)
+        for i in range(processes)
+    ]
+    try:
+        ends = [p.communicate(timeout=400)[1] for p in running]
+    finally:
+        for p in running:
+            p.kill()
+    return [(p.returncode, end) for p, end in zip(running, ends, strict=True)]
+
+
+def losses(workdir: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(workdir / "metrics.jsonl")]
+
+
+def test_two_processes_train_what_one_does_and_one_goes_on(tmp_path):
+    for processes in (2, 1):
+        ends = start(tmp_path / str(processes), processes, 4)
+        assert [code for code, _ in ends] == [0] * processes, ends
+    two, one = tmp_path / "2", tmp_path / "1"
+    assert "parameters, layout fsdp on 4 device(s)" in (said := start(two, 2, 4)[0][1]) or "finished at step 4" in said
+    np.testing.assert_allclose(losses(two / "codec"), losses(one / "codec"), rtol=1e-4)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    assert (two / "samples" / "step_0000004.png").exists()
+    ((code, said),) = start(two, 1, 4, "--config.training.steps=5")
+    assert code == 0 and "goes on from step 4" in said, said
+    assert [line["step"] for line in read_metrics(two / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+
+
+def test_what_the_first_process_refuses_stops_the_others(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "1").mkdir()
+    (_, first), (_, second) = ends = start(tmp_path, 2, 2)
+    assert [code for code, _ in ends] == [2, 2], ends
+    assert "has checkpoints but no config.json" in first and "the first process could not" in second
+
+
+def test_processes_are_given_whole_or_not_at_all():
+    whole = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+    assert given(whole) == ("host:1", 4, 3)
+    assert given({"JAX_PROCESS_ID": ""}) is None
+    with pytest.raises(UserError, match="JAX_NUM_PROCESSES is not set although JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID is"):
+        given({k: v for k, v in whole.items() if k != "JAX_NUM_PROCESSES"})
+    for wrong in ("4", "-1", "x"):
+        with pytest.raises(UserError, match=f"JAX_PROCESS_ID='{wrong}' must be a whole number below"):
+            given(whole | {"JAX_PROCESS_ID": wrong})
+
+
+def test_several_tasks_of_a_scheduler_are_found():
+    assert cluster({"SLURM_NTASKS": "2"}) and cluster({"OMPI_COMM_WORLD_SIZE": "8"})
+    assert not cluster({"SLURM_NTASKS": "1", "JAX_PLATFORMS": "cpu"})
