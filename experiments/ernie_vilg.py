@@ -8,6 +8,8 @@ small  6 x 192 x 6             40 text + 64 image  synthetic, all of it required
 emoji  6 x 192 x 6             32 text + 64 image  emoji at 64 px       23 minutes of two cores after its codec's 27: 4.8 nats a code
 lite   24 x 1024 x 16          64 text + 1024      coco_captions (tfds) not run (302 M in the trunk)
 10b    48 x 4096 x 64          128 text + 1024     shards               not run (9.66 B in the trunk)
+
+`small` trains small_snapped and small_plain first (training.first), from one command; both are sizes of their own too.
 """
 
 from ml_collections import ConfigDict

@@ -90,7 +90,8 @@ def sheet(records: list[Record], columns: int = 6, cell: int = 160, lines: int =
     under it its first Chinese and first English caption in at most `lines` lines."""
     face, step, margin = font(12), 15, 8
     width = columns * (cell + margin) + margin
-    height = cell + lines * step + margin
+    written = [caption_lines(record, cell, face, lines) for record in records]
+    height = cell + max(map(len, written)) * step + margin
     rows = -(-len(records) // columns)
     note = wrap(NO_FONT, width - 2 * margin, face) if not chinese_font() else []
     page = Image.new("RGB", (width, rows * (height + margin) + margin + step * len(note)), "white")
@@ -102,7 +103,7 @@ def sheet(records: list[Record], columns: int = 6, cell: int = 160, lines: int =
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
         page.paste(picture, (left + (cell - size[0]) // 2, top + (cell - size[1]) // 2))
-        for k, line in enumerate(caption_lines(record, cell, face, lines)):
+        for k, line in enumerate(written[number]):
             pen.text((left, top + cell + k * step + 2), line, fill="black", font=face)
     for k, line in enumerate(note):
         pen.text((margin, page.height - step * (len(note) - k)), line, fill="black", font=face)
