@@ -57,6 +57,8 @@ def tiny() -> dict:
             image_to_text_weight=0.2,
             caption_every=2,
             drop_text=0.1,
+            text_window=0,
+            image_window=0,
         ),
         optimizer=dict(kind="muon", learning_rate=0.01, adam_ratio=1.0, schedule="linear", decay_share=0.3, warmup_steps=20, clip=1.0),
         layout=dict(name="dp"),
@@ -67,40 +69,36 @@ def tiny() -> dict:
     )
 
 
-def small_alone() -> dict:
-    """All of `synthetic`: up to three objects anywhere, counts, every background."""
+def small_alone(steps: int, learning_rate: float) -> dict:
+    """All of `synthetic`, from nothing: up to three objects anywhere, counts, every background."""
     config, codec = tiny(), tokenizer("small")
     train = dict(codec["data"]["train"], weights=(0.2, 0.6, 0.2))
     config["data"].update(train=train, valid=codec["data"]["valid"], text=dict(vocabulary=640, length=40))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.85))
-    config["generator"].update(width=192, layers=6, heads=6, caption_every=4, image_to_text_weight=0.25)
-    config["optimizer"].update(learning_rate=0.014, schedule="linear", warmup_steps=50)
-    config["training"].update(steps=4700, batch_size=32, ema=0.0, checkpoint_every=200, keep_last=2, log_every=20, sample_every=1000)
+    config["generator"].update(width=192, layers=4, heads=6, caption_every=4, image_to_text_weight=0.25, text_window=4, image_window=1)
+    config["optimizer"].update(learning_rate=learning_rate, schedule="linear", warmup_steps=50)
+    config["training"].update(steps=steps, batch_size=32, ema=0.0, checkpoint_every=200, keep_last=2, log_every=20, sample_every=1000)
     config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=256, split="test", guidance=1.4, temperature=0.8))
     return config
 
 
 def small() -> dict:
     """All of `synthetic`, after small_plain, after small_snapped: what is said is learned where little else is to be learned."""
-    config = small_alone()
-    config["optimizer"].update(learning_rate=0.01)
-    config["training"].update(steps=2500, first=small_plain())
+    config = small_alone(4600, 0.012)
+    config["training"].update(first=small_plain())
     return config
 
 
 def small_plain() -> dict:
     """The second part of `small`: objects anywhere on the plain background, whose codes hide nothing of the objects."""
-    config = easier(small_alone(), dict(backgrounds=("plain",)), codebook_usage=0.2)  # most codes are backgrounds'
-    config["optimizer"].update(learning_rate=0.012)
-    config["training"].update(steps=1000, first=small_snapped())
+    config = easier(small_alone(1200, 0.012), dict(backgrounds=("plain",)), codebook_usage=0.2)  # most codes are backgrounds'
+    config["training"].update(first=small_snapped())
     return config
 
 
 def small_snapped() -> dict:
     """The first part of `small`: centres on the codec's grid too, so that few codes are to be told apart."""
-    config = easier(small_alone(), dict(backgrounds=("plain",), snap=4), codebook_usage=0.05)
-    config["training"].update(steps=1200)
-    return config
+    return easier(small_alone(600, 0.012), dict(backgrounds=("plain",), snap=4), codebook_usage=0.05)
 
 
 def easier(config: dict, scenes: dict, codebook_usage: float) -> dict:
@@ -114,12 +112,11 @@ def easier(config: dict, scenes: dict, codebook_usage: float) -> dict:
 
 def emoji() -> dict:
     """Real bilingual data: vilg data prepare emoji --out=runs/data/emoji first."""
-    config, codec = small_alone(), tokenizer("emoji")
+    config, codec = small_alone(1800, 0.008), tokenizer("emoji")
     config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
-    config["generator"].update(code_embedding="table", image_to_text_weight=0.2)
-    config["optimizer"].update(learning_rate=0.008)
-    config["training"].update(steps=1800, sample_every=600)
+    config["generator"].update(layers=6, code_embedding="table", image_to_text_weight=0.2, text_window=0, image_window=0)
+    config["training"].update(sample_every=600)
     config["evals"] = dict(losses=dict(batches=8), twins=dict(n=128, choices=16, guidance=1.4, temperature=0.8))
     return config
 

@@ -46,7 +46,7 @@ def axes_of(boxed: Any) -> Any:
 
 def path_name(path: Sequence[Any]) -> str:
     """A pytree path as a/b/c."""
-    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 class Program:
@@ -153,9 +153,11 @@ class Program:
 
     @functools.cached_property
     def adopt(self) -> Callable[[Params, Params], Params]:
-        """Compiled: (a generator's parameters, the codec's) -> the generator's with the codec's code vectors in them."""
+        """Compiled: (a generator's parameters (donated), the codec's) -> the generator's with the codec's code vectors in them."""
         generator, codec = self.experiment.generator, self.experiment.codec
-        return self.jit(lambda params, frozen: generator.adopt(params, codec.vectors(frozen)), out_shardings=self.state_sharding.params)
+        return self.jit(
+            lambda params, frozen: generator.adopt(params, codec.vectors(frozen)), out_shardings=self.state_sharding.params, donate_argnums=0
+        )
 
     # --- training ----------------------------------------------------------------------------------------------------------
 

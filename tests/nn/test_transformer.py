@@ -39,26 +39,24 @@ def test_schedules_split_into_a_repeated_unit_and_a_tail():
     assert split_schedule(("dense",) * 24) == (("dense",), 24, ())
 
 
-@pytest.mark.parametrize("patterns", PATTERNS)
-def test_cached_decoding_equals_the_whole_stream(patterns):
-    generator, params = made(patterns)
+@pytest.mark.parametrize(("patterns", "windows"), [*((p, {}) for p in PATTERNS), ("dense", dict(text_window=3, image_window=2))])
+def test_cached_decoding_equals_the_whole_stream(patterns, windows):
+    """Whatever stands after the position is not read."""
+    generator, params = made(patterns, **windows)
     text, codes = inputs()
+
+    def stepwise(method, tokens, caches, other):
+        step = jax.jit(lambda t, caches, k: generator.model.apply({"params": params}, t, caches, k, method=method))
+        for k in range(tokens.shape[1] - 1):
+            logits, caches = step(np.where(np.arange(tokens.shape[1]) <= k, tokens, other), caches, jnp.int32(k))
+            yield logits
+
     whole = apply(generator, params, text, codes, method="image_given_text")
-    logits, caches = apply(generator, params, text, method="read_text")
-    step = jax.jit(lambda c, caches, k: generator.model.apply({"params": params}, c, caches, k, method="next_code"))
-    steps = [logits]
-    for k in range(codes.shape[1] - 1):
-        logits, caches = step(codes[:, k], caches, jnp.int32(k))
-        steps.append(logits)
-    np.testing.assert_allclose(jnp.stack(steps, 1), whole, atol=1e-4)
+    first, caches = apply(generator, params, text, method="read_text")
+    np.testing.assert_allclose(jnp.stack([first, *stepwise("next_code", codes, caches, 31)], 1), whole, atol=1e-4)
     whole = apply(generator, params, text, codes, method="text_given_image")
     caches = apply(generator, params, codes, method="read_image")
-    step = jax.jit(lambda c, caches, k: generator.model.apply({"params": params}, c, caches, k, method="next_text"))
-    steps = []
-    for k in range(text.shape[1] - 1):
-        logits, caches = step(text[:, k], caches, jnp.int32(k))
-        steps.append(logits)
-    np.testing.assert_allclose(jnp.stack(steps, 1), whole, atol=1e-4)
+    np.testing.assert_allclose(jnp.stack([*stepwise("next_text", text, caches, 63)], 1), whole, atol=1e-4)
 
 
 def test_scanned_layers_compute_what_unrolled_layers_compute():

@@ -35,10 +35,13 @@ class Model(nn.Module):
     image_vocabulary: int
     tie: bool
     embed_scale: float
+    text_window: int
+    image_window: int
 
     def setup(self) -> None:
         s = self.shape
-        self.embed = TokenEmbed(s.width, self.text_vocabulary, s.text_length, self.image_vocabulary, s.grid, self.embed_scale)
+        windows = self.text_window, self.image_window
+        self.embed = TokenEmbed(s.width, self.text_vocabulary, s.text_length, self.image_vocabulary, s.grid, self.embed_scale, *windows)
         self.trunk = Trunk(s)
         init = nn.initializers.normal(s.width**-0.5)
         if not self.tie:
@@ -88,15 +91,15 @@ class Model(nn.Module):
         x = self.embed.image(codes, "image_to_text").astype(self.shape.dtype)
         return self.trunk.source(x, "image_to_text")[1]
 
-    def next_code(self, code: Int[Array, " b"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the code after the one at raster index `position`."""
-        x = self.embed.image(code[:, None], "text_to_image", position).astype(self.shape.dtype)
+    def next_code(self, codes: Int[Array, "b n"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
+        """Logits of the code after the one at raster index `position`; codes after it are not read."""
+        x = self.embed.image(codes, "text_to_image", position).astype(self.shape.dtype)
         states, caches = self.trunk.step(x, caches, position, "text_to_image")
         return self.image_logits(states)[:, 0], caches
 
-    def next_text(self, ids: Int[Array, " b"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the text id after the one at text position `position`."""
-        x = self.embed.text(ids[:, None], "image_to_text", position).astype(self.shape.dtype)
+    def next_text(self, ids: Int[Array, "b m"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
+        """Logits of the text id after the one at text position `position`; ids after it are not read."""
+        x = self.embed.text(ids, "image_to_text", position).astype(self.shape.dtype)
         states, caches = self.trunk.step(x, caches, position, "image_to_text")
         return self.text_logits(states)[:, 0], caches
 
@@ -123,6 +126,8 @@ class Autoregressive:
     tie: bool = False
     code_embedding: Literal["table", "codec"] = "table"  # a row a code (the paper), or that and a function of its code vector
     embed_scale: float = 0.02
+    text_window: int = 0  # ids before it that each text state holds too (vilg/nn/embed.py; the paper: 0)
+    image_window: int = 0  # radius of the square whose codes before it each image state holds too (the paper: 0)
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
     scan: bool = True
@@ -138,6 +143,8 @@ class Autoregressive:
         require(self.layers > 0, "generator.layers", self.layers, "must be at least 1")
         require(self.text_length > 1, "data.text.length", self.text_length, "must be at least 2")
         require(self.caption_every > 0, "generator.caption_every", self.caption_every, "must be at least 1")
+        require(0 <= self.text_window < self.text_length, "generator.text_window", self.text_window, "must be from 0 to below data.text.length")
+        require(0 <= self.image_window < min(self.grid), "generator.image_window", self.image_window, f"must be from 0 to {min(self.grid) - 1}")
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         lookup(REMAT, self.remat, "generator.remat")
         vectors = self.code_embedding == "table" or self.code_width > 0
@@ -167,7 +174,7 @@ class Autoregressive:
             scan=self.scan,
             dtype=DTYPES[self.dtype],
         )
-        return Model(shape, self.text_vocabulary, self.image_vocabulary, self.tie, self.embed_scale)
+        return Model(shape, self.text_vocabulary, self.image_vocabulary, self.tie, self.embed_scale, self.text_window, self.image_window)
 
     def init(self, key: Array) -> Params:
         """Boxed parameters."""
@@ -243,18 +250,17 @@ class Autoregressive:
                 logits = guide(logits[:b], logits[b:], controls.guidance)
             return choose(logits, keys, position, controls)
 
-        def body(carry: Any, position: Array) -> tuple[Any, Array]:
-            code, caches = carry
-            both = jnp.concatenate([code, code]) if guided else code
+        def body(carry: Any, position: Array) -> tuple[Any, None]:
+            codes, caches = carry
+            both = jnp.concatenate([codes, codes]) if guided else codes
             logits, caches = model.apply(variables, both, caches, position, method="next_code")
-            following = pick(logits, position + 1)
-            return (following, caches), following
+            return (codes.at[:, position + 1].set(pick(logits, position + 1)), caches), None
 
         logits, caches = model.apply(variables, prompts, method="read_text")
-        first = pick(logits, jnp.int32(0))
         n = self.grid[0] * self.grid[1]
-        _, rest = jax.lax.scan(body, (first, caches), jnp.arange(n - 1))
-        return jnp.concatenate([first[:, None], rest.T], 1).reshape(b, *self.grid)
+        codes = jnp.zeros((b, n), jnp.int32).at[:, 0].set(pick(logits, jnp.int32(0)))
+        (codes, _), _ = jax.lax.scan(body, (codes, caches), jnp.arange(n - 1))
+        return codes.reshape(b, *self.grid)
 
     def caption(
         self, params: Params, codes: Int[Array, "b y x"], start: Int[Array, " b"], keys: Array, controls: Controls
@@ -264,7 +270,7 @@ class Autoregressive:
         caches = model.apply(variables, codes.reshape(b, -1), method="read_image")
         never = jnp.zeros((self.text_vocabulary,)).at[jnp.array([PAD])].set(-jnp.inf)
 
-        def body(carry: Any, position: Array) -> tuple[Any, Array]:
+        def body(carry: Any, position: Array) -> tuple[Any, None]:
             ids, done, score, caches = carry
             logits, caches = model.apply(variables, ids, caches, position, method="next_text")
             logits = logits + never
@@ -273,11 +279,12 @@ class Autoregressive:
             following = jnp.where(done, PAD, following)
             score = score + jnp.where(done, 0.0, gained)
             done = done | (following == END)
-            return (following, done, score, caches), following
+            return (ids.at[:, position + 1].set(following), done, score, caches), None
 
-        carry = (start, jnp.zeros((b,), bool), jnp.zeros((b,)), caches)
-        (_, _, score, _), rest = jax.lax.scan(body, carry, jnp.arange(self.text_length - 1))
-        return jnp.concatenate([start[:, None], rest.T], 1), score
+        ids = jnp.full((b, self.text_length), PAD).at[:, 0].set(start)
+        carry = (ids, jnp.zeros((b,), bool), jnp.zeros((b,)), caches)
+        (ids, _, score, _), _ = jax.lax.scan(body, carry, jnp.arange(self.text_length - 1))
+        return ids, score
 
 
 def empty_prompt(text: Int[Array, "b m"]) -> Int[Array, "b m"]:

@@ -56,7 +56,7 @@ def cluster(environment: Mapping[str, str]) -> bool:
     return (tpu and wanted) or any(n.isdigit() and int(n) > 1 for n in tasks)
 
 
-def first() -> bool:
+def is_first() -> bool:
     """Whether this process is the one that writes files."""
     return jax.process_index() == 0
 
@@ -65,7 +65,7 @@ def first_before_others(name: str, call: Callable[[], T]) -> T:
     """`call` in process 0, then in the others, which find what it wrote. Errors: where it fails in process 0, a UserError in the others."""
     if jax.process_count() == 1:
         return call()
-    if not first():
+    if not is_first():
         if not multihost_utils.broadcast_one_to_all(np.bool_(False)):
             raise UserError(f"{name}: the first process could not, and said why; correct that and start all of them again")
         return call()

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
-from vilg.parallel.processes import first, first_before_others, join
+from vilg.parallel.processes import first_before_others, is_first, join
 from vilg.program import Program
 from vilg.report.grids import grid
 from vilg.run.session import Session, abstract_state, codec_params, starting_params
@@ -134,10 +134,10 @@ def run(
         if start:
             say(f"{directory.path}: starts from the parameters of {start}", quiet)
         say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
-    if first():
+    if is_first():
         overview = parameter_overview.get_parameter_overview(abstract_state(program).params, include_stats="sharding")
         directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
-    log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if first() else None
+    log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if is_first() else None
     keys = ("image", "text") if experiment.generator is not None else ("image",)
 
     def place(batch: dict) -> dict:
@@ -238,5 +238,5 @@ def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list
 
 def say(text: str, quiet: bool) -> None:
     """A line for people."""
-    if not quiet and first():
+    if not quiet and is_first():
         print(text, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment
-from vilg.parallel.processes import first
+from vilg.parallel.processes import is_first
 from vilg.types import UserError
 
 # What may differ when a run goes on: lengths, cadences, places and the layout. All else decides the results.
@@ -65,7 +65,7 @@ class Workdir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One run a workdir: an OS lock that dies with the process. Of several processes the first holds it for all."""
-        if not first():
+        if not is_first():
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ class Workdir:
     def write(self, content: Mapping[str, Any]) -> None:
         """config.json, atomically. Other workdirs are written relative to this one, so that runs are found from any directory and move
         together. Written by the first process alone."""
-        if not first():
+        if not is_first():
             return
         relative = with_places(content["config"], lambda place: os.path.relpath(place, self.path))
         content = {**content, "config": relative}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from vilg.parallel.processes import first
+from vilg.parallel.processes import is_first
 from vilg.types import UserError
 
 FORMAT = 1
@@ -105,7 +105,7 @@ class Checkpoints:
                 if step is None:
                     aside = self.directory.parent / f"{self.directory.name}.unreadable.{candidate}"
                     log.warning("checkpoint %s cannot be read (%s); set aside as %s", candidate, reason, aside)
-                    if first() and not aside.exists():
+                    if is_first() and not aside.exists():
                         os.rename(self.directory / str(candidate), aside)
                     self.manager.reload()
         if problems:
