@@ -4,8 +4,8 @@
 
 size   layers x width x heads  positions           data                 hardware, time, what to expect
 tiny   2 x 64 x 2              24 text + 64 image  synthetic, snapped   70 CPU-seconds from nothing; only shows that it runs
-small  6 x 192 x 6             40 text + 64 image  synthetic, all of it required scores not reached yet, see experiments/results
-emoji  6 x 192 x 6             32 text + 64 image  emoji at 64 px       23 minutes of two cores after its codec's 27: 4.8 nats a code
+small  4 x 192 x 6             40 text + 64 image  synthetic, all of it required scores not reached yet, see experiments/results
+emoji  6 x 192 x 6             32 text + 64 image  emoji at 64 px       23 minutes of two cores after its codec's 27: 5.0 nats a code
 lite   24 x 1024 x 16          64 text + 1024      coco_captions (tfds) not run (302 M in the trunk)
 10b    48 x 4096 x 64          128 text + 1024     shards               not run (9.66 B in the trunk)
 
@@ -14,12 +14,13 @@ lite   24 x 1024 x 16          64 text + 1024      coco_captions (tfds) not run 
 
 from ml_collections import ConfigDict
 
+from vilg.config import lookup
 from vilg.experiment import load_config
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """The experiment of one of SIZES."""
-    return ConfigDict(SIZES[size]())
+    return ConfigDict(lookup(SIZES, size, "config size")())
 
 
 def tokenizer(size: str) -> dict:
@@ -78,7 +79,7 @@ def small_alone(steps: int, learning_rate: float) -> dict:
     config["generator"].update(width=192, layers=4, heads=6, caption_every=4, image_to_text_weight=0.25, text_window=4, image_window=1)
     config["optimizer"].update(learning_rate=learning_rate, schedule="linear", warmup_steps=50)
     config["training"].update(steps=steps, batch_size=32, ema=0.0, checkpoint_every=200, keep_last=2, log_every=20, sample_every=1000)
-    config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=256, split="test", guidance=1.4, temperature=0.8))
+    config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=256, split="test", guidance=1.7, temperature=0.9, top_p=0.95))
     return config
 
 
@@ -111,7 +112,8 @@ def easier(config: dict, scenes: dict, codebook_usage: float) -> dict:
 
 
 def emoji() -> dict:
-    """Real bilingual data: vilg data prepare emoji --out=runs/data/emoji first."""
+    """Real bilingual data: `vilg data prepare emoji --out=runs/data/emoji` first, and the table of splits beside the clone
+    (codec.experiment.data.*.split in tokenizer.py; an `id`/`split` .tsv)."""
     config, codec = small_alone(1800, 0.008), tokenizer("emoji")
     config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))

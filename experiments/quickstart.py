@@ -12,11 +12,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vilg.config import require
 from vilg.experiment import load_config
 
 
 def get_config(size: str = "default") -> ConfigDict:
     """`default`, the run that the README reports, or `smoke`, a minute's run of every stage."""
+    require(size in ("default", "smoke"), "config size", size, "known sizes are 'default' and 'smoke'")
     codec = load_config("tokenizer.py:tiny", beside=__file__).to_dict()
     scenes = dict(codec["data"]["train"], weights=(0.2, 0.8))
     config: dict[str, Any] = dict(

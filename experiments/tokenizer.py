@@ -11,10 +11,12 @@ f8_8192   256     32x32 of 8192 taming VQGAN      not run (68,995,971 parameters
 
 from ml_collections import ConfigDict
 
+from vilg.config import lookup
+
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """The experiment of one of SIZES."""
-    return ConfigDict(SIZES[size]())
+    return ConfigDict(lookup(SIZES, size, "config size")())
 
 
 def tiny() -> dict:

@@ -35,6 +35,7 @@ def build(cls: type, section: Mapping[str, Any], path: str, **given: Any) -> Any
     Errors: UserError for an unknown key, a missing field, a value of the wrong type, NaN, a bool for a number, a negative
     number (a field that may be negative says so with metadata={"signed": True}).
     """
+    require(isinstance(section, Mapping), path, section, f"must hold fields of {cls.__name__}, such as dict(...)")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in given}
     hints = typing.get_type_hints(cls)
     values = {}

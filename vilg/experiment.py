@@ -5,11 +5,12 @@ its codec; one with a generator holds its codec's whole experiment in codec.expe
 """
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 
 from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
-from vilg.config import build, lookup, require
+from vilg.config import build, check, lookup, require
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
@@ -38,6 +39,10 @@ class Text:
     length: int = 32
     han_characters: bool = True  # no piece spans two Han characters
     records: int = 4_000  # records whose captions the model is trained from, at most
+
+    def __post_init__(self) -> None:
+        require(self.vocabulary > 260, "data.text.vocabulary", self.vocabulary, "must be above 260: 256 bytes and the marks come first")
+        require(self.records > 0, "data.text.records", self.records, "must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +129,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     for section in SECTIONS:
         if section not in config:
             raise UserError(f"config.{section} is missing; an experiment has {', '.join(SECTIONS)}")
+        require(section == "seed" or isinstance(config[section], Mapping), section, config[section], "must be a section, such as dict(...)")
     seed = config["seed"]
     require(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0, "seed", seed, "must be a whole number, 0 or more")
     data = _data(config["data"])
@@ -133,6 +139,8 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         extra = set(codec_section) - {"workdir", "floors", "experiment"}
         if extra or "experiment" not in codec_section:
             raise UserError("config.codec of an experiment with a generator has the fields workdir, floors and experiment, no others")
+        for name, floor in check(codec_section.get("floors") or {}, Mapping, "codec.floors").items():
+            check(floor, float, f"codec.floors.{name}")
         codec_experiment = build_experiment(codec_section["experiment"])
         codec = codec_experiment.codec
     else:
@@ -155,9 +163,13 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
             raise UserError(f"evals.{name} captions images, which {config['generator'].get('name') or 'a codec'!r} cannot; remove it")
     first = None
     if config["training"].get("first"):
+        require(isinstance(config["training"]["first"], Mapping), "training.first", config["training"]["first"], "must be an experiment")
         first = build_experiment(config["training"]["first"])
-        same = first.codec == codec and first.generator == generator
-        require(same, "training.first", config["training"]["first"].get("generator"), "must have the codec and generator of this experiment")
+        for part, theirs, ours in (("codec.experiment.codec", first.codec, codec), ("generator", first.generator, generator)):
+            for field in dataclasses.fields(ours) if ours is not None else ():
+                a, b = (getattr(x, field.name, None) for x in (theirs, ours))
+                require(a == b, f"training.first.{part}.{field.name}", a, f"must be as in this experiment, {b!r}; override both")
+        require(type(first.generator) is type(generator), "training.first.generator", first.generator, "must be this experiment's")
     layout_extra = [k for k in config["layout"] if k != "name"]
     if layout_extra:
         raise UserError(f"layout.{layout_extra[0]}: unknown field; sizes go into layout.name, such as 'fsdp_tp:model=4'")
@@ -166,15 +178,49 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         seed=seed,
         data=data,
         codec=codec,
-        codec_workdir=codec_section.get("workdir", ""),
+        codec_workdir=check(codec_section.get("workdir", ""), str, "codec.workdir"),
         codec_experiment=codec_experiment,
         generator=generator,
         optimizer=build(Optimizer, config["optimizer"], "optimizer"),
-        layout=parse_layout(config["layout"].get("name", "dp")),
+        layout=parse_layout(check(config["layout"].get("name", "dp"), str, "layout.name")),
         training=build(Training, config["training"], "training"),
         first=first,
         evals=evals,
     )
+
+
+def admit(config: Any, path: Sequence[str]) -> None:
+    """Puts the field's default at the path (a list of keys) where the experiment leaves the field out, so that it can be overridden."""
+    for inner in (("codec", "experiment"), ("training", "first")):
+        if tuple(path[:2]) == inner and len(path) > 2 and (config.get(inner[0]) or {}).get(inner[1]):
+            return admit(config[inner[0]][inner[1]], path[2:])
+    *section, field = path
+    owner: Any = config
+    for key in section:
+        owner = owner.get(key) if isinstance(owner, ConfigDict) else None
+    kind = _section_class(config, tuple(section))
+    if not isinstance(owner, ConfigDict) or field in owner or kind is None:
+        return None
+    defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.init}
+    if field not in defaults:
+        close = difflib.get_close_matches(field, list(defaults), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"config.{'.'.join(path)}: unknown field of {kind.__name__}; {hint}it has {', '.join(defaults)}")
+    if defaults[field] not in (dataclasses.MISSING, None):
+        with owner.unlocked():
+            owner[field] = defaults[field]
+    return None
+
+
+def _section_class(config: Any, section: tuple[str, ...]) -> Any:
+    """The dataclass whose fields a section holds, or None."""
+    fixed = {("training",): Training, ("optimizer",): Optimizer, ("data", "loader"): Loader, ("data", "text"): Text}
+    if section in fixed:
+        return fixed[section]
+    if section[:1] == ("evals",) and len(section) == 2:
+        return EVALUATORS.get(section[1])
+    tables: dict[tuple[str, ...], Mapping[str, Any]] = {("generator",): GENERATORS, ("codec",): CODECS}
+    return tables[section].get((config.get(section[0]) or {}).get("name", "")) if section in tables else None
 
 
 def _data(section: Mapping[str, Any]) -> Data:
@@ -184,6 +230,7 @@ def _data(section: Mapping[str, Any]) -> Data:
     for part in ("train", "valid"):
         if part not in section:
             raise UserError(f"data.{part} is missing: a source such as dict(name='synthetic')")
+        require(isinstance(section[part], Mapping), f"data.{part}", section[part], "must be a source such as dict(name='synthetic')")
     sources = {part: build_source(section[part], f"data.{part}") for part in ("train", "valid")}
     return Data(
         **sources, loader=build(Loader, section.get("loader", {}), "data.loader"), text=build(Text, section.get("text", {}), "data.text")

@@ -93,6 +93,7 @@ def test_captions_take_strings_bytes_and_objects():
     [
         {"id": ""}, {"image": np.zeros((4, 4, 3))}, {"image": np.zeros((4, 4), np.uint8)}, {"image": np.zeros((0, 4, 3), np.uint8)},
         {"captions": []}, {"captions": ["bare"]}, {"captions": [{"text": "", "language": "en"}]},
+        {"boxes": 5}, {"boxes": [{"xyxy": ["a", 0, 1, 1], "label": "x"}]},
         {"boxes": [{"xyxy": [0, 0, 2, 1], "label": "x"}]}, {"boxes": [{"label": "x"}]},
     ],
 )  # fmt: skip

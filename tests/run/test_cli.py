@@ -131,6 +131,25 @@ def test_a_sample_does_not_depend_on_the_other_prompts(run, tmp_path):
     assert (tmp_path / "a" / "00000.png").read_bytes() == (tmp_path / "b" / "00002.png").read_bytes()
 
 
+def test_a_picture_can_be_made_again_from_its_line(run, tmp_path):
+    common = ["sample", f"--workdir={run}", "--prompt=a red ring", "--temperature=1"]
+    assert cli.main([*common, "--num=2", "--seed=3", f"--out={tmp_path / 'a'}"]) == 0
+    second = json.loads((tmp_path / "a" / "samples.jsonl").read_text().splitlines()[1])
+    assert cli.main([*common, f"--seed={second['seed']}", f"--out={tmp_path / 'b'}"]) == 0
+    assert (tmp_path / "a" / second["file"]).read_bytes() == (tmp_path / "b" / "00000.png").read_bytes()
+    assert cli.main(["caption", f"--workdir={run}", f"--images={tmp_path / 'a'}", f"--out={tmp_path / 'c'}"]) == 0
+    assert len((tmp_path / "c").read_text().splitlines()) == 2  # the sheet is not captioned
+
+
+def test_a_caption_does_not_depend_on_the_other_pictures(run, tmp_path):
+    assert cli.main(["sample", f"--workdir={run}", "--prompt=a red ring", "--num=3", "--temperature=1", f"--out={tmp_path / 'a'}"]) == 0
+    common = ["caption", f"--workdir={run}", "--temperature=1"]
+    assert cli.main([*common, f"--images={tmp_path / 'a' / '*2.png'}", f"--out={tmp_path / 'alone'}"]) == 0
+    assert cli.main([*common, f"--images={tmp_path / 'a'}", f"--out={tmp_path / 'all'}"]) == 0
+    alone, among = (json.loads((tmp_path / n).read_text().splitlines()[-1]) for n in ("alone", "all"))
+    assert [c["text"] for c in alone["captions"]] == [c["text"] for c in among["captions"]]
+
+
 def test_a_long_prompt_is_reported_as_cut(run, tmp_path, capsys):
     assert cli.main(["sample", f"--workdir={run}", f"--prompt={'a red ring ' * 30}", f"--out={tmp_path}"]) == 0
     assert "were cut" in capsys.readouterr().err
@@ -154,7 +173,23 @@ TINY = "--config=experiments/ernie_vilg.py:tiny"
         (["train", TINY, "--config.layout.name=fsdp_tp:model=3", "--workdir=W"], "does not fit 8 device"),
         (["train", TINY, "--config.codec.workdir=nowhere", "--workdir=W"], "holds no config.json"),
         (["train", TINY, "--config.generator.heads=3", "--workdir=W"], "generator.heads=3"),
+        (["train", TINY, "--config.generator.text_windo=3", "--workdir=W"], "did you mean text_window"),
+        (["train", TINY, "--config.generator.text_window=24", "--workdir=W"], "text_window=24: must be from 0 to 23"),
+        (["train", TINY, "--config.training.start_from=nowhere", "--config.codec.workdir=RUN/codec", "--workdir=W"], "codec.workdir="),
+        (["train", TINY, "--config.layout.name=fsdp_tp:model=--2", "--workdir=W"], "'model=--2' is not axis=whole number"),
+        (["train", TINY, "--config.layout.name=fsdp_tp:model=3", "--workdir=W"], "fsdp_tp:data=8:model=1"),
+        (["train", TINY, "--config.codec.floors.codebook_usage=nan", "--workdir=W"], "codec.floors.codebook_usage=nan"),
+        (["train", "--config=experiments/ernie_vilg.py:huge", "--workdir=W"], "size='huge': known names are 'tiny', 'small'"),
+        (["train", "--config=experiments/quickstart.py:huge", "--workdir=W"], "known sizes are 'default' and 'smoke'"),
+        (["train", "--config=tests/conftest.py", "--workdir=W"], "get_config"),
+        (["train", "--workdir=W"], "--config is missing"),
         (["sample", "--workdir=nowhere", "--prompt=x", "--out=O"], "holds no config.json"),
+        (["sample", "--workdir=RUN", "--prompt=x", "--out=RUN/text.model"], "text.model"),
+        (["sample", "--workdir=RUN", "--prompt=x", "--guidance=inf", "--out=O"], "guidance=inf"),
+        (["sample", "--workdir=RUN", "--prompt=\udcff", "--out=O"], "is not UTF-8"),
+        (["sample", "--workdir=RUN", "--prompt=x", "--seed=4294967296", "--out=O"], "seed=4294967296"),
+        (["sample", "--workdir=RUN", "--prompt=x", "--column=text", "--out=O"], "column='text'"),
+        (["caption", "--workdir=RUN", "--images=RUN", "--out=RUN"], "is a directory"),
         (["sample", "--workdir=RUN", "--prompts=none.txt", "--out=O"], "none.txt"),
         (["sample", "--workdir=RUN", "--prompt=x", "--temperature=-1", "--out=O"], "temperature=-1.0"),
         (["sample", "--workdir=RUN/codec", "--prompt=x", "--out=O"], "nothing to sample"),
@@ -242,6 +277,52 @@ def test_runs_are_found_from_any_directory_and_move_together(run, tmp_path, monk
     assert cli.main(["sample", f"--workdir={tmp_path}/there/model", "--prompt=x", f"--out={tmp_path / 'o'}"]) == 0
 
 
+def test_a_link_to_a_workdir_finds_its_codec(run, tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    shutil.copytree(run / "codec", tmp_path / "codec")
+    config = tiny_config(codec__workdir=str(tmp_path / "codec"), training__steps=1, training__checkpoint_every=1)
+    train(config, tmp_path / "link", quiet=True)
+    assert cli.main(["sample", f"--workdir={tmp_path}/link", "--prompt=x", f"--out={tmp_path / 'o'}"]) == 0
+
+
+def test_a_run_does_not_go_back(run, tmp_path):
+    shutil.copytree(run, tmp_path / "w")
+    before = (tmp_path / "w" / "config.json").read_bytes()
+    shorter = tiny_config(training__ema=0.9, training__steps=4, evals={"losses": {"batches": 1, "batch_size": 8}})
+    with pytest.raises(cli_error(), match=r"training.steps=4: the run in .* has gone to 6"):
+        train(shorter, tmp_path / "w", quiet=True)
+    assert (tmp_path / "w" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"config": 5}', "{"])
+def test_a_config_file_that_is_none_is_said(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(content)
+    assert cli.main(["sample", f"--workdir={tmp_path}", "--prompt=x", f"--out={tmp_path / 'o'}"]) == 2
+    assert "config.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_run_is_sampled_where_its_mesh_does_not_fit(run, tmp_path):
+    shutil.copytree(run, tmp_path / "w")
+    stored = json.loads((tmp_path / "w" / "config.json").read_text())
+    stored["config"]["layout"]["name"] = "fsdp_tp:model=3"
+    (tmp_path / "w" / "config.json").write_text(json.dumps(stored))
+    assert cli.main(["sample", f"--workdir={tmp_path}/w", "--prompt=x", f"--out={tmp_path / 'o'}"]) == 0
+
+
+def test_fields_that_an_experiment_leaves_out_can_be_overridden():
+    config = cli.read_config([TINY, "--config.training.start_from=x", "--config.codec.experiment.training.keep_last=5"])
+    assert config.training.start_from == "x" and config.codec.experiment.training.keep_last == 5
+
+
+@pytest.mark.parametrize("broken", ["def get_config(:", "import nowhere", "def get_config():\n    return 1 / 0"])
+def test_an_experiment_file_that_fails_is_named_with_its_line(broken, tmp_path, capsys):
+    (tmp_path / "x.py").write_text(broken)
+    assert cli.main(["train", f"--config={tmp_path}/x.py", f"--workdir={tmp_path}/w"]) == 2
+    said = capsys.readouterr().err
+    assert "x.py, line" in said and "correct the file" in said and "Traceback" not in said
+
+
 def test_two_runs_cannot_share_a_workdir(run, tmp_path):
     from vilg.run.workdir import Workdir
 
@@ -262,7 +343,8 @@ def test_help_fits_a_screen(capsys):
 def test_doctor_names_a_contradiction(capsys):
     assert cli.main(["doctor", TINY]) == 0
     assert cli.main(["doctor", TINY, "--config.layout.name=tp:model=3"]) == 1
-    assert "contradiction" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "contradiction" in said and "choose sizes whose product is 8" in said.splitlines()[-1]
 
 
 def test_an_experiment_that_comes_first_is_trained_first_and_started_from(run, tmp_path):
@@ -279,5 +361,5 @@ def test_an_experiment_that_comes_first_is_trained_first_and_started_from(run, t
     train(tiny_config(**common | {"training__steps": 3}, training__first=before.to_dict()), tmp_path / "one", quiet=True)
     assert len(lines(tmp_path / "one")) == 3 and not (tmp_path / "one" / "first").exists()
     wider = tiny_config(generator__width=64).to_dict()
-    with pytest.raises(cli_error(), match="training.first=.* must have the codec and generator"):
+    with pytest.raises(cli_error(), match="training.first.generator.width=64: must be as in this experiment"):
         train(tiny_config(training__first=wider), tmp_path / "x", quiet=True)

@@ -73,6 +73,38 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path):
     assert (tmp_path / "c.unreadable.3").exists()
 
 
+def damage(step):
+    biggest = max((p for p in (step / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(biggest.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    biggest.write_bytes(bytes(data))
+
+
+def files(directory):
+    return sorted(str(p.relative_to(directory)) for p in directory.rglob("*"))
+
+
+def test_a_reader_changes_nothing(tmp_path):
+    """A run may be saving there: what looks like a rest of a save is one under way."""
+    saved(tmp_path / "c").manager.close()
+    damage(tmp_path / "c" / "3")
+    (tmp_path / "c" / "4.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    before = files(tmp_path)
+    reader = Checkpoints(tmp_path / "c", digest=jax.jit(digest), read_only=True)
+    assert reader.restore(abstract(state(2)))[1] == {"step": 2}
+    reader.close()
+    assert files(tmp_path) == before
+
+
+def test_when_no_step_is_readable_all_stay_so_that_the_run_does_not_begin_again(tmp_path):
+    saved(tmp_path / "c", steps=(1,)).manager.close()
+    damage(tmp_path / "c" / "1")
+    for _ in range(2):
+        with pytest.raises(UserError, match="no readable checkpoint"):
+            Checkpoints(tmp_path / "c", digest=jax.jit(digest)).restore(abstract(state(1)))
+    assert (tmp_path / "c" / "1").exists()
+
+
 def test_an_empty_directory_is_not_a_checkpoint(tmp_path):
     saved(tmp_path / "c").manager.close()
     os.mkdir(tmp_path / "c" / "7")

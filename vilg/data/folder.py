@@ -50,7 +50,7 @@ class Folder(Lazy):
             entry = json.loads(self.lines[i].decode("utf-8"))
         except UnicodeDecodeError as error:
             raise BadRecord(place, f"line is not UTF-8: {error}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRecord(place, f"line is not JSON: {error}") from None
         if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
             raise BadRecord(place, "line has no image path")

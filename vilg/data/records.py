@@ -11,7 +11,8 @@ import io
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -102,9 +103,13 @@ def validate(record: Record) -> Record:
         if not isinstance(item, Mapping) or item.get("language") not in LANGUAGES:
             raise BadRecord(id, f"caption {item!r} is not {{text, language}} with language {' or '.join(LANGUAGES)}")
         caption(id, item.get("text"), item["language"])
-    for box in record.get("boxes") or ():
+    boxes = record.get("boxes") or ()
+    if not isinstance(boxes, Sequence):
+        raise BadRecord(id, f"boxes are {boxes!r}, not a list")
+    for box in boxes:
         xyxy = box.get("xyxy") if isinstance(box, Mapping) else None
-        if xyxy is None or len(xyxy) != 4 or not (0 <= xyxy[0] <= xyxy[2] <= 1 and 0 <= xyxy[1] <= xyxy[3] <= 1):
+        numbers = isinstance(xyxy, Sequence | np.ndarray) and len(xyxy) == 4 and all(isinstance(v, Real) for v in xyxy)
+        if not numbers or not (0 <= xyxy[0] <= xyxy[2] <= 1 and 0 <= xyxy[1] <= xyxy[3] <= 1):
             raise BadRecord(id, f"box {box!r} is not {{xyxy in [0, 1], label}}")
     return record
 

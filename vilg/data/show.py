@@ -131,6 +131,7 @@ def show(source: Any, out: str | os.PathLike[str], n: int = 36, columns: int = 6
         raise UserError(f"out={str(out)!r}: give a name that ends in .png")
     if min(n, columns) < 1 or cell < 16:
         raise UserError(f"n={n} columns={columns} cell={cell}: give at least 1, 1 and 16")
+    columns = min(columns, n)
     records, bad = [], {}
     for i in sorted(random.Random(seed).sample(range(len(source)), min(n, len(source)))):
         try:

@@ -46,7 +46,8 @@ class Reconstruction:
             scenes = cell(source, 2 if source.max_objects > 1 else 1, "seen", self.images, self.split)
             pictures = np.stack([render(s, experiment.codec.image_size) for s in scenes])
             back = subject.pictures(subject.codes(pictures))
-            result["two_objects"] = float(np.mean([score(i, s).everything for i, s in zip(back, scenes, strict=True)]))
+            name = "two_objects" if source.max_objects > 1 else "single_object"
+            result[name] = float(np.mean([score(i, s).everything for i, s in zip(back, scenes, strict=True)]))
         return result
 
     def protocol(self) -> dict[str, Any]:

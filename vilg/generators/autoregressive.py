@@ -140,10 +140,13 @@ class Autoregressive:
         require(self.heads > 0 and self.width % self.heads == 0, "generator.heads", self.heads, f"must divide generator.width={self.width}")
         fits = self.rotary_base == 0 or (self.rotary_base > 1 and self.width // self.heads % 4 == 0)
         require(fits, "generator.rotary_base", self.rotary_base, "must be 0, or above 1 with heads of a multiple of 4")
+        require(self.width > 0, "generator.width", self.width, "must be at least 1")
+        require(self.mlp_ratio * self.width >= 1, "generator.mlp_ratio", self.mlp_ratio, "must leave the feed-forward layer a width of at least 1")
         require(self.layers > 0, "generator.layers", self.layers, "must be at least 1")
         require(self.text_length > 1, "data.text.length", self.text_length, "must be at least 2")
         require(self.caption_every > 0, "generator.caption_every", self.caption_every, "must be at least 1")
-        require(0 <= self.text_window < self.text_length, "generator.text_window", self.text_window, "must be from 0 to below data.text.length")
+        room = f"must be from 0 to {self.text_length - 1}, below data.text.length"
+        require(0 <= self.text_window < self.text_length, "generator.text_window", self.text_window, room)
         require(0 <= self.image_window < min(self.grid), "generator.image_window", self.image_window, f"must be from 0 to {min(self.grid) - 1}")
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         lookup(REMAT, self.remat, "generator.remat")
@@ -189,8 +192,8 @@ class Autoregressive:
         """"frozen" for the codec's vectors, "generator" for all else; None where there is nothing frozen."""
         if self.code_embedding == "table":
             return None
-        named = jax.tree.map(lambda _: "generator", params)
-        return {**named, "codes": {**named["codes"], "vectors": "frozen"}}
+        labels = jax.tree.map(lambda _: "generator", params)
+        return {**labels, "codes": {**labels["codes"], "vectors": "frozen"}}
 
     def adopt(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
         """The parameters with the codec's code vectors in them, where this model uses them."""

@@ -1,6 +1,7 @@
 """From logits to a token: classifier-free guidance, temperature, top-k, top-p. Shared by every generator of discrete codes."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,8 @@ class Controls:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.guidance >= 0, "guidance", self.guidance, "must be 0 or more; 1 is no guidance")
-        require(self.temperature >= 0, "temperature", self.temperature, "must be 0 (the likeliest token) or more")
+        require(0 <= self.guidance < math.inf, "guidance", self.guidance, "must be 0 or more, and finite; 1 is no guidance")
+        require(0 <= self.temperature < math.inf, "temperature", self.temperature, "must be 0 (the likeliest token) or more, and finite")
         require(self.top_k >= 0, "top_k", self.top_k, "must be 0 (all tokens) or more")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "must lie in (0, 1]; 1 keeps all tokens")
 

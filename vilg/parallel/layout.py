@@ -49,9 +49,13 @@ class Layout:
         if devices % fixed or (not free and fixed != devices):
             raise UserError(
                 f"layout.name={self.name!r}: the mesh {dict(self.mesh)} does not fit {devices} device(s); choose sizes whose product is "
-                f"{devices}, for example layout.name='{self.name.split(':')[0]}:{next(iter(self.mesh))}={devices}', or a layout with fewer axes"
+                f"{devices}, for example layout.name='{':'.join([self.name.split(':')[0], *self._one_axis(devices)])}', or a layout with fewer axes"
             )
         return {a: devices // fixed if s == -1 else s for a, s in self.mesh.items()}
+
+    def _one_axis(self, devices: int) -> list[str]:
+        """"axis=size" of every axis, the first with all devices."""
+        return [f"{a}={devices if i == 0 else 1}" for i, a in enumerate(self.mesh)]
 
     def spec(self, table: str, axes: Sequence[str | None], shape: Sequence[int], sizes: Mapping[str, int]) -> PartitionSpec:
         """The PartitionSpec of an array with these logical axes. Errors: ValueError when a size does not divide or a mesh axis is claimed twice."""

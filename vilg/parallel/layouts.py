@@ -5,6 +5,7 @@ groups (the slow link, so it comes first), shards inside a group. Convolutions h
 """
 
 import inspect
+import re
 from collections.abc import Callable
 
 from vilg.parallel.layout import Layout
@@ -86,7 +87,7 @@ def parse_layout(text: str) -> Layout:
     sizes = {}
     for option in options:
         axis, _, size = option.partition("=")
-        if axis not in known or not size.lstrip("-").isdigit():
+        if axis not in known or not re.fullmatch("-?[0-9]+", size):
             raise UserError(f"layout.name={text!r}: {option!r} is not axis=whole number with axis one of {', '.join(known)}")
         sizes[axis] = int(size)
     return LAYOUTS[name](**sizes)

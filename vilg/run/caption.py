@@ -40,11 +40,13 @@ def main(args: argparse.Namespace, config: Any) -> int:
     for language in languages:
         if language not in LANGUAGES:
             raise UserError(f"language={language!r}: known languages are {', '.join(LANGUAGES)}")
+    out = Path(args.out)
+    if out.is_dir():
+        raise UserError(f"out={args.out!r}: is a directory; give a .jsonl file")
+    out.parent.mkdir(parents=True, exist_ok=True)
     paths = find_images(args.images)
     controls = Controls(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     session = open_session(args.workdir, ema=not args.raw)
-    out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     bad = written = 0
     temporary = out.with_name(out.name + ".tmp")
     with temporary.open("w") as file:
@@ -77,7 +79,8 @@ def find_images(pattern: str) -> list[Path]:
     """The picture files of a directory, a file or a glob, sorted. Errors: UserError if there are none."""
     place = Path(pattern)
     if place.is_dir():
-        paths = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)
+        ours = {"grid.png"} if (place / "samples.jsonl").exists() else set()  # the sheet of `vilg sample`
+        paths = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.name not in ours)
     else:
         paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not paths:

@@ -7,6 +7,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,12 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        print(f"vilg {verb}: {error.filename!r}: {error.strerror}; give a path that can be read or written so", file=sys.stderr)
+        return 2
 
 
 def call(verb: str, argv: Sequence[str]) -> int:
     """Parses a verb's arguments and runs it."""
     module = importlib.import_module(f"vilg.run.{verb}")
-    parser = argparse.ArgumentParser(prog=f"vilg {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=f"vilg {verb}", description=module.__doc__, formatter_class=form, allow_abbrev=False)
     config_args: list[str] = []
     if verb in WITH_CONFIG:
         parser.add_argument("--config", metavar="FILE.py[:size]", help="the experiment; --config.path.to.key=value overrides a field")
@@ -86,6 +91,7 @@ def read_config(arguments: Sequence[str]) -> Any:
     from absl import flags
     from ml_collections import config_flags
 
+    from vilg.experiment import admit, load_config
     from vilg.types import UserError
 
     files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
@@ -93,10 +99,23 @@ def read_config(arguments: Sequence[str]) -> Any:
         raise UserError("--config is missing: give --config=FILE.py[:size] before its overrides")
     if not os.path.isfile(files[-1].partition(":")[0]):
         raise UserError(f"config={files[-1]!r}: there is no such file; the experiments are in experiments/")
-    values = flags.FlagValues()
-    argv = ["vilg", *arguments]
+    overrides = [a for a in arguments if a.startswith("--config.")]
     try:
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        config = load_config(files[-1])
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file does
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        line = error.lineno if isinstance(error, SyntaxError) else where.lineno
+        said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
+        file = error.filename if isinstance(error, SyntaxError) else where.filename
+        raise UserError(f"config={files[-1]!r}: {said} ({file}, line {line}); correct the file") from None
+    values = flags.FlagValues()
+    argv = ["vilg", *overrides]
+    try:
+        for override in overrides:
+            admit(config, override.removeprefix("--config.").partition("=")[0].split("."))
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
         return values.config
     except UserError:

@@ -92,6 +92,8 @@ def stats_arguments(parser: argparse.ArgumentParser) -> None:
 
 def stats_data(args: argparse.Namespace) -> dict[str, Any]:
     """Counts."""
+    if args.n < 1:
+        raise UserError(f"n={args.n}: give at least 1")
     return stats(parse_source(args.source), args.n)
 
 

@@ -37,7 +37,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
     for name, found, verdict in rows:
         table.add_row(name, found, verdict)
     Console().print(table)
-    return 1 if any(not v.startswith(("ok", "note")) for _, _, v in rows) else 0
+    wrong = [f"{name}: {verdict}" for name, _, verdict in rows if not verdict.startswith(("ok", "note"))]
+    print("\n".join(wrong), end="\n" if wrong else "")  # whole: the table cuts long words
+    return 1 if wrong else 0
 
 
 def environment() -> list[tuple[str, str, str]]:

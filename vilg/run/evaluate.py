@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """Evaluates, prints a table and writes the JSON."""
+    out = Path(args.out)
+    if out.is_dir():
+        raise UserError(f"out={args.out!r}: is a directory; give a .json file")
+    out.parent.mkdir(parents=True, exist_ok=True)
     session = open_session(args.workdir, ema=not args.raw)
     evals = session.experiment.evals
     names = args.evals.split(",") if args.evals else list(evals)
@@ -43,8 +47,6 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "config_hash": session.experiment.hash,
         "versions": versions(),
     }
-    out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"metrics": metrics, "protocol": protocol}, indent=1, ensure_ascii=False))
     table = Table("metric", "value", title=f"{args.workdir} at step {session.step}")
     for name, value in flat(metrics).items():

@@ -43,21 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Costs:
-    """Seconds and CPU-seconds of each stage, kept in a file so that a run in parts adds up."""
+    """Seconds and CPU-seconds of each stage, kept in a file so that training in parts adds up."""
 
     def __init__(self, path: Path):
         self.path = path
         self.seconds, self.cpu_seconds = json.loads(path.read_text()) if path.exists() else ({}, {})
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds what the body takes, even if it is interrupted."""
+    def stage(self, name: str, resumes: bool = False) -> Iterator[None]:
+        """Notes what the body takes, even if it is interrupted; adds it to what is there if the stage goes on where it stopped."""
         wall, cpu = time.time(), cpu_time()
+        before = (self.seconds.get(name, 0), self.cpu_seconds.get(name, 0)) if resumes else (0, 0)
         try:
             yield
         finally:
-            self.seconds[name] = round(self.seconds.get(name, 0) + time.time() - wall, 1)
-            self.cpu_seconds[name] = round(self.cpu_seconds.get(name, 0) + cpu_time() - cpu, 1)
+            self.seconds[name] = round(before[0] + time.time() - wall, 1)
+            self.cpu_seconds[name] = round(before[1] + cpu_time() - cpu, 1)
             self.path.write_text(json.dumps([self.seconds, self.cpu_seconds]))
 
 
@@ -80,9 +81,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
     costs = Costs(root / "costs.json")
     codec_dir, generator_dir = root / "codec", root / "autoregressive"
     config["codec"]["workdir"] = str(codec_dir)
-    with costs.stage("codec"):
+    with costs.stage("codec", resumes=True):
         train(config["codec"]["experiment"], codec_dir, args.quiet, title="codec")
-    with costs.stage("autoregressive"):
+    with costs.stage("autoregressive", resumes=True):
         train(config, generator_dir, args.quiet, title="autoregressive")
     with costs.stage("samples_and_scores"):
         codec, generator = open_session(str(codec_dir)), open_session(str(generator_dir))
@@ -142,5 +143,8 @@ def write_samples(out: Path, trials: dict[str, Sequence[Trial]], seed: int) -> N
 def commit() -> str:
     """The commit of the code, or "unknown" outside a clone."""
     where = Path(__file__).parent
-    found = subprocess.run(["git", "-C", str(where), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
+    try:
+        found = subprocess.run(["git", "-C", str(where), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
+    except OSError:  # no git here
+        return "unknown"
     return found.stdout.strip() or "unknown"

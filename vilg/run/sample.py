@@ -56,13 +56,21 @@ def main(args: argparse.Namespace, config: Any) -> int:
     """Samples and writes."""
     if args.num < 1:
         raise UserError(f"num={args.num}: give at least 1 picture a prompt")
-    if args.seed < 0:
-        raise UserError(f"seed={args.seed}: must be 0 or more")
+    if not 0 <= args.seed <= 2**32 - args.num:
+        raise UserError(f"seed={args.seed}: must be from 0 to 2**32 - num")
+    if args.column and not args.prompts:
+        raise UserError(f"column={args.column!r}: names a column of --prompts=FILE; give that too")
     prompts = [Prompt(p, detect_language(p), {}) for p in args.prompt]
     if args.prompts:
         prompts += read_prompts(args.prompts, args.column)
     if not prompts or any(not p.text.strip() for p in prompts):
         raise UserError("prompt is empty: give --prompt=TEXT (repeatable) or --prompts=FILE")
+    for p in prompts:
+        try:
+            p.text.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"prompt={p.text!r}: is not UTF-8; give text in that encoding") from None
+    Path(args.out).mkdir(parents=True, exist_ok=True)
     session = open_session(args.workdir, ema=not args.raw)
     made = session.sample([p.text for p in prompts], controls(args, session), args.seed, [p.language for p in prompts], number=args.num)
     write_samples(Path(args.out), made, columns=args.num if args.num > 1 else min(8, len(made)))

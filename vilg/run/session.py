@@ -1,7 +1,7 @@
 """Session: a trained (or training) run in memory, ready to encode, decode, sample and caption. Shared by most verbs.
 
 Work goes through in batches of one size, padded at the end, so that each program is compiled once. Every sample has its own key from
-(seed, prompt, repeat), so it does not depend on its batch mates or their number.
+(seed, prompt), every caption from (seed, codes of its picture), so neither depends on its batch mates or their number.
 """
 
 import dataclasses
@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vilg.config import require
 from vilg.data.records import detect_language
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
+from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.run.workdir import Workdir
@@ -74,7 +76,8 @@ class Session:
     def sample(
         self, prompts: Sequence[str], controls: Controls, seed: int = 0, languages: Sequence[str] | None = None, number: int = 1
     ) -> list[Sampled]:
-        """`number` pictures of each prompt, prompt by prompt. The language of a prompt is detected where it is not given."""
+        """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1, ... The language of a prompt is
+        detected where it is not given."""
         if not isinstance(self.experiment.generator, Generator):
             raise UserError("this workdir trained a codec, which has nothing to sample; give the workdir of a generator")
         languages = languages or [detect_language(p) for p in prompts]
@@ -82,7 +85,7 @@ class Session:
         length = self.experiment.data.text.length
         encoded = [self.text_model.encode(p, g, length) for p, g, _ in rows]
         text = np.stack([ids for ids, _ in encoded])
-        keys = sample_keys(seed, [p for p, _, _ in rows], [k for _, _, k in rows])
+        keys = sample_keys([seed + k for _, _, k in rows], [p.encode() for p, _, _ in rows])
         codes = self._batched(lambda t, k: self.program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), text, keys)
         images = self.pictures(codes)
         return [Sampled(p, g, seed + k, cut, i) for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)]
@@ -101,7 +104,7 @@ class Session:
             raise UserError("this workdir's generator cannot caption; give the workdir of one that can, such as an autoregressive one")
         start = np.array([START[g] for g in languages], np.int32)
         codes = self.codes(images)
-        keys = sample_keys(seed, [""] * len(codes), list(range(len(codes))))
+        keys = sample_keys([seed] * len(codes), [c.tobytes() for c in codes])
 
         def run(codes: Any, start: Any, keys: Any) -> Any:
             return self.program.caption(controls)(self.params, codes, start, jax.random.wrap_key_data(keys))
@@ -125,11 +128,11 @@ class Session:
         return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
 
 
-def sample_keys(seed: int, prompts: Sequence[str], repeats: Sequence[int]) -> np.ndarray:
-    """Raw key data [n, 2], one a row, from (seed, prompt, repeat)."""
-    numbers = np.array([[zlib.crc32(p.encode()), k] for p, k in zip(prompts, repeats, strict=True)], np.uint32)
-    base = jax.random.key(seed)
-    keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(base, n[0]), n[1]))(jnp.asarray(numbers))
+def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
+    """Raw key data [n, 2], one a row, from a seed and what is sampled from. Errors: UserError for a seed of more than 32 bits."""
+    require(0 <= min(seeds) and max(seeds) < 2**32, "seed", max(seeds) if min(seeds) >= 0 else min(seeds), "must be from 0 to 2**32 - 1")
+    numbers = np.array([[s, zlib.crc32(c)] for s, c in zip(seeds, contents, strict=True)], np.uint32)
+    keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(jax.random.key(n[0]), n[1]), 0))(jnp.asarray(numbers))
     return np.asarray(jax.random.key_data(keys))
 
 
@@ -183,7 +186,9 @@ def starting_params(workdir: str | Path, program: Program, codec_hash: str | Non
 
 def restore(directory: Workdir, program: Program, step: int | None = None) -> tuple[Any, dict]:
     """(state, data position) of the newest readable checkpoint; a UserError where there is none."""
-    checkpoints = Checkpoints(directory.checkpoints, digest=program.jit(digest))
+    if not directory.checkpoints.is_dir():
+        raise UserError(f"workdir={str(directory.path)!r}: has no checkpoint yet; let `vilg train` reach training.checkpoint_every")
+    checkpoints = Checkpoints(directory.checkpoints, digest=program.jit(digest), read_only=True)
     restored = checkpoints.restore(abstract_state(program), step)
     checkpoints.close()
     if restored is None:
@@ -200,13 +205,22 @@ def abstract_state(program: Program) -> Any:
     return jax.tree.map(one, program.state_shape, program.state_sharding)
 
 
+def fitting_layout(experiment: Experiment) -> Layout:
+    """The experiment's layout, or plain dp where its mesh does not fit the devices that are here: samples do not depend on it."""
+    try:
+        experiment.layout.sizes(jax.device_count())
+    except UserError:
+        return parse_layout("dp")
+    return experiment.layout
+
+
 @functools.cache
 def open_session(workdir: str, ema: bool = True) -> Session:
     """The newest checkpoint of a workdir. `ema=False` takes the raw parameters."""
     directory = Workdir(workdir)
     stored = directory.read()
     experiment = build_experiment(stored["config"])
-    program = Program(experiment, layout=None)
+    program = Program(experiment, layout=fitting_layout(experiment))
     state, _ = restore(directory, program)
     params = state.best_params if ema else state.params
     if experiment.generator is None:

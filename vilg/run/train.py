@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """Trains; exit code 0 when all steps are done."""
+    if config is None:
+        raise UserError("--config is missing: give --config=FILE.py[:size], such as experiments/ernie_vilg.py:tiny")
     join()
     train(config, args.workdir, quiet=args.quiet)
     return 0
@@ -68,7 +70,7 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
 
 
 def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
-    """Whether the last step has a checkpoint. Errors: UserError if the run has gone past training.steps."""
+    """Whether the last step has a checkpoint."""
     steps = [s for s in checkpoints.steps() if (checkpoints.directory / str(s) / "meta").exists()]
     return bool(steps) and steps[-1] >= experiment.training.steps
 
@@ -96,8 +98,10 @@ def prepare_start(experiment: Experiment, directory: Workdir, quiet: bool) -> st
     """The workdir of the experiment that comes first, trained on the same codec; "" where there is none."""
     if experiment.first is None:
         return ""
-    codec = {**experiment.first.config["codec"], "workdir": experiment.codec_workdir or str(directory.codec)}
-    train({**experiment.first.config, "codec": codec}, directory.first, quiet, title="first")
+    config = dict(experiment.first.config)
+    if experiment.generator is not None:
+        config["codec"] = {**config["codec"], "workdir": experiment.codec_workdir or str(directory.codec)}
+    train(config, directory.first, quiet, title="first")
     return str(directory.first)
 
 

@@ -16,9 +16,9 @@ from vilg.experiment import Experiment
 from vilg.parallel.processes import is_first
 from vilg.types import UserError
 
-# What may differ when a run goes on: lengths, cadences, places and the layout. All else decides the results.
+# What may differ when a run goes on: its length, cadences, places and the layout. All else decides the results (the loader
+# compares what the sources hold). The same fields, but the length, are free in the experiments inside: NESTED.
 FREE = (
-    "training.steps",
     "training.checkpoint_every",
     "training.log_every",
     "training.evaluate_every",
@@ -29,13 +29,12 @@ FREE = (
     "evals",
     "codec.workdir",
     "training.start_from",
-    "codec.experiment.layout",
-    "codec.experiment.evals",
-    "codec.experiment.training.log_every",
-    "codec.experiment.training.checkpoint_every",
+    "data.train.path",
+    "data.valid.path",
     "data.loader.workers",
     "data.loader.prefetch",
 )
+NESTED = ("codec.experiment.", "training.first.")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")
 
 
@@ -58,7 +57,9 @@ class Workdir:
             raise UserError(f"workdir={str(self.path)!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`")
         try:
             stored = json.loads(self.config_file.read_text())
-        except json.JSONDecodeError as error:
+            if not isinstance(stored["config"], dict):
+                raise TypeError("its config is no mapping")
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from a copy") from None
         return stored | {"config": with_places(stored["config"], lambda place: str((self.path / place).resolve()))}
 
@@ -89,6 +90,9 @@ class Workdir:
                     f"workdir={str(self.path)!r} holds a run with {field}={old!r}, this config has {new!r}; "
                     "give the same config, or another --workdir"
                 )
+            gone = max((int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=0)
+            if gone > experiment.training.steps:
+                raise UserError(f"training.steps={experiment.training.steps}: the run in {self.path} has gone to {gone}; give that many or more")
             stored["config"] = dict(experiment.config)
             self.write(stored)
             return False
@@ -104,7 +108,7 @@ class Workdir:
         together. Written by the first process alone."""
         if not is_first():
             return
-        relative = with_places(content["config"], lambda place: os.path.relpath(place, self.path))
+        relative = with_places(content["config"], lambda place: os.path.relpath(Path(place).resolve(), self.path.resolve()))
         content = {**content, "config": relative}
         temporary = self.config_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
@@ -131,12 +135,13 @@ class Workdir:
                 han_characters=experiment.data.text.han_characters,
             )
         model = TextModel(str(self.text_file))
-        if stored.setdefault("text_sha256", model.sha256) != model.sha256:
+        if "text_sha256" not in stored:
+            self.write(stored | {"text_sha256": model.sha256})
+        elif stored["text_sha256"] != model.sha256:
             raise UserError(
                 f"workdir={str(self.path)!r}: text.model has hash {model.sha256[:12]}, the run was trained with "
                 f"{stored['text_sha256'][:12]}; put the original file back"
             )
-        self.write(stored)
         return model
 
 
@@ -151,7 +156,10 @@ def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
     """The first field that matters and differs: (dotted name, old, new)."""
-    if path in FREE:
+    inside = path
+    while inside.startswith(NESTED):
+        inside = next(inside.removeprefix(n) for n in NESTED if inside.startswith(n))
+    if path == "training.steps" or inside in FREE:
         return None
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):

@@ -1,12 +1,13 @@
 """Checkpoints: Orbax writes and reads arrays (asynchronously, on any mesh); this adds what it does silently or not at all.
 
 Beside the arrays lie their shapes, dtypes and a digest each, because Orbax restores flipped bits, other dtypes and misplaced steps
-without a word. A step that fails its check is set aside by renaming, and the one before it is used.
+without a word. A step that fails its check is passed over for the one before it; a run that goes on sets it aside by renaming.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,37 @@ def first_misfit(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[s
     return None
 
 
-class Checkpoints:
-    """The checkpoints of one workdir: the last `keep_last`, and the `keep_best` with the lowest validation loss."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Orbax's warnings, which tell a reader that it only reads."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
-    def __init__(self, directory: str | os.PathLike, keep_last: int = 2, keep_best: int = 0, digest: Any = digest):
+
+class Checkpoints:
+    """The checkpoints of one workdir: the last `keep_last`, and the `keep_best` with the lowest validation loss.
+
+    `read_only` changes nothing in the directory: the run that owns it may be saving.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike, keep_last: int = 2, keep_best: int = 0, digest: Any = digest, read_only: bool = False
+    ):
         self.directory = Path(directory).absolute()
         self.digest = digest
+        self.read_only = read_only
         policies: list[Any] = [keep.LatestN(keep_last)]
         if keep_best:
             policies.append(keep.BestN(get_metric_fn=lambda m: -m["loss"], n=keep_best, keep_checkpoints_without_metrics=False))
-        options = ocp.CheckpointManagerOptions(preservation_policy=keep.AnyPreservationPolicy(policies), cleanup_tmp_directories=True)
-        self.manager = ocp.CheckpointManager(self.directory, options=options)
+        kept: dict[str, Any] = dict(preservation_policy=keep.AnyPreservationPolicy(policies), cleanup_tmp_directories=True)
+        with quiet() if read_only else contextlib.nullcontext():
+            options = ocp.CheckpointManagerOptions(read_only=True) if read_only else ocp.CheckpointManagerOptions(**kept)
+            self.manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, state: Any, data: dict, metrics: dict[str, float] | None = None) -> None:
         """Saves in the background. `data` is the loader's state; `metrics["loss"]` ranks the best."""
@@ -93,26 +114,31 @@ class Checkpoints:
         None if there is no checkpoint. Errors: UserError if every one fails, or if one belongs to another model.
         """
         candidates = [s for s in reversed(self.steps()) if step is None or s == step]
-        problems = []
+        problems: dict[int, str] = {}
         for candidate in candidates:
             try:
-                return self._restore(candidate, abstract)
+                restored = self._restore(candidate, abstract)
             except UserError:
                 raise
             except Exception as error:
-                reason = str(error).strip().split("\n")[0][:200]
-                problems.append(f"step {candidate}: {reason}")
-                if step is None:
-                    aside = self.directory.parent / f"{self.directory.name}.unreadable.{candidate}"
-                    log.warning("checkpoint %s cannot be read (%s); set aside as %s", candidate, reason, aside)
-                    if is_first() and not aside.exists():
-                        os.rename(self.directory / str(candidate), aside)
-                    self.manager.reload()
+                problems[candidate] = str(error).strip().split("\n")[0][:200]
+                continue
+            self._set_aside(problems)
+            return restored
         if problems:
-            raise UserError(
-                f"{self.directory}: no readable checkpoint ({'; '.join(problems)}); restore a copy, or train into another workdir"
-            )
+            found = "; ".join(f"step {s}: {reason}" for s, reason in problems.items())
+            raise UserError(f"{self.directory}: no readable checkpoint ({found}); restore a copy, or train into another workdir")
         return None
+
+    def _set_aside(self, problems: Mapping[int, str]) -> None:
+        """Renames unreadable steps, so that the run can save there again; only once an older one was read, and never as a reader."""
+        for step, reason in problems.items():
+            aside = self.directory.parent / f"{self.directory.name}.unreadable.{step}"
+            log.warning("checkpoint %s cannot be read (%s)%s", step, reason, "" if self.read_only else f"; set aside as {aside}")
+            if not self.read_only and is_first() and not aside.exists():
+                os.rename(self.directory / str(step), aside)
+        if problems and not self.read_only:
+            self.manager.reload()
 
     def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
