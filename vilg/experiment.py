@@ -166,7 +166,8 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         require(isinstance(config["training"]["first"], Mapping), "training.first", config["training"]["first"], "must be an experiment")
         first = build_experiment(config["training"]["first"])
         for part, theirs, ours in (("codec.experiment.codec", first.codec, codec), ("generator", first.generator, generator)):
-            for field in dataclasses.fields(ours) if ours is not None else ():
+            shown: Any = ours
+            for field in dataclasses.fields(shown) if shown is not None else ():
                 a, b = (getattr(x, field.name, None) for x in (theirs, ours))
                 require(a == b, f"training.first.{part}.{field.name}", a, f"must be as in this experiment, {b!r}; override both")
         require(type(first.generator) is type(generator), "training.first.generator", first.generator, "must be this experiment's")

@@ -107,7 +107,7 @@ def validate(record: Record) -> Record:
     if not isinstance(boxes, Sequence):
         raise BadRecord(id, f"boxes are {boxes!r}, not a list")
     for box in boxes:
-        xyxy = box.get("xyxy") if isinstance(box, Mapping) else None
+        xyxy: Any = box.get("xyxy") if isinstance(box, Mapping) else None
         numbers = isinstance(xyxy, Sequence | np.ndarray) and len(xyxy) == 4 and all(isinstance(v, Real) for v in xyxy)
         if not numbers or not (0 <= xyxy[0] <= xyxy[2] <= 1 and 0 <= xyxy[1] <= xyxy[3] <= 1):
             raise BadRecord(id, f"box {box!r} is not {{xyxy in [0, 1], label}}")
