@@ -8,7 +8,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vilg.types import UserError
@@ -20,12 +20,16 @@ def require(condition: bool, field: str, value: Any, remedy: str) -> None:
         raise UserError(f"{field}={value!r}: {remedy}")
 
 
+def suggestion(name: Any, known: Iterable[str], show: Callable[[str], str] = str) -> str:
+    """"did you mean ...? " with the known name nearest to this one, as `show` writes it; "" where none is near."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {show(close[0])}? " if close else ""
+
+
 def lookup(table: Mapping[str, Any], name: Any, field: str) -> Any:
     """The entry of a table by name; an unknown name lists the known ones."""
     if name not in table:
-        close = difflib.get_close_matches(str(name), list(table), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(f"{field}={name!r}: {hint}known names are {', '.join(map(repr, table))}")
+        raise UserError(f"{field}={name!r}: {suggestion(name, table, repr)}known names are {', '.join(map(repr, table))}")
     return table[name]
 
 
@@ -43,9 +47,8 @@ def build(cls: type, section: Mapping[str, Any], path: str, **given: Any) -> Any
         if key == "name":
             continue
         if key not in fields:
-            close = difflib.get_close_matches(key, list(fields), n=1)
-            hint = f"did you mean {path}.{close[0]}? " if close else ""
-            raise UserError(f"{path}.{key}={value!r}: unknown field of {cls.__name__}; {hint}it has {', '.join(fields)}")
+            near = suggestion(key, fields, lambda name: f"{path}.{name}")
+            raise UserError(f"{path}.{key}={value!r}: unknown field of {cls.__name__}; {near}it has {', '.join(fields)}")
         values[key] = check(value, hints[key], f"{path}.{key}", signed=fields[key].metadata.get("signed", False))
     missing = [
         name

@@ -5,7 +5,6 @@ its codec; one with a generator holds its codec's whole experiment in codec.expe
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import importlib.util
@@ -18,7 +17,7 @@ from ml_collections import ConfigDict
 
 from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
-from vilg.config import build, check, lookup, require
+from vilg.config import build, check, lookup, require, suggestion
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
@@ -204,9 +203,8 @@ def admit(config: Any, path: Sequence[str]) -> None:
         return None
     defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.init}
     if field not in defaults:
-        close = difflib.get_close_matches(field, list(defaults), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"config.{'.'.join(path)}: unknown field of {kind.__name__}; {hint}it has {', '.join(defaults)}")
+        near = suggestion(field, defaults)
+        raise UserError(f"config.{'.'.join(path)}: unknown field of {kind.__name__}; {near}it has {', '.join(defaults)}")
     if defaults[field] not in (dataclasses.MISSING, None):
         with owner.unlocked():
             owner[field] = defaults[field]

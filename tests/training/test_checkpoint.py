@@ -63,11 +63,7 @@ def test_the_digest_is_the_same_on_every_mesh_and_moves_with_every_bit():
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path):
     saved(tmp_path / "c").manager.close()
-    damaged = [p for p in (tmp_path / "c" / "3" / "state").rglob("*") if p.is_file()]
-    biggest = max(damaged, key=lambda p: p.stat().st_size)
-    data = bytearray(biggest.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
-    biggest.write_bytes(bytes(data))
+    damage(tmp_path / "c" / "3")
     restored, position = Checkpoints(tmp_path / "c", digest=jax.jit(digest)).restore(abstract(state(2)))
     assert position == {"step": 2} and int(restored["step"]) == 2
     assert (tmp_path / "c.unreadable.3").exists()

@@ -186,11 +186,11 @@ def starting_params(workdir: str | Path, program: Program, codec_hash: str | Non
 
 def restore(directory: Workdir, program: Program, step: int | None = None) -> tuple[Any, dict]:
     """(state, data position) of the newest readable checkpoint; a UserError where there is none."""
-    if not directory.checkpoints.is_dir():
-        raise UserError(f"workdir={str(directory.path)!r}: has no checkpoint yet; let `vilg train` reach training.checkpoint_every")
-    checkpoints = Checkpoints(directory.checkpoints, digest=program.jit(digest), read_only=True)
-    restored = checkpoints.restore(abstract_state(program), step)
-    checkpoints.close()
+    restored = None
+    if directory.checkpoints.is_dir():
+        checkpoints = Checkpoints(directory.checkpoints, digest=program.jit(digest), read_only=True)
+        restored = checkpoints.restore(abstract_state(program), step)
+        checkpoints.close()
     if restored is None:
         raise UserError(f"workdir={str(directory.path)!r}: has no checkpoint yet; let `vilg train` reach training.checkpoint_every")
     return restored
