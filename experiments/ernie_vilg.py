@@ -76,7 +76,7 @@ def small_alone(steps: int, learning_rate: float) -> dict:
     train = dict(codec["data"]["train"], weights=(0.2, 0.6, 0.2))
     config["data"].update(train=train, valid=codec["data"]["valid"], text=dict(vocabulary=640, length=40))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.85))
-    config["generator"].update(width=192, layers=4, heads=6, caption_every=4, image_to_text_weight=0.25, text_window=4, image_window=1)
+    config["generator"].update(width=192, layers=4, heads=6, caption_every=2, image_to_text_weight=0.3, text_window=4, image_window=1)
     config["optimizer"].update(learning_rate=learning_rate, schedule="linear", warmup_steps=50)
     config["training"].update(steps=steps, batch_size=32, ema=0.0, checkpoint_every=200, keep_last=2, log_every=20, sample_every=1000)
     config["evals"] = dict(losses=dict(batches=4), scenes=dict(n=256, split="test", guidance=1.7, temperature=0.9, top_p=0.95))

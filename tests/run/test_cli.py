@@ -340,6 +340,14 @@ def test_help_fits_a_screen(capsys):
         assert 3 < capsys.readouterr().out.count("\n") < 50
 
 
+@pytest.mark.parametrize("given, found", [("", "asked for"), ("glibc.malloc.mmap_max=3", "asked for"), ("glibc.malloc.hugetlb=0", "not asked for")])
+def test_a_process_asks_for_huge_pages_unless_told_otherwise(given, found):
+    command = [sys.executable, "-m", "vilg", "doctor"]
+    table = subprocess.run(command, env=dict(os.environ, GLIBC_TUNABLES=given), capture_output=True, text=True, check=True).stdout
+    (row,) = (line for line in table.splitlines() if "huge pages" in line)
+    assert [cell.strip() for cell in row.split("│")][2] == found
+
+
 def test_doctor_names_a_contradiction(capsys):
     assert cli.main(["doctor", TINY]) == 0
     assert cli.main(["doctor", TINY, "--config.layout.name=tp:model=3"]) == 1

@@ -22,10 +22,13 @@ VERBS = {
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
 WITH_CONFIG = ("train", "doctor", "quickstart")
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; the exit code."""
+    if argv is None:
+        ask_for_huge_pages()
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
@@ -57,6 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         print(f"vilg {verb}: {error.filename!r}: {error.strerror}; give a path that can be read or written so", file=sys.stderr)
         return 2
+
+
+def ask_for_huge_pages() -> None:
+    """Starts this process again with glibc's malloc asking for huge pages, unless the environment already says which it wants.
+
+    XLA on CPU takes its buffers from malloc anew for every step, and touching them 4 KiB at a time was a quarter of a training step
+    (experiments/results/README.md). malloc reads its tunables before Python starts, so the environment must be set before."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or "glibc.malloc.hugetlb" in tunables:
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, HUGE_PAGES]))
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def call(verb: str, argv: Sequence[str]) -> int:

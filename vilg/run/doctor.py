@@ -15,6 +15,7 @@ from rich.table import Table
 from vilg.data.show import chinese_font
 from vilg.experiment import build_experiment
 from vilg.program import Program
+from vilg.run.cli import HUGE_PAGES
 from vilg.run.workdir import PACKAGES, Workdir, versions
 from vilg.types import UserError
 
@@ -55,6 +56,8 @@ def environment() -> list[tuple[str, str, str]]:
         fine = low <= number < high
         rows.append((package, found[package], "ok" if fine else f"wrong: tested from {low} to below {high}"))
     rows.append(("cpu cores", str(os.cpu_count()), "ok"))
+    pages = HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "")
+    rows.append(("huge pages", "asked for" if pages else "not asked for", "ok" if pages else f"note: GLIBC_TUNABLES={HUGE_PAGES} makes CPUs faster"))
     font = chinese_font()
     rows.append(("font with Chinese", font or "none", "ok" if font else "note: contact sheets show code points; install fonts-noto-cjk"))
     npm = shutil.which("npm")
