@@ -85,7 +85,7 @@ def small_alone(steps: int, learning_rate: float) -> dict:
 
 def small() -> dict:
     """All of `synthetic`, after small_plain, after small_snapped: what is said is learned where little else is to be learned."""
-    config = small_alone(4600, 0.012)
+    config = small_alone(4000, 0.012)
     config["training"].update(first=small_plain())
     return config
 
