@@ -43,8 +43,11 @@ def get_config(size: str = "default") -> ConfigDict:
             qk_norm=True,
             rotary_base=100.0,  # relative places: without them captions stayed bags of words (two objects .25 after 1,600 steps)
             embed_scale=0.5,  # the blocks' outputs are of order 1: at 0.02 positions drowned in them, and relations were never learned
-            image_to_text_weight=0.2,  # about the ratio of counted tokens: a sum over targets, as in the paper, not a mean of means
-            caption_every=4,
+            code_embedding="codec",  # near codes share what is learned, so that colour-shape pairs that were never seen can be drawn
+            text_window=4,  # "red" is known at "circle" before any attention
+            image_window=0,
+            image_to_text_weight=0.3,  # about the ratio of counted tokens: a sum over targets, as in the paper, not a mean of means
+            caption_every=2,
             drop_text=0.1,
         ),
         optimizer=dict(kind="muon", learning_rate=0.01, adam_ratio=1.0, schedule="linear", warmup_steps=30, clip=1.0),

@@ -9,4 +9,4 @@ export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}  # as `vilg` its
 .venv/bin/ruff check vilg experiments tests
 .venv/bin/lint-imports
 .venv/bin/pyright
-exec .venv/bin/pytest "$@"
+exec .venv/bin/pytest -n 2 --dist worksteal "$@"

@@ -28,6 +28,25 @@ from vilg.training.optimizer import Optimizer
 from vilg.types import Batch, Captioner, Codec, Params, UserError
 
 SECTIONS = ("seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals")
+# What does not decide the results: lengths of what comes first or last, cadences, places, the layout (the loader compares what the
+# sources hold). The same fields, but the length, are free in the experiments inside.
+FREE = (
+    "training.checkpoint_every",
+    "training.log_every",
+    "training.evaluate_every",
+    "training.sample_every",
+    "training.keep_last",
+    "training.keep_best",
+    "training.start_from",
+    "codec.workdir",
+    "data.train.path",
+    "data.valid.path",
+    "data.loader.workers",
+    "data.loader.prefetch",
+    "layout",
+    "evals",
+)
+INNER = (("codec", "experiment"), ("training", "first"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +131,8 @@ class Experiment:
 
     @functools.cached_property
     def hash(self) -> str:
-        """A hash of what decides the results: not of lengths, cadences, layout, evaluators or places."""
-        kept = {k: v for k, v in self.config.items() if k in ("seed", "data", "codec", "generator", "optimizer")}
-        kept["training"] = {k: self.config["training"].get(k) for k in ("batch_size", "accumulation", "ema", "first")}
-        kept["codec"] = {k: v for k, v in kept["codec"].items() if k != "workdir"}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+        """A hash of what decides the results."""
+        return hashlib.sha256(json.dumps(deciding(self.config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
@@ -145,6 +161,9 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     else:
         fields = {k: v for k, v in codec_section.items() if k != "workdir"}
         codec = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
+    for part in ("train", "valid"):
+        drawn = getattr(getattr(data, part), "image_size", codec.image_size)  # of a source that draws its pictures
+        require(drawn == codec.image_size, f"data.{part}.image_size", drawn, f"must be the codec's image_size, {codec.image_size}")
     generator = None
     if config["generator"]:
         section = config["generator"]
@@ -189,11 +208,27 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     )
 
 
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without its length and without what is FREE: two runs of which these are equal may go on one from the other."""
+    return _without(config, (*FREE, "training.steps"))
+
+
+def _without(config: Mapping[str, Any], free: Sequence[str], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    kept = {}
+    for key, value in config.items():
+        place = (*path, key)
+        if place in INNER and value:
+            kept[key] = _without(value, FREE)
+        elif ".".join(place) not in free:
+            kept[key] = _without(value, free, place) if isinstance(value, Mapping) else value
+    return kept
+
+
 def admit(config: Any, path: Sequence[str]) -> None:
     """Puts the field's default at the path (a list of keys) where the experiment leaves the field out, so that it can be overridden."""
-    for inner in (("codec", "experiment"), ("training", "first")):
-        if tuple(path[:2]) == inner and len(path) > 2 and (config.get(inner[0]) or {}).get(inner[1]):
-            return admit(config[inner[0]][inner[1]], path[2:])
+    for section, field in INNER:
+        if tuple(path[:2]) == (section, field) and len(path) > 2 and (config.get(section) or {}).get(field):
+            return admit(config[section][field], path[2:])
     *section, field = path
     owner: Any = config
     for key in section:

@@ -47,9 +47,9 @@ def test_it_builds_and_has_the_fixed_keys(name):
 
 def test_the_quickstart_fits_eight_devices_in_whole_groups_of_caption_rows():
     config = load_config("experiments/quickstart.py")
-    assert config.generator.caption_every == 4 and Program(build_experiment(config)).batch_shards == 8
-    config.training.batch_size = 16
-    with pytest.raises(UserError, match=r"training.batch_size=16: .* x 4 rows that belong together \(generator.caption_every\)"):
+    assert config.generator.caption_every == 2 and Program(build_experiment(config)).batch_shards == 8
+    config.training.batch_size = 8
+    with pytest.raises(UserError, match=r"training.batch_size=8: .* x 2 rows that belong together \(generator.caption_every\)"):
         Program(build_experiment(config))
 
 

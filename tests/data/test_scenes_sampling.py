@@ -93,7 +93,8 @@ def test_seen_and_held_out(objects):
 
 def test_splits_share_no_scene():
     one = {"snap": 4, "max_objects": 1}  # few enough different ones that splits would meet
-    seen = {split: {(s.objects, s.relation) for s in draw(1500, split=split, **one)} for split in ("train", "valid", "test")}
+    counts = {"train": 1500, "valid": 300, "test": 300}  # of twenty scenes one is valid, one test: each drawn costs twenty
+    seen = {split: {(s.objects, s.relation) for s in draw(n, split=split, **one)} for split, n in counts.items()}
     assert not seen["train"] & seen["test"] and not seen["train"] & seen["valid"] and not seen["valid"] & seen["test"]
     assert min(map(len, seen.values())) > 100
 

@@ -103,6 +103,9 @@ def validate(record: Record) -> Record:
         if not isinstance(item, Mapping) or item.get("language") not in LANGUAGES:
             raise BadRecord(id, f"caption {item!r} is not {{text, language}} with language {' or '.join(LANGUAGES)}")
         caption(id, item.get("text"), item["language"])
+    for name in ("source", "license"):
+        if not isinstance(record.get(name) or "", str):
+            raise BadRecord(id, f"{name} {record[name]!r} is not text")
     boxes = record.get("boxes") or ()
     if not isinstance(boxes, Sequence):
         raise BadRecord(id, f"boxes are {boxes!r}, not a list")

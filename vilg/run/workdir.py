@@ -12,29 +12,10 @@ from typing import Any
 
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
-from vilg.experiment import Experiment
+from vilg.experiment import Experiment, deciding
 from vilg.parallel.processes import is_first
 from vilg.types import UserError
 
-# What may differ when a run goes on: its length, cadences, places and the layout. All else decides the results (the loader
-# compares what the sources hold). The same fields, but the length, are free in the experiments inside: NESTED.
-FREE = (
-    "training.checkpoint_every",
-    "training.log_every",
-    "training.evaluate_every",
-    "training.sample_every",
-    "training.keep_last",
-    "training.keep_best",
-    "layout",
-    "evals",
-    "codec.workdir",
-    "training.start_from",
-    "data.train.path",
-    "data.valid.path",
-    "data.loader.workers",
-    "data.loader.prefetch",
-)
-NESTED = ("codec.experiment.", "training.first.")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")
 
 
@@ -83,7 +64,7 @@ class Workdir:
         """Writes the frozen config, or checks it against the one that is there; whether the run is new."""
         if self.config_file.is_file():
             stored = self.read()
-            difference = first_difference(stored["config"], experiment.config)
+            difference = first_difference(deciding(stored["config"]), deciding(experiment.config))
             if difference:
                 field, old, new = difference
                 raise UserError(
@@ -155,12 +136,7 @@ def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """The first field that matters and differs: (dotted name, old, new)."""
-    inside = path
-    while inside.startswith(NESTED):
-        inside = next(inside.removeprefix(n) for n in NESTED if inside.startswith(n))
-    if path == "training.steps" or inside in FREE:
-        return None
+    """The first field that differs: (dotted name, old, new)."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
             found = first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
