@@ -4,7 +4,7 @@
 
 size   layers x width x heads  positions           data                 hardware, time, what to expect
 tiny   2 x 64 x 2              24 text + 64 image  synthetic, snapped   70 CPU-seconds from nothing; only shows that it runs
-small  4 x 192 x 6             40 text + 64 image  synthetic, all of it 63 minutes of two cores after its codec: .949 / .727, captions .957 / .543
+small  4 x 192 x 6             40 text + 64 image  synthetic, all of it 55 minutes of two idle cores: .941 / .680, captions .992 / .652
 emoji  6 x 192 x 6             32 text + 64 image  emoji at 64 px       23 minutes of two cores after its codec's 27: 5.0 nats a code
 lite   24 x 1024 x 16          64 text + 1024      coco_captions (tfds) not run (302 M in the trunk)
 10b    48 x 4096 x 64          128 text + 1024     shards               not run (9.66 B in the trunk)

@@ -4,7 +4,7 @@
 
 size      pixels  codes         architecture      hardware, time, what to expect
 tiny      32      8x8 of 1024   patch-local       see experiments/results/README.md
-small     32      8x8 of 4096   patch-local       14 CPU-minutes: 31.8 dB, .90 of two-object scenes read right
+small     32      8x8 of 4096   patch-local       9.4 minutes of two idle cores: 31.6 dB, .89 of two-object scenes read right
 emoji     64      8x8 of 2048   patch, context    34 CPU-minutes: 22.9 dB, .92 of the codes in use
 f8_8192   256     32x32 of 8192 taming VQGAN      not run (68,995,971 parameters; Gumbel; needs coco_captions prepared by tfds)
 """
