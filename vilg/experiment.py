@@ -231,7 +231,10 @@ def admit(config: Any, path: Sequence[str]) -> None:
             return admit(config[section][field], path[2:])
     *section, field = path
     owner: Any = config
-    for key in section:
+    for i, key in enumerate(section):
+        if isinstance(owner, ConfigDict) and key not in owner:
+            near = suggestion(key, owner, lambda name, i=i: ".".join([*section[:i], name]))
+            raise UserError(f"config.{'.'.join(path)}: there is no section {'.'.join(section[: i + 1])}; {near}here are {', '.join(owner)}")
         owner = owner.get(key) if isinstance(owner, ConfigDict) else None
     kind = _section_class(config, tuple(section))
     if not isinstance(owner, ConfigDict) or field in owner or kind is None:

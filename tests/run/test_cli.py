@@ -162,7 +162,16 @@ TINY = "--config=experiments/ernie_vilg.py:tiny"
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["trian"], "not a verb"),
+        (["trian"], "not a verb; did you mean train?"),
+        (["train", TINY, "--workdir="], "workdir='': is empty"),
+        (["train", TINY, "--config.trainin.steps=4", "--workdir=W"], "there is no section trainin; did you mean training?"),
+        (["train", TINY, "--config.training.steps=1.5", "--workdir=W"], "config.training.steps='1.5': must be a whole number"),
+        (["train", TINY, "--config.training.steps", "40", "--workdir=W"], "--config.training.steps: has no value; write it with ="),
+        (["train", "--config=README.md", "--workdir=W"], "is no Python file"),
+        (["train", TINY, "--config.training.start_from=nowhere", "--workdir=W"], "training.start_from='nowhere': holds no config.json"),
+        (["caption", "--workdir=RUN/codec", "--images=experiments/results/small_samples.png", "--out=O"], "so it cannot caption"),
+        (["evaluate", "--workdir=RUN", "--out=/proc/x.json"], "/proc/x.json"),
+        (["sample", "--workdir=RUN", "--prompt=x", "--out=" + "o" * 300], "too long"),
         (["train", "--config=nowhere.py", "--workdir=W"], "no such file"),
         (["train", TINY, "--config.training.stepz=5", "--workdir=W"], "stepz"),
         (["train", TINY, "--config.training.steps=many", "--workdir=W"], "many"),
@@ -171,11 +180,11 @@ TINY = "--config=experiments/ernie_vilg.py:tiny"
         (["train", TINY, "--config.optimizer.learning_rate=nan", "--workdir=W"], "optimizer.learning_rate=nan"),
         (["train", TINY, "--config.training.batch_size=30", "--config.layout.name=dp", "--workdir=W"], "training.batch_size=30"),
         (["train", TINY, "--config.layout.name=fsdp_tp:model=3", "--workdir=W"], "does not fit 8 device"),
-        (["train", TINY, "--config.codec.workdir=nowhere", "--workdir=W"], "holds no config.json"),
+        (["train", TINY, "--config.codec.workdir=nowhere", "--workdir=W"], "codec.workdir='nowhere': holds no config.json"),
         (["train", TINY, "--config.generator.heads=3", "--workdir=W"], "generator.heads=3"),
         (["train", TINY, "--config.generator.text_windo=3", "--workdir=W"], "did you mean text_window"),
         (["train", TINY, "--config.generator.text_window=24", "--workdir=W"], "text_window=24: must be from 0 to 23"),
-        (["train", TINY, "--config.training.start_from=nowhere", "--config.codec.workdir=RUN/codec", "--workdir=W"], "codec.workdir="),
+        (["train", TINY, "--config.training.start_from=RUN", "--config.codec.workdir=RUN/codec", "--workdir=W"], "codec.workdir="),
         (["train", TINY, "--config.layout.name=fsdp_tp:model=--2", "--workdir=W"], "'model=--2' is not axis=whole number"),
         (["train", TINY, "--config.layout.name=fsdp_tp:model=3", "--workdir=W"], "fsdp_tp:data=8:model=1"),
         (["train", TINY, "--config.codec.floors.codebook_usage=nan", "--workdir=W"], "codec.floors.codebook_usage=nan"),
@@ -208,6 +217,47 @@ def test_mistakes_are_one_sentence_and_exit_code_2(argv, words, run, tmp_path, c
     said = capsys.readouterr().err.strip()
     assert words in said and "Traceback" not in said and "\n" not in said
     assert sorted(p.name for p in run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["sample", "--workdir=x", "--promt=x", "--out=o"], "unrecognized arguments: --promt=x; did you mean --prompt?"),
+        (["sample", "--workdir=x", "--prompt=x", "--out=o", "--num=abc"], "argument --num: invalid int value: 'abc'"),
+        (["sample", "--workdir=x", "--prompt=x"], "the following arguments are required: --out"),
+        (["data"], "required: action"),
+    ],
+)
+def test_mistakes_in_options_are_one_sentence_too(argv, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv)
+    said = capsys.readouterr().err.strip()
+    assert stopped.value.code == 2 and words in said and "\n" not in said and "--help` lists" in said
+
+
+def test_a_closed_pipe_is_no_traceback():
+    with subprocess.Popen([sys.executable, "-m", "vilg", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        command.stdout.close()
+        said = command.stderr.read()
+    assert "Traceback" not in said and command.returncode == 1
+
+
+def test_pictures_of_an_earlier_call_are_replaced(run, tmp_path):
+    out = tmp_path / "out"
+    assert cli.main(["sample", f"--workdir={run}", "--prompt=x", "--num=3", f"--out={out}"]) == 0
+    (out / "mine.png").write_bytes((out / "00000.png").read_bytes())
+    assert cli.main(["sample", f"--workdir={run}", "--prompt=y", f"--out={out}"]) == 0
+    assert sorted(p.name for p in out.glob("*.png")) == ["00000.png", "grid.png", "mine.png"]
+
+
+def test_a_run_notes_the_commit_that_trained_it(run):
+    stored = json.loads((run / "config.json").read_text())
+    assert len(stored["commits"]) == 1 and stored["commits"][0]
+
+
+def test_doctor_compares_a_config_with_a_run(run, capsys):
+    assert cli.main(["doctor", TINY, f"--workdir={run}"]) == 1
+    assert "give the same, or another --workdir" in capsys.readouterr().out
 
 
 def test_a_python_level_true_for_a_number_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 LANGUAGES = ("zh", "en")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # a closed list: Pillow's EPS reader starts Ghostscript
@@ -138,6 +138,8 @@ def decode_image(id: str, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarr
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadRecord(id, f"image is over the limit of {max_pixels} pixels (decompression bomb?): {error}") from None
+    except UnidentifiedImageError:
+        raise BadRecord(id, f"is no picture of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders of untrusted bytes raise anything: OSError, SyntaxError, ValueError, struct.error, ...
         raise BadRecord(id, f"image cannot be decoded: {type(error).__name__}: {error}") from None
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from vilg.data.records import LANGUAGES, BadRecord, decode_image, fit
 from vilg.generators.guidance import Controls
+from vilg.run.outputs import counted, output_file
 from vilg.run.session import open_session
 from vilg.types import UserError
 
@@ -40,13 +41,11 @@ def main(args: argparse.Namespace, config: Any) -> int:
     for language in languages:
         if language not in LANGUAGES:
             raise UserError(f"language={language!r}: known languages are {', '.join(LANGUAGES)}")
-    out = Path(args.out)
-    if out.is_dir():
-        raise UserError(f"out={args.out!r}: is a directory; give a .jsonl file")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = output_file(args.out, ".jsonl")
     paths = find_images(args.images)
     controls = Controls(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     session = open_session(args.workdir, ema=not args.raw)
+    session.check_captioner()
     bad = written = 0
     temporary = out.with_name(out.name + ".tmp")
     with temporary.open("w") as file:
@@ -71,7 +70,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         temporary.unlink()
         raise UserError(f"images={args.images!r}: none of {len(paths)} files is a picture; give a directory or glob of pictures")
     temporary.replace(out)
-    print(f"{written} images captioned in {out}" + (f", {bad} skipped" if bad else ""))
+    print(f"{counted(written, 'image')} captioned in {out}" + (f", {bad} skipped" if bad else ""))
     return 0
 
 

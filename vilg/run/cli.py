@@ -4,12 +4,15 @@ Exit codes: 0 success, 2 a mistake of the user's (one sentence, no traceback), 7
 """
 
 import argparse
+import contextlib
+import errno
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 VERBS = {
     "train": "start a run, or go on with the one in --workdir",
@@ -22,6 +25,7 @@ VERBS = {
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
 WITH_CONFIG = ("train", "doctor", "quickstart")
+DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)  # what a path can be wrong with, where no path is told
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
@@ -30,17 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         ask_for_huge_pages()
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if argv else 2
-    verb, rest = argv[0], argv[1:]
-    if verb not in VERBS:
-        print(f"vilg: {verb!r} is not a verb; verbs are {', '.join(VERBS)}", file=sys.stderr)
-        return 2
+    verb, rest = (argv[0], argv[1:]) if argv else ("", [])
+    from vilg.config import suggestion
     from vilg.training.loop import Diverged, Preempted
     from vilg.types import UserError
 
     try:
+        if verb in ("", "-h", "--help"):
+            print(usage(), flush=True)
+            return 0 if verb else 2
+        if verb not in VERBS:
+            print(f"vilg: {verb!r} is not a verb; {suggestion(verb, VERBS)}verbs are {', '.join(VERBS)}", file=sys.stderr)
+            return 2
         return call(verb, rest)
     except UserError as error:
         print(f"vilg {verb}: {error}", file=sys.stderr)
@@ -57,8 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        print(f"vilg {verb}: {error.filename!r}: {error.strerror}; give a path that can be read or written so", file=sys.stderr)
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK:
+            raise
+        where = "" if error.filename is None else f"{error.filename!r}: "
+        print(f"vilg {verb}: {where}{error.strerror}; give a path that can be read or written so", file=sys.stderr)
         return 2
 
 
@@ -71,19 +79,37 @@ def ask_for_huge_pages() -> None:
     if sys.platform != "linux" or "glibc.malloc.hugetlb" in tunables:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, HUGE_PAGES]))
-    os.execv(sys.executable, sys.orig_argv)
+    with contextlib.suppress(OSError):  # slower, then
+        os.execv(sys.executable, sys.orig_argv)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """The sentence, with the nearest option for one that is unknown; exits with 2."""
+        from vilg.config import suggestion
+
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0] if "unrecognized" in message else ""
+        near = suggestion(unknown, self._option_string_actions) if unknown.startswith("-") else ""
+        self.exit(2, f"{self.prog}: {message}; {near}`{self.prog} --help` lists the options\n")
 
 
 def call(verb: str, argv: Sequence[str]) -> int:
     """Parses a verb's arguments and runs it."""
+    from vilg.types import UserError
+
     module = importlib.import_module(f"vilg.run.{verb}")
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog=f"vilg {verb}", description=module.__doc__, formatter_class=form, allow_abbrev=False)
+    parser = Parser(prog=f"vilg {verb}", description=module.__doc__, formatter_class=form, allow_abbrev=False)
     config_args: list[str] = []
     if verb in WITH_CONFIG:
         parser.add_argument("--config", metavar="FILE.py[:size]", help="the experiment; --config.path.to.key=value overrides a field")
         config_args = [a for a in argv if a.startswith("--config")]
         config_args = joined_config(argv) if "--config" in argv else config_args
+        for a in config_args:
+            if a.startswith("--config.") and "=" not in a:
+                raise UserError(f"{a}: has no value; write it with =, such as --config.training.steps=40")
         argv = [a for a in argv if not a.startswith("--config.")]
     module.add_arguments(parser)
     args = parser.parse_args(argv)
@@ -112,8 +138,11 @@ def read_config(arguments: Sequence[str]) -> Any:
     files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
     if not files:
         raise UserError("--config is missing: give --config=FILE.py[:size] before its overrides")
-    if not os.path.isfile(files[-1].partition(":")[0]):
-        raise UserError(f"config={files[-1]!r}: there is no such file; the experiments are in experiments/")
+    file = files[-1].partition(":")[0]
+    if not os.path.isfile(file):
+        raise UserError(f"config={files[-1]!r}: there is no such file; the experiments are in experiments/ of vilg's clone")
+    if not file.endswith(".py"):
+        raise UserError(f"config={files[-1]!r}: is no Python file; give one such as experiments/ernie_vilg.py:tiny")
     overrides = [a for a in arguments if a.startswith("--config.")]
     try:
         config = load_config(files[-1])
@@ -137,6 +166,9 @@ def read_config(arguments: Sequence[str]) -> Any:
         raise
     except (flags.Error, KeyError, AttributeError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())
+        wrong = re.search(r"flag --(config\.\S+?)=(.*?): (?:invalid literal for (int)|could not convert)", said)
+        if wrong:
+            raise UserError(f"{wrong[1]}={wrong[2]!r}: must be {'a whole number' if wrong[3] else 'a number'}") from None
         raise UserError(f"config: {said.strip(chr(34))} (in {' '.join(arguments)}); correct the override or the file") from None
 
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from vilg.data.show import chinese_font
-from vilg.experiment import build_experiment
+from vilg.experiment import build_experiment, deciding
 from vilg.program import Program
 from vilg.run.cli import HUGE_PAGES
-from vilg.run.workdir import PACKAGES, Workdir, versions
+from vilg.run.workdir import PACKAGES, Workdir, first_difference, versions
 from vilg.types import UserError
 
 RANGES = {"jax": ((0, 10), (0, 13)), "flax": ((0, 12), (0, 14)), "orbax-checkpoint": ((0, 12), (0, 14))}
@@ -34,6 +34,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         rows += experiment_rows(config)
     if args.workdir:
         rows += workdir_rows(args.workdir)
+        rows += agreement_rows(config, args.workdir) if config is not None else []
     table = Table("check", "found", "verdict")
     for name, found, verdict in rows:
         table.add_row(name, found, verdict)
@@ -102,6 +103,18 @@ def experiment_rows(config: Any) -> list[tuple[str, str, str]]:
         else:
             rows += workdir_rows(given)
     return rows
+
+
+def agreement_rows(config: Any, path: str) -> list[tuple[str, str, str]]:
+    """Whether `vilg train` with this config would go on with the run."""
+    try:
+        difference = first_difference(deciding(Workdir(path).read()["config"]), deciding(build_experiment(config).config))
+    except UserError:
+        return []  # another row says what is wrong
+    if difference is None:
+        return [("config and workdir", "the same in what matters", "ok")]
+    field, there, here = difference
+    return [("config and workdir", "differ", f"wrong: the run has {field}={there!r}, the config {here!r}; give the same, or another --workdir")]
 
 
 def workdir_rows(path: str) -> list[tuple[str, str, str]]:

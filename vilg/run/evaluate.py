@@ -2,12 +2,12 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from vilg.run.outputs import output_file
 from vilg.run.session import open_session
 from vilg.run.train import flat
 from vilg.run.workdir import versions
@@ -24,10 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """Evaluates, prints a table and writes the JSON."""
-    out = Path(args.out)
-    if out.is_dir():
-        raise UserError(f"out={args.out!r}: is a directory; give a .json file")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = output_file(args.out, ".json")
     session = open_session(args.workdir, ema=not args.raw)
     evals = session.experiment.evals
     names = args.evals.split(",") if args.evals else list(evals)

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from vilg.experiment import build_experiment, to_dict
 from vilg.report.page import GeneratorView, write_page
 from vilg.run.session import open_session
 from vilg.run.train import train
-from vilg.run.workdir import versions
+from vilg.run.workdir import Workdir, versions
 from vilg.training.log import read_metrics
 from vilg.types import UserError
 
@@ -95,7 +94,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "seconds": costs.seconds,
         "cpu_seconds": costs.cpu_seconds,
         "snapped": generator.experiment.data.train.snap > 0,
-        "commit": commit(),
+        "commit": ", ".join(Workdir(generator_dir).read().get("commits", ["unknown"])),  # of the training, however often scored
         "versions": versions(),
         "parameters": {"codec": codec.program.parameters, "autoregressive": generator.program.parameters},
         "protocol": scenes.protocol(),
@@ -138,13 +137,3 @@ def write_samples(out: Path, trials: dict[str, Sequence[Trial]], seed: int) -> N
             files[t.kind].append(line | {"right": t.right, **({"parts": t.parts} if t.parts else {})})
     for name, lines in (("samples.jsonl", files["sample"]), ("captions.jsonl", files["caption"])):
         (out / name).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
-def commit() -> str:
-    """The commit of the code, or "unknown" outside a clone."""
-    where = Path(__file__).parent
-    try:
-        found = subprocess.run(["git", "-C", str(where), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
-    except OSError:  # no git here
-        return "unknown"
-    return found.stdout.strip() or "unknown"

@@ -18,6 +18,7 @@ from vilg.data.prompts import Prompt, read_prompts
 from vilg.data.records import detect_language
 from vilg.data.show import sheet
 from vilg.generators.guidance import Controls
+from vilg.run.outputs import counted
 from vilg.run.session import Sampled, Session, open_session
 from vilg.types import UserError
 
@@ -74,17 +75,26 @@ def main(args: argparse.Namespace, config: Any) -> int:
     session = open_session(args.workdir, ema=not args.raw)
     made = session.sample([p.text for p in prompts], controls(args, session), args.seed, [p.language for p in prompts], number=args.num)
     write_samples(Path(args.out), made, columns=args.num if args.num > 1 else min(8, len(made)))
-    cut = sorted({m.prompt for m in made if m.truncated})
+    cut = list(dict.fromkeys(m.prompt for m in made if m.truncated))
     if cut:
         length = session.experiment.data.text.length
-        print(f"vilg sample: {len(cut)} prompt(s) longer than data.text.length={length} were cut, the first: {cut[0]!r}", file=sys.stderr)
-    print(f"{len(made)} pictures in {args.out}, step {session.step} of {args.workdir}")
+        print(f"vilg sample: cut {counted(len(cut), 'prompt')} longer than data.text.length={length}, the first: {cut[0]!r}", file=sys.stderr)
+    print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
     return 0
+
+
+def remove_samples(out: Path) -> None:
+    """Removes the pictures of an earlier call: those that its samples.jsonl names."""
+    if not (out / "samples.jsonl").is_file():
+        return
+    for line in (out / "samples.jsonl").read_text().splitlines():
+        (out / Path(json.loads(line)["file"]).name).unlink(missing_ok=True)
 
 
 def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None) -> list[str]:
     """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture); their file names."""
     out.mkdir(parents=True, exist_ok=True)
+    remove_samples(out)
     files = [f"{i:05d}.png" for i in range(len(made))]
     lines = []
     for i, (file, sample) in enumerate(zip(files, made, strict=True)):

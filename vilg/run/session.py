@@ -100,8 +100,7 @@ class Session:
 
     def caption(self, images: np.ndarray, languages: Sequence[str], controls: Controls, seed: int = 0) -> list[Captioned]:
         """One caption an image, in the language asked for it."""
-        if not isinstance(self.experiment.generator, Captioner):
-            raise UserError("this workdir's generator cannot caption; give the workdir of one that can, such as an autoregressive one")
+        self.check_captioner()
         start = np.array([START[g] for g in languages], np.int32)
         codes = self.codes(images)
         keys = sample_keys([seed] * len(codes), [c.tobytes() for c in codes])
@@ -112,6 +111,12 @@ class Session:
         ids, scores = self._batched(run, codes, start, keys)
         texts = [self.text_model.decode(row)[0] for row in ids]
         return [Captioned(t, g, float(s)) for t, g, s in zip(texts, languages, scores, strict=True)]
+
+    def check_captioner(self) -> None:
+        """UserError unless the run can caption."""
+        if not isinstance(self.experiment.generator, Captioner):
+            what = "trained a codec" if self.experiment.generator is None else "has a generator that draws only"
+            raise UserError(f"this workdir {what}, so it cannot caption; give the workdir of a generator that can, such as an autoregressive one")
 
     def _batched(self, call: Any, *arrays: np.ndarray) -> Any:
         """`call` on batches of one size (a multiple of the mesh's batch shards), results joined."""

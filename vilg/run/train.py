@@ -5,6 +5,7 @@ WORKDIR/first, so that one command trains any experiment from nothing. SIGTERM s
 """
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import time
@@ -61,12 +62,16 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
         checkpoints = Checkpoints(
             directory.checkpoints, experiment.training.keep_last, experiment.training.keep_best, digest=program.jit(digest)
         )
-        if finished(checkpoints, experiment):
-            say(f"{workdir}: finished at step {experiment.training.steps}", quiet)
-            return
-        frozen = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
-        start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
-        run(experiment, program, directory, checkpoints, frozen, start, quiet, title)
+        with contextlib.closing(checkpoints):
+            if finished(checkpoints, experiment):
+                say(f"{workdir}: finished at step {experiment.training.steps}", quiet)
+                return
+            for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
+                if place and not Workdir(place).config_file.is_file():
+                    raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
+            frozen = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
+            start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
+            run(experiment, program, directory, checkpoints, frozen, start, quiet, title)
 
 
 def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
@@ -141,6 +146,7 @@ def run(
     if is_first():
         overview = parameter_overview.get_parameter_overview(abstract_state(program).params, include_stats="sharding")
         directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
+    first_before_others(f"commit of {directory.path}", directory.note_commit)
     log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if is_first() else None
     keys = ("image", "text") if experiment.generator is not None else ("image",)
 
@@ -181,7 +187,6 @@ def run(
             periodic=periodic,
         )
     finally:
-        checkpoints.close()
         stream.close()
         if log is not None:
             log.close()

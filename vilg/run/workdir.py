@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ class Workdir:
     """The files of a run by name."""
 
     def __init__(self, path: str | os.PathLike):
+        if not os.fspath(path):
+            raise UserError("workdir='': is empty; give the directory of the run")
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
@@ -95,6 +98,13 @@ class Workdir:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
 
+    def note_commit(self) -> None:
+        """Adds the commit of the code that trains now to config.json, if it is another than before."""
+        stored = self.read()
+        commits = stored.get("commits", [])
+        if commits[-1:] != [commit()]:
+            self.write(stored | {"commits": [*commits, commit()]})
+
     def adopt_text_model(self, workdir: str) -> None:
         """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
         theirs = Workdir(workdir).text_file
@@ -144,6 +154,17 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
                 return found
         return None
     return None if old == new else (path, old, new)
+
+
+def commit() -> str:
+    """The commit of the code, or "unknown" outside a clone."""
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+        )
+    except OSError:  # no git here
+        return "unknown"
+    return told.stdout.strip() or "unknown"
 
 
 def versions() -> dict[str, str]:
