@@ -152,7 +152,7 @@ def test_a_caption_does_not_depend_on_the_other_pictures(run, tmp_path):
 
 def test_a_long_prompt_is_reported_as_cut(run, tmp_path, capsys):
     assert cli.main(["sample", f"--workdir={run}", f"--prompt={'a red ring ' * 30}", f"--out={tmp_path}"]) == 0
-    assert "were cut" in capsys.readouterr().err
+    assert "cut 1 prompt longer than data.text.length=24" in capsys.readouterr().err
     assert json.loads((tmp_path / "samples.jsonl").read_text())["truncated"] is True
 
 

@@ -139,7 +139,7 @@ def decode_image(id: str, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarr
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadRecord(id, f"image is over the limit of {max_pixels} pixels (decompression bomb?): {error}") from None
     except UnidentifiedImageError:
-        raise BadRecord(id, f"is no picture of {', '.join(FORMATS)}") from None
+        raise BadRecord(id, f"image cannot be decoded: it is no picture of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders of untrusted bytes raise anything: OSError, SyntaxError, ValueError, struct.error, ...
         raise BadRecord(id, f"image cannot be decoded: {type(error).__name__}: {error}") from None
 
