@@ -101,9 +101,9 @@ class Workdir:
     def note_commit(self) -> None:
         """Adds the commit of the code that trains now to config.json, if it is another than before."""
         stored = self.read()
-        commits = stored.get("commits", [])
-        if commits[-1:] != [commit()]:
-            self.write(stored | {"commits": [*commits, commit()]})
+        commits, now = stored.get("commits", []), commit()
+        if commits[-1:] != [now]:
+            self.write(stored | {"commits": [*commits, now]})
 
     def adopt_text_model(self, workdir: str) -> None:
         """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
