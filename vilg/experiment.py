@@ -17,10 +17,12 @@ from ml_collections import ConfigDict
 
 from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
+from vilg.codecs.spaces import SPACES, natural
 from vilg.config import build, check, lookup, require, suggestion
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
+from vilg.evals.base import Sampling
 from vilg.generators import GENERATORS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
@@ -118,6 +120,11 @@ class Experiment:
         """What `train` improves: a Trainable."""
         return self.codec if self.generator is None else self.generator
 
+    @functools.cached_property
+    def space(self) -> Any:
+        """What the generator draws, as seen through the codec; in a codec's own run its ids, or its latents where it has none."""
+        return natural(self.codec) if self.generator is None else SPACES[self.generator.space](self.codec)
+
     @property
     def start_from(self) -> str:
         """The workdir whose parameters training starts from; for a tokenizer codec.workdir says the same, since it needs no other."""
@@ -127,7 +134,7 @@ class Experiment:
         """The batch as the trainable wants it: a generator gets codes, from the frozen codec's parameters."""
         if self.generator is None or "codes" in batch:
             return batch
-        return {**batch, "codes": self.codec.encode(frozen, to_unit(batch["image"]))}
+        return {**batch, "codes": self.space.encode(frozen, to_unit(batch["image"]))}
 
     @functools.cached_property
     def hash(self) -> str:
@@ -168,17 +175,23 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     if config["generator"]:
         section = config["generator"]
         given = {
-            "image_vocabulary": codec.vocabulary,
+            "image_vocabulary": getattr(codec, "vocabulary", 0),
             "grid": codec.grid,
-            "code_width": codec.code_width,
+            "code_width": getattr(codec, "code_width", 0),
+            "latent_channels": codec.latent_channels,
             "text_vocabulary": data.text.vocabulary,
             "text_length": data.text.length,
         }
-        generator = build(lookup(GENERATORS, section.get("name"), "generator.name"), section, "generator", **given)
+        kind = lookup(GENERATORS, section.get("name"), "generator.name")
+        given = {k: v for k, v in given.items() if k in {f.name for f in dataclasses.fields(kind)}}
+        generator = build(kind, section, "generator", **given)
+        _ = SPACES[generator.space](codec)  # refuses a codec that has no such codes
     evals = {n: build(lookup(EVALUATORS, n, "evals"), fields, f"evals.{n}") for n, fields in config["evals"].items()}
     for name, evaluator in evals.items():
         if getattr(evaluator, "needs_captioner", False) and not isinstance(generator, Captioner):
             raise UserError(f"evals.{name} captions images, which {config['generator'].get('name') or 'a codec'!r} cannot; remove it")
+        if isinstance(evaluator, Sampling):
+            evaluator.check(generator)
     first = None
     if config["training"].get("first"):
         require(isinstance(config["training"]["first"], Mapping), "training.first", config["training"]["first"], "must be an experiment")

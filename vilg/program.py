@@ -44,6 +44,16 @@ def axes_of(boxed: Any) -> Any:
     return jax.tree.map(lambda b: tuple(b.names), boxed, is_leaf=is_box)
 
 
+def lengths(boxed: Any) -> dict[str, int]:
+    """The length of each logical axis in the parameters (the longest, where arrays differ)."""
+    found: dict[str, int] = {}
+    for box in jax.tree.leaves(boxed, is_leaf=is_box):
+        for axis, size in zip(box.names, box.value.shape, strict=True):
+            if axis is not None:
+                found[axis] = max(size, found.get(axis, 1))
+    return found
+
+
 def path_name(path: Sequence[Any]) -> str:
     """A pytree path as a/b/c."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
@@ -54,13 +64,15 @@ class Program:
 
     def __init__(self, experiment: Experiment, devices: Sequence[jax.Device] | None = None, layout: Layout | None = None):
         self.experiment = experiment
-        self.layout = layout or experiment.layout
-        self.mesh = make_mesh(self.layout, devices)
-        self.sizes = dict(self.mesh.shape)
-        self.replicated = replicated(self.mesh)
         trainable = experiment.trainable
         self.boxed = jax.eval_shape(trainable.init, jax.random.key(0))
         self.axes = axes_of(self.boxed)
+        devices = list(jax.devices() if devices is None else devices)
+        self.lengths = lengths(self.boxed)
+        self.layout = (layout or experiment.layout).bound(self.lengths, len(devices))
+        self.mesh = make_mesh(self.layout, devices)
+        self.sizes = dict(self.mesh.shape)
+        self.replicated = replicated(self.mesh)
         self._check_layout()
         label = getattr(trainable, "labels", None)
         labels = label(unbox(self.boxed)) if label else None
@@ -69,14 +81,21 @@ class Program:
         self.batch_sharding = NamedSharding(self.mesh, self.layout.spec("compute", ("batch",), (0,), self.sizes))
         self.batch_shards = math.prod(self.sizes[a] for a in _names(self.batch_sharding.spec))
         size, accumulation, multiple = experiment.training.batch_size, experiment.training.accumulation, trainable.batch_multiple
-        together = f" x {multiple} rows that belong together (generator.caption_every)" if multiple > 1 else ""
+        together = f" x {multiple} rows that belong together ({getattr(trainable, 'batch_field', '')})" if multiple > 1 else ""
+        unit = self._rows_together(multiple) * accumulation
         require(
-            size % (self.batch_shards * accumulation * multiple) == 0,
+            size % unit == 0,
             "training.batch_size",
             size,
             f"must be a multiple of training.accumulation={accumulation} x {self.batch_shards} batch shards of layout {self.layout.name!r}"
-            + together,
+            f"{together}; the nearest is {max(1, round(size / unit)) * unit}",
         )
+
+    def _rows_together(self, multiple: int) -> int:
+        """Rows of a microbatch must be a multiple of this: rows that belong together stay on a device, except that the rows of an expert are
+        split over the devices of its group."""
+        groups = self.layout.spec("compute", ("expert",), (0,), self.sizes) if "expert" in self.lengths else ()
+        return multiple * (self.batch_shards // math.prod(self.sizes[a] for a in _names(groups)))
 
     def _check_layout(self) -> None:
         flat = jax.tree_util.tree_flatten_with_path(self.boxed, is_leaf=is_box)[0]
@@ -245,20 +264,49 @@ class Program:
     @functools.cached_property
     def encode(self) -> Callable:
         """Compiled: uint8 images [b, H, W, 3] -> codes."""
-        codec = self.experiment.codec
-        return self.jit(lambda params, images: codec.encode(params, to_unit(images)), out_shardings=self.replicated)
+        space = self.experiment.space
+        return self.jit(lambda frozen, images: space.encode(frozen, to_unit(images)), out_shardings=self.replicated)
 
     @functools.cached_property
     def decode(self) -> Callable:
         """Compiled: codes -> uint8 images."""
-        codec = self.experiment.codec
-        return self.jit(lambda params, codes: to_bytes(codec.decode(params, codes)), out_shardings=self.replicated)
+        space = self.experiment.space
+        return self.jit(lambda frozen, codes: to_bytes(space.decode(frozen, codes)), out_shardings=self.replicated)
 
     @functools.cache  # noqa: B019 - a Program lives as long as its run
     def sample(self, controls: Any) -> Callable:
         """Compiled for these controls: (params, text, keys) -> codes."""
         sample = self.experiment.generator.sample
         return self.jit(lambda params, text, keys: sample(params, text, keys, controls), out_shardings=self.replicated)
+
+    @functools.cache  # noqa: B019
+    def begin(self, controls: Any) -> Callable:
+        """Compiled: (params, inputs, keys) -> a Stepwise generator's state before the first evaluation."""
+        begin = self.experiment.generator.begin
+        return self.jit(lambda params, inputs, keys: begin(params, inputs, keys, controls))
+
+    @functools.cached_property
+    def expert(self) -> Callable:
+        """Compiled: (params, index) -> what one expert's evaluations need, placed as parameters are."""
+        return self.jit(self.experiment.generator.expert, out_shardings=self.expert_sharding)
+
+    @functools.cached_property
+    def expert_sharding(self) -> Any:
+        """Where one expert's parameters live: under the layout's rules, without the axis of experts."""
+        expert, resolve = self.experiment.generator.expert, resolver(self.layout, self.mesh, "params")
+        boxed = jax.eval_shape(lambda p: expert(p, jnp.int32(0)), self.boxed)
+        return jax.tree.map(lambda b: resolve(tuple(b.names[-b.value.ndim :] if b.value.ndim else ()), b.value.shape), boxed, is_leaf=is_box)
+
+    @functools.cache  # noqa: B019
+    def advance(self, controls: Any) -> Callable:
+        """Compiled: (one expert's parameters, state (donated), row, index, keys) -> the state after an evaluation. One program serves all."""
+        advance = self.experiment.generator.advance
+        return self.jit(lambda weights, state, row, index, keys: advance(weights, state, row, index, keys, controls), donate_argnums=1)
+
+    @functools.cached_property
+    def finish(self) -> Callable:
+        """Compiled: a Stepwise generator's last state -> codes."""
+        return self.jit(self.experiment.generator.finish, out_shardings=self.replicated)
 
     @functools.cache  # noqa: B019
     def caption(self, controls: Any) -> Callable:
@@ -271,6 +319,16 @@ class Program:
         """Compiled: (params, text, codes) -> nats, one an image."""
         return self.jit(self.experiment.generator.log_likelihood, out_shardings=self.replicated)
 
+    @functools.cached_property
+    def agreement(self) -> Callable:
+        """Compiled: (params, text, codes) -> how well each text goes with its image."""
+        return self.jit(self.experiment.generator.agreement, out_shardings=self.replicated)
+
+    @functools.cached_property
+    def grow(self) -> Callable[[Params], Params]:
+        """Compiled: a smaller generator's parameters -> this one's."""
+        return self.jit(self.experiment.generator.grow, out_shardings=self.state_sharding.params)
+
     # --- data --------------------------------------------------------------------------------------------------------------
 
     def place(self, batch: Batch) -> Batch:
@@ -279,7 +337,7 @@ class Program:
         return {k: jax.make_array_from_process_local_data(self.batch_sharding, v) for k, v in arrays.items()}
 
 
-def _names(spec: PartitionSpec) -> tuple[str, ...]:
+def _names(spec: PartitionSpec | tuple[()]) -> tuple[str, ...]:
     return tuple(a for s in spec if s is not None for a in (s if isinstance(s, tuple) else (s,)))
 
 

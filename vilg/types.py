@@ -1,7 +1,7 @@
 """The central protocols and array letters. Imports nothing of vilg, so every part may import it.
 
 Letters in jaxtyping strings: b batch, l length, q/s query/source positions, d width, h heads, k head size, f feed-forward,
-v vocabulary, y/x rows/columns, c channels, m text length, n image length.
+v vocabulary, y/x rows/columns, c channels, m text length, n image length, e experts.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Int
 
 Params = Any  # a pytree of arrays (unboxed), or of nn.LogicallyPartitioned boxes straight from `init`
-Batch = dict[str, Any]  # "image" uint8 [b, H, W, 3], "text" int32 [b, m]; a generator also gets "codes" int32 [b, y, x]
+Batch = dict[str, Any]  # "image" uint8 [b, H, W, 3], "text" int32 [b, m]; a generator also gets "codes"
 Metrics = dict[str, Array]
 
 
@@ -23,7 +23,7 @@ class Trainable(Protocol):
 
     @property
     def batch_multiple(self) -> int:
-        """A microbatch on one device must be a multiple of this many rows."""
+        """A microbatch on one device must be a multiple of this many rows (`batch_field` names the config field that says so)."""
         ...
 
     def init(self, key: Array) -> Params:
@@ -74,8 +74,55 @@ class Codec(Protocol):
 class Generator(Protocol):
     """A distribution over images given text."""
 
-    def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Any) -> Int[Array, "b y x"]:
+    @property
+    def space(self) -> str:
+        """What it draws: a codec's "ids" or its "latents" (codecs/spaces.py)."""
+        ...
+
+    def controls(self, given: Any) -> Any:
+        """The sampler's options, from a mapping of those that were given. Errors: UserError for one that it does not have."""
+        ...
+
+    def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Any) -> Any:
         """Codes of one image a prompt; `keys` has one key a row, so that a row does not depend on its batch mates."""
+        ...
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A Generator whose sampling is many steps of one program, so that a run of it can show progress, and hold one expert at a time.
+
+    `inputs`: "text" [b, m], and where asked for "negative" (text of what to avoid), "init" (codes to start from) and "mask" [b, y, x]
+    (1 where to paint, 0 where `init` is kept).
+    """
+
+    def plan(self, controls: Any) -> Any:
+        """What is to be done: `times` [k], `rows` (a dict of arrays [k, ...]) and `runs`, a list of (expert, first, last) evaluations."""
+        ...
+
+    def expert(self, params: Params, index: int) -> Params:
+        """The parameters that the evaluations of one expert need."""
+        ...
+
+    def begin(self, params: Params, inputs: Any, keys: Array, controls: Any) -> Any:
+        """The state before the first evaluation."""
+        ...
+
+    def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array, controls: Any) -> Any:
+        """The state after evaluation `index`; `row` holds its slice of the plan."""
+        ...
+
+    def finish(self, state: Any) -> Any:
+        """The codes."""
+        ...
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A Generator that may start from a smaller one of the same kind."""
+
+    def grow(self, params: Params) -> Params:
+        """Its own parameters, from the smaller one's; its own come back as they are."""
         ...
 
 
@@ -94,6 +141,15 @@ class Likelihood(Protocol):
 
     def log_likelihood(self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]) -> Float[Array, " b"]:
         """Nats, summed over an image's codes."""
+        ...
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Says which of several texts goes best with an image; comparable only between texts of one image."""
+
+    def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
+        """Larger where the text explains the codes better."""
         ...
 
 

@@ -3,12 +3,11 @@
 Separate from the run, so that evaluators know what they ask of a model and not how it is restored or sharded.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-
-from vilg.generators.guidance import Controls
 
 
 @runtime_checkable
@@ -48,14 +47,13 @@ class Subject(Protocol):
         """Pictures of codes."""
         ...
 
-    def sample(self, prompts: Sequence[str], controls: Controls, seed: int = 0, languages: Any = None, number: int = 1) -> list[Any]:
+    def sample(self, prompts: Sequence[str], controls: Any, seed: int = 0, languages: Any = None, number: int = 1) -> list[Any]:
         """Pictures of prompts, with `image` each."""
         ...
 
-    def caption(self, images: np.ndarray, languages: Sequence[str], controls: Controls, seed: int = 0) -> list[Any]:
+    def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Any]:
         """Captions of pictures, with `text` each."""
         ...
-
 
     def log_likelihood(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
         """Nats of each picture's codes given each text."""
@@ -73,6 +71,36 @@ class Evaluator(Protocol):
     def protocol(self) -> dict[str, Any]:
         """What anybody has to hold equal to compare these numbers."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Fields of an evaluator that samples: every option of every generator's sampler; what is left out is the generator's own default.
+
+    Which of them a generator has, it says itself (`controls`); the others are an error when the experiment is built.
+    """
+
+    guidance: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    rescale: float | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    eta: float | None = None
+    spacing: str | None = None
+    first: float | None = None
+    last: float | None = None
+
+    def controls(self, generator: Any) -> Any:
+        """The generator's controls with the fields that were given. Errors: UserError for one that it does not have."""
+        names = [f.name for f in dataclasses.fields(Sampling)]
+        return generator.controls({n: getattr(self, n) for n in names if getattr(self, n) is not None})
+
+    def check(self, generator: Any) -> None:
+        """Errors: UserError unless the generator has all that was given."""
+        if generator is not None:
+            self.controls(generator)
 
 
 def interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:

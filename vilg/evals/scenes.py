@@ -16,7 +16,7 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.scene import Scene
 from vilg.data.scenes.scorer import score
 from vilg.data.scenes.source import Synthetic, cell
-from vilg.evals.base import Subject, interval
+from vilg.evals.base import Sampling, Subject, interval
 from vilg.generators.guidance import Controls
 from vilg.types import Captioner, UserError
 
@@ -38,16 +38,12 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scenes:
-    """n scenes a cell. Guidance, temperature, top_k and top_p are the sampler's; captions are the likeliest tokens."""
+class Scenes(Sampling):
+    """n scenes a cell. The fields of Sampling are the sampler's; captions are the likeliest tokens."""
 
     n: int = 256
     split: Literal["valid", "test"] = "valid"
     seed: int = 0
-    guidance: float = 2.0
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
     captions: bool = True
     cells: tuple[str, ...] = tuple(CELLS)
 
@@ -55,17 +51,11 @@ class Scenes:
         require(self.n >= 2, "evals.scenes.n", self.n, "must be at least 2, one a language")
         for name in self.cells:
             require(name in CELLS, "evals.scenes.cells", name, f"known cells are {', '.join(CELLS)}")
-        _ = self.controls
 
     @property
     def needs_captioner(self) -> bool:
         """Whether the generator must be able to caption."""
         return self.captions
-
-    @property
-    def controls(self) -> Controls:
-        """How pictures are sampled."""
-        return Controls(self.guidance, self.temperature, self.top_k, self.top_p)
 
     def trials(self, subject: Subject) -> list[Trial]:
         """Every sample and caption with its verdict."""
@@ -89,7 +79,8 @@ class Scenes:
         draws = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
         prompts = [describe(s, g, w).text for s, g, w in zip(scenes, languages, draws, strict=True)]
         out = []
-        for scene, made in zip(scenes, subject.sample(prompts, self.controls, self.seed, languages), strict=True):
+        controls = self.controls(subject.experiment.generator)
+        for scene, made in zip(scenes, subject.sample(prompts, controls, self.seed, languages), strict=True):
             verdict = score(made.image, scene)
             parts = {k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)}
             right = (verdict.colour_and_shape and verdict.count) if len(scene.objects) == 1 else verdict.everything
@@ -108,7 +99,7 @@ class Scenes:
         return summarize(self.trials(subject))
 
     def protocol(self) -> dict[str, Any]:
-        """All that decides these numbers beside the model."""
+        """All that decides these numbers beside the model (a sampler's option that is None is the generator's default)."""
         return dataclasses.asdict(self) | {
             "single_object": "colour and shape right, one object",
             "two_objects": "every attribute and the relation right",

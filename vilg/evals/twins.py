@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vilg.config import require
-from vilg.evals.base import Subject, interval
-from vilg.generators.guidance import Controls
+from vilg.evals.base import Sampling, Subject, interval
 from vilg.types import UserError
 
 LANGUAGES = ("zh", "en")
@@ -26,23 +25,15 @@ class Pair(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Twins:
+class Twins(Sampling):
     """`n` validation records, evenly spaced; each picture's caption against those of `choices` - 1 other records of the set."""
 
     n: int = 128
     choices: int = 16
-    guidance: float = 1.4
-    temperature: float = 0.8
 
     def __post_init__(self) -> None:
         require(self.choices >= 2, "evals.twins.choices", self.choices, "must be at least 2")
         require(self.n >= 2 * self.choices, "evals.twins.n", self.n, f"must be at least twice evals.twins.choices={self.choices}")
-        _ = self.controls
-
-    @property
-    def controls(self) -> Controls:
-        """The sampler's options."""
-        return Controls(self.guidance, self.temperature)
 
     def __call__(self, subject: Subject) -> dict[str, Any]:
         pairs = self.pairs(subject)
@@ -92,7 +83,7 @@ class Twins:
 
     def samples(self, subject: Subject, pairs: list[Pair], language: str) -> np.ndarray:
         """One picture a record."""
-        made = subject.sample([p.captions[language] for p in pairs], self.controls, 0, [language] * len(pairs))
+        made = subject.sample([p.captions[language] for p in pairs], self.controls(subject.experiment.generator), 0, [language] * len(pairs))
         return np.stack([m.image for m in made])
 
     def protocol(self) -> dict[str, Any]:

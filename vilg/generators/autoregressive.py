@@ -6,7 +6,8 @@ start id that names the language. In memory text always comes first: direction o
 """
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vilg.config import lookup, require
-from vilg.generators.guidance import Controls, choose, guide
+from vilg.generators.guidance import Controls, choose, empty_prompt, guide, with_options
 from vilg.nn import code_tables, patterns
 from vilg.nn.attention import PatternOptions
 from vilg.nn.code_tables import CodeTables
@@ -108,6 +109,10 @@ class Model(nn.Module):
 class Autoregressive:
     """The generator: fields are the config. Implements Trainable, Generator and Captioner."""
 
+    space: ClassVar[str] = "ids"
+    batch_field: ClassVar[str] = "generator.caption_every"
+    defaults: ClassVar[Controls] = Controls(guidance=2.0, temperature=0.8)
+
     image_vocabulary: int  # given by the codec
     grid: tuple[int, int]  # given by the codec
     text_vocabulary: int  # given by data.text
@@ -158,6 +163,10 @@ class Autoregressive:
     def batch_multiple(self) -> int:
         """Rows that belong together: of each so many, one trains captions."""
         return self.caption_every
+
+    def controls(self, given: Mapping[str, Any]) -> Controls:
+        """The sampler's options. Errors: UserError for one that it does not have."""
+        return with_options(self.defaults, given, "an autoregressive generator")
 
     @property
     def model(self) -> Model:
@@ -288,12 +297,6 @@ class Autoregressive:
         carry = (ids, jnp.zeros((b,), bool), jnp.zeros((b,)), caches)
         (ids, _, score, _), _ = jax.lax.scan(body, carry, jnp.arange(self.text_length - 1))
         return ids, score
-
-
-def empty_prompt(text: Int[Array, "b m"]) -> Int[Array, "b m"]:
-    """The ids of the empty string in each row's language: start, end, padding (the null condition)."""
-    empty = jnp.full_like(text, PAD).at[:, 1].set(END)
-    return empty.at[:, 0].set(text[:, 0])
 
 
 def token_nll(logits: Any, targets: Int[Array, "b l"]) -> Float[Array, "b l"]:

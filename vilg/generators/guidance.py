@@ -1,13 +1,34 @@
-"""From logits to a token: classifier-free guidance, temperature, top-k, top-p. Shared by every generator of discrete codes."""
+"""What generators share about sampling: the null condition, options by name, and from logits to a token (guidance, temperature, top-k, top-p)."""
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vilg.config import require
+from vilg.config import check, require, suggestion
+from vilg.types import END, PAD, UserError
+
+T = TypeVar("T")
+
+
+def with_options(defaults: T, given: Mapping[str, Any], who: str) -> T:
+    """Controls with the given options in place of the defaults. Errors: UserError for an option that these controls do not have."""
+    fields = {f.name: f for f in dataclasses.fields(defaults)}  # type: ignore[arg-type]
+    for name, value in given.items():
+        if name not in fields:
+            raise UserError(f"{name}={value!r}: {who} has no such option; {suggestion(name, fields)}it has {', '.join(fields)}")
+    checked = {name: check(value, type(getattr(defaults, name)), name, signed=True) for name, value in given.items()}
+    return dataclasses.replace(defaults, **checked)  # type: ignore[type-var]
+
+
+def empty_prompt(text: Int[Array, "b m"]) -> Int[Array, "b m"]:
+    """The ids of the empty string in each row's language: start, end, padding (the null condition)."""
+    empty = jnp.full_like(text, PAD).at[:, 1].set(END)
+    return empty.at[:, 0].set(text[:, 0])
 
 
 @dataclasses.dataclass(frozen=True)

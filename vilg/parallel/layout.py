@@ -21,10 +21,11 @@ TABLES = ("params", "gradients", "optimizer", "compute")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where every array lives: `mesh` is ordered, slowest link first, and one size may be -1 (what is left)."""
+    """Where every array lives: `mesh` is ordered, slowest link first. A size is a number, -1 (what is left; at most one) or a logical axis:
+    the greatest common divisor of that axis's length in the parameters and the number of devices (`bound` puts the number there)."""
 
     name: str
-    mesh: Mapping[str, int]
+    mesh: Mapping[str, int | str]
     params: Rules
     gradients: Rules
     optimizer: Rules
@@ -40,18 +41,24 @@ class Layout:
                     if axis not in self.mesh:
                         raise ValueError(f"layout {self.name}: {table}[{logical!r}] names {axis!r}, absent from the mesh {dict(self.mesh)}")
 
+    def bound(self, lengths: Mapping[str, int], devices: int) -> "Layout":
+        """The layout with numbers for sizes that name a logical axis; `lengths` are those of the parameters' axes (1 where absent)."""
+        mesh = {a: math.gcd(lengths.get(s, 1), devices) if isinstance(s, str) else s for a, s in self.mesh.items()}
+        return dataclasses.replace(self, mesh=mesh)
+
     def sizes(self, devices: int) -> dict[str, int]:
-        """Mesh sizes for a number of devices, or a UserError that says which sizes would fit."""
-        fixed = math.prod(s for s in self.mesh.values() if s != -1)
-        free = [a for a, s in self.mesh.items() if s == -1]
-        if any(s < 1 and s != -1 for s in self.mesh.values()) or len(free) > 1:
+        """Mesh sizes for a number of devices, or a UserError that says which sizes would fit. A size that is not bound counts as 1."""
+        mesh = {a: 1 if isinstance(s, str) else s for a, s in self.mesh.items()}
+        fixed = math.prod(s for s in mesh.values() if s != -1)
+        free = [a for a, s in mesh.items() if s == -1]
+        if any(s < 1 and s != -1 for s in mesh.values()) or len(free) > 1:
             raise UserError(f"layout.name={self.name!r}: sizes must be at least 1 and only one may be -1; got {dict(self.mesh)}")
         if devices % fixed or (not free and fixed != devices):
             raise UserError(
                 f"layout.name={self.name!r}: the mesh {dict(self.mesh)} does not fit {devices} device(s); choose sizes whose product is "
                 f"{devices}, for example layout.name='{':'.join([self.name.split(':')[0], *self._one_axis(devices)])}', or a layout with fewer axes"
             )
-        return {a: devices // fixed if s == -1 else s for a, s in self.mesh.items()}
+        return {a: devices // fixed if s == -1 else s for a, s in mesh.items()}
 
     def _one_axis(self, devices: int) -> list[str]:
         """"axis=size" of every axis, the first with all devices."""

@@ -1,7 +1,8 @@
 """The table of layouts. Mesh-axis names occur only here and in experiments. To add a layout, add a function and a line.
 
 data: the batch is split. model: heads, feed-forward and vocabulary are split. replica / shard: ERNIE-ViLG's figure 3, copies across
-groups (the slow link, so it comes first), shards inside a group. Convolutions have no `embed`: their channels take its place.
+groups (the slow link, so it comes first), shards inside a group. expert: groups that own denoising experts. Convolutions have no `embed`:
+their channels take its place.
 """
 
 import inspect
@@ -52,6 +53,13 @@ def fsdp_tp(data: int = -1, model: int = 2) -> Layout:
     return Layout("fsdp_tp", {"data": data, "model": model}, rules, rules, rules, {"batch": "data", **_TENSOR})
 
 
+def expert(expert: int = 0, data: int = -1) -> Layout:
+    """Timestep experts spread over groups of devices, fsdp inside a group; without experts it is fsdp. expert=0: as many groups as divide
+    both the experts and the devices."""
+    rules = {"expert": "expert", **_sharded("data")}
+    return Layout("expert", {"expert": expert or "expert", "data": data}, rules, rules, rules, {"batch": ("expert", "data"), "expert": "expert"})
+
+
 def group_sharded(replica: int = -1, shard: int = 4, stage: int = 3) -> Layout:
     """ERNIE-ViLG's figure 3: shard inside a group, replicate across groups; `stage` is the ZeRO stage (1, 2 or 3)."""
     if stage not in (1, 2, 3):
@@ -74,6 +82,7 @@ LAYOUTS: dict[str, Callable[..., Layout]] = {
     "fsdp": fsdp,
     "tp": tp,
     "fsdp_tp": fsdp_tp,
+    "expert": expert,
     "group_sharded": group_sharded,
 }
 

@@ -19,13 +19,25 @@ def make_mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Me
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=auto, devices=devices)
 
 
-def resolver(layout: Layout, mesh: Mesh, table: str) -> Callable[[Sequence[str | None], Sequence[int]], NamedSharding]:
-    """A function from (logical axes, shape) to the NamedSharding that the layout's table gives."""
+def resolver(layout: Layout, mesh: Mesh, table: str) -> Callable[..., NamedSharding]:
+    """A function from (logical axes, shape) to the NamedSharding that the layout's table gives. `manual` mesh axes, over which a shard_map has
+    already split the arrays, count as 1 and are left out, and the sharding is on the mesh of that shard_map."""
 
-    def resolve(axes: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
-        return NamedSharding(mesh, layout.spec(table, tuple(axes), shape, dict(mesh.shape)))
+    def resolve(axes: Sequence[str | None], shape: Sequence[int], manual: Sequence[str] = ()) -> NamedSharding:
+        if not manual:
+            return NamedSharding(mesh, layout.spec(table, tuple(axes), shape, dict(mesh.shape)))
+        sizes = {a: 1 if a in manual else n for a, n in mesh.shape.items()}
+        spec = [_without(s, manual) for s in layout.spec(table, tuple(axes), shape, sizes)]
+        return NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(*spec))  # type: ignore[arg-type]
 
     return resolve
+
+
+def _without(entry: str | tuple[str, ...] | None, manual: Sequence[str]) -> str | tuple[str, ...] | None:
+    if not isinstance(entry, tuple):
+        return None if entry in manual else entry
+    left = tuple(a for a in entry if a not in manual)
+    return left if len(left) > 1 else left[0] if left else None
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -11,7 +11,7 @@ from optax import contrib
 
 from vilg.config import lookup, require
 
-OUTPUT_AXES = frozenset({"mlp", "heads", "head_dim", "vocab", "channels_out"})
+STACKS = frozenset({"layers", "expert"})  # axes along which equal parameters are stacked
 
 
 def constant(o: "Optimizer", steps: int) -> optax.Schedule:
@@ -51,8 +51,9 @@ SCHEDULES: dict[str, Callable] = {
 
 
 def adamw(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
-    """AdamW; decay on matrices only."""
-    return optax.adamw(rate, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
+    """AdamW; decay on matrices only (a stack of vectors, a layer or an expert each, is none)."""
+    matrices = jax.tree.map(lambda a: len([x for x in a if x not in STACKS]) > 1, axes, is_leaf=_is_axes)
+    return optax.adamw(rate, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay, mask=matrices)
 
 
 def adafactor(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
@@ -81,7 +82,7 @@ OPTIMIZERS: dict[str, Callable] = {"adamw": adamw, "adafactor": adafactor, "muon
 
 def muon_dimensions(axes: tuple[str | None, ...]) -> contrib.MuonDimensionNumbers | None:
     """Which axes of a weight are inputs and outputs, by their logical names; None for what Muon is not meant for (tables, heads, vectors)."""
-    names = [a for a in axes if a != "layers"]
+    names = [a for a in axes if a not in STACKS]
     if len(names) < 2 or {"vocab", "codebook", "length"} & set(names):
         return None
     index = {a: i for i, a in enumerate(axes) if a is not None}
@@ -133,12 +134,10 @@ class Optimizer:
 
     def build(self, steps: int, axes: Any, labels: Any = None) -> optax.GradientTransformation:
         """The optax transformation. `axes` has a tuple of logical names a parameter; `labels` "generator", "discriminator" or "frozen" each."""
-        main = OPTIMIZERS[self.kind](self, self.rate(steps), axes)
         if labels is None:
-            return self._clipped(main)
+            return self._clipped(OPTIMIZERS[self.kind](self, self.rate(steps), axes))
         adversary = optax.adam(self.rate(steps, self.discriminator_rate or None), b1=self.discriminator_b1, b2=0.9)
-        if self.kind == "muon":
-            main = OPTIMIZERS["muon"](self, self.rate(steps), _masked(axes, labels))
+        main = OPTIMIZERS[self.kind](self, self.rate(steps), _masked(axes, labels))
         kinds: dict[Any, optax.GradientTransformation] = {"generator": self._clipped(main), "discriminator": self._clipped(adversary)}
         if "frozen" in jax.tree.leaves(labels):
             kinds["frozen"] = optax.set_to_zero()
@@ -148,8 +147,12 @@ class Optimizer:
         return optax.chain(optax.clip_by_global_norm(self.clip), transformation) if self.clip else transformation
 
 
+def _is_axes(x: Any) -> bool:
+    return isinstance(x, tuple) and not isinstance(x, optax.MaskedNode)
+
+
 def _masked(axes: Any, labels: Any) -> Any:
     def one(label: str, axis: tuple) -> Any:
         return axis if label == "generator" else optax.MaskedNode()
 
-    return jax.tree.map(one, labels, axes, is_leaf=lambda x: isinstance(x, tuple) and not isinstance(x, optax.MaskedNode))
+    return jax.tree.map(one, labels, axes, is_leaf=_is_axes)
