@@ -50,10 +50,25 @@ class Maintained(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Pixels <-> codes. Images are float32 in [-1, 1]."""
+    """Pixels <-> latents, which every codec has. Images are float32 in [-1, 1]."""
 
     image_size: int
     grid: tuple[int, int]
+    latent_channels: int
+
+    def latents(self, params: Params, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x c"]:
+        """The latents of images, float32, deterministic."""
+        ...
+
+    def from_latents(self, params: Params, latents: Float[Array, "b y x c"]) -> Float[Array, "b H W 3"]:
+        """Images in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Tokenizer(Codec, Protocol):
+    """A Codec of ids: pixels <-> codes of a vocabulary, each with a vector."""
+
     vocabulary: int
     code_width: int
 

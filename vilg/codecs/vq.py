@@ -99,6 +99,10 @@ class VQ:
         return (self.image_size // self.architecture.downsample,) * 2
 
     @property
+    def latent_channels(self) -> int:
+        return self.code_width
+
+    @property
     def compute_dtype(self) -> Any:
         return jnp.dtype(self.dtype)
 
@@ -140,6 +144,10 @@ class VQ:
         """Images, clipped to [-1, 1]."""
         embeddings = self.quantizer.lookup(params["quantizer"], codes)
         return jnp.clip(self._paint(params["output"], self._features(params, embeddings)), -1.0, 1.0)
+
+    def from_latents(self, params: Params, latents: Float[Array, "b y x d"]) -> Float[Array, "b H W 3"]:
+        """Images of the latents' nearest codes: LDM's VQ latents, which are quantized on the way out (arXiv 2112.10752, section 3.1)."""
+        return self.decode(params, self.quantizer.codes(params["quantizer"], latents))
 
     def vectors(self, params: Params) -> Float[Array, "v d"]:
         """The vector of each code."""
