@@ -126,6 +126,12 @@ class Experiment:
         return natural(self.codec) if self.generator is None else SPACES[self.generator.space](self.codec)
 
     @property
+    def controls(self) -> Any:
+        """The generator's controls as the first evaluator that samples has them, else its own defaults."""
+        sampling = [e for e in self.evals.values() if isinstance(e, Sampling)]
+        return sampling[0].controls(self.generator) if sampling else self.generator.controls({})
+
+    @property
     def start_from(self) -> str:
         """The workdir whose parameters training starts from; for a tokenizer codec.workdir says the same, since it needs no other."""
         return self.training.start_from or (self.codec_workdir if self.generator is None else "")

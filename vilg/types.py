@@ -115,7 +115,11 @@ class Stepwise(Protocol):
         """What is to be done: `times` [k], `rows` (a dict of arrays [k, ...]) and `runs`, a list of (expert, first, last) evaluations."""
         ...
 
-    def expert(self, params: Params, index: int) -> Params:
+    def shared(self, params: Params) -> Params:
+        """The parameters that are needed before the first evaluation."""
+        ...
+
+    def expert(self, params: Params, index: Any) -> Params:
         """The parameters that the evaluations of one expert need."""
         ...
 

@@ -7,7 +7,7 @@ that was trained again cannot be decoded with another's scale. SPACES is the tab
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -20,6 +20,7 @@ class Ids:
     """Codes are a tokenizer's ids, int32 [b y x]; the frozen parameters are the codec's."""
 
     codec: Tokenizer
+    scaled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.codec, Tokenizer):
@@ -39,10 +40,6 @@ class Ids:
     def freeze(self, params: Params, scale: Mapping[str, Sequence[float]] | None) -> Params:
         """The frozen parameters of this space, from the codec's."""
         return params
-
-    def measure(self, latents: Float[np.ndarray, "n y x c"]) -> None:
-        """Ids have no scale."""
-        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +62,7 @@ class Latents:
     """Codes are the codec's latents, each channel less its mean and over its standard deviation: {"codec", "mean", "std"} are frozen."""
 
     codec: Codec
+    scaled: ClassVar[bool] = True
 
     def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Any:
         """The scaled latents of images in [-1, 1]."""

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ import numpy as np
 from vilg.config import require
 from vilg.data.records import detect_language
 from vilg.experiment import Experiment, build_experiment
-from vilg.generators.guidance import Controls
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest, first_misfit, named_leaves
-from vilg.types import START, Captioner, Generator, Likelihood, Params, UserError
+from vilg.types import START, Captioner, Generator, Growing, Likelihood, Params, Ranker, Stepwise, UserError
+
+Watch = Callable[[int, int, int], None]  # called after each evaluation of a batch: evaluations done, of how many, rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Captioned:
     score: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Session:
     """Parameters with the program that runs them. `frozen` is the codec's parameters (the same as `params` in a codec's run)."""
 
@@ -59,6 +60,7 @@ class Session:
     text_model: Any  # a TextModel; None in a codec's run
     step: int
     batch: int = 64
+    swap: bool = False  # a Stepwise generator's parameters stay on the host, and one expert at a time is on the devices
 
     @property
     def experiment(self) -> Experiment:
@@ -74,31 +76,83 @@ class Session:
         return self._batched(lambda x: self.program.decode(self.frozen, x), codes)
 
     def sample(
-        self, prompts: Sequence[str], controls: Controls, seed: int = 0, languages: Sequence[str] | None = None, number: int = 1
+        self,
+        prompts: Sequence[str],
+        controls: Any,
+        seed: int = 0,
+        languages: Sequence[str] | None = None,
+        number: int = 1,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        watch: Watch | None = None,
     ) -> list[Sampled]:
         """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1, ... The language of a prompt is
-        detected where it is not given."""
+        detected where it is not given. `inputs` are a Stepwise generator's beside the text, one row a prompt; `watch` is told of each
+        evaluation."""
         if not isinstance(self.experiment.generator, Generator):
             raise UserError("this workdir trained a codec, which has nothing to sample; give the workdir of a generator")
         languages = languages or [detect_language(p) for p in prompts]
         rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
-        length = self.experiment.data.text.length
-        encoded = [self.text_model.encode(p, g, length) for p, g, _ in rows]
-        text = np.stack([ids for ids, _ in encoded])
+        encoded = [self.text_ids(p, g) for p, g, _ in rows]
         keys = sample_keys([seed + k for _, _, k in rows], [p.encode() for p, _, _ in rows])
-        codes = self._batched(lambda t, k: self.program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), text, keys)
+        given = {"text": np.stack([ids for ids, _ in encoded]), **{k: np.repeat(v, number, 0) for k, v in (inputs or {}).items()}}
+        codes = self._drawn(given, keys, controls, watch)
         images = self.pictures(codes)
         return [Sampled(p, g, seed + k, cut, i) for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)]
+
+    def text_ids(self, text: str, language: str) -> tuple[np.ndarray, bool]:
+        """(ids [m], whether they were cut)."""
+        return self.text_model.encode(text, language, self.experiment.data.text.length)
+
+    def _drawn(self, inputs: Mapping[str, np.ndarray], keys: np.ndarray, controls: Any, watch: Watch | None) -> np.ndarray:
+        """Codes [n, ...] of the inputs."""
+        names, program = list(inputs), self.program
+        if not isinstance(self.experiment.generator, Stepwise):
+            return self._batched(lambda t, k: program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), inputs["text"], keys)
+        plan = self.experiment.generator.plan(controls)
+        total = len(plan.times) * -(-len(keys) // self._size(len(keys)))
+        done = 0
+
+        def draw(*arrays: np.ndarray) -> Any:
+            nonlocal done
+            wrapped = jax.random.wrap_key_data(arrays[-1])
+            shared = self.experiment.generator.shared(self.params)
+            state = program.begin(controls)(shared, dict(zip(names, arrays, strict=False)), wrapped)
+            for expert, first, last in plan.runs:
+                weights = self._expert(expert)
+                for j in range(first, last):
+                    row = {k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()}
+                    state = program.advance(controls)(weights, state, row, jnp.int32(j), wrapped)
+                    done += 1
+                    if watch is not None:
+                        jax.block_until_ready(state)
+                        watch(done, total, len(arrays[-1]))
+            return program.finish(state)
+
+        return self._batched(draw, *inputs.values(), keys)
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - one expert at a time
+    def _expert(self, index: int) -> Params:
+        """One expert's parameters: a slice of those on the devices, or brought there from the host."""
+        if not self.swap:
+            return self.program.expert(self.params, jnp.int32(index))
+        weights = self.experiment.generator.expert(self.params, index)
+        return jax.device_put(weights, self.program.expert_sharding)
 
     def log_likelihood(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
         """log p(codes[i] | texts[i]) in nats [n]."""
         if not isinstance(self.experiment.generator, Likelihood):
             raise UserError("this workdir's generator gives no likelihoods; give the workdir of one that does, such as an autoregressive one")
-        length = self.experiment.data.text.length
-        ids = np.stack([self.text_model.encode(t, g, length)[0] for t, g in zip(texts, languages, strict=True)])
+        ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
         return self._batched(lambda t, c: self.program.log_likelihood(self.params, t, c), ids, codes)
 
-    def caption(self, images: np.ndarray, languages: Sequence[str], controls: Controls, seed: int = 0) -> list[Captioned]:
+    def agreement(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """How well texts[i] goes with codes[i] [n]; comparable between texts of the same codes only."""
+        if not isinstance(self.experiment.generator, Ranker):
+            raise UserError("this workdir trained a codec, which knows no texts; give the workdir of a generator")
+        ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
+        return self._batched(lambda t, c: self.program.agreement(self.params, t, c), ids, codes)
+
+    def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Captioned]:
         """One caption an image, in the language asked for it."""
         self.check_captioner()
         start = np.array([START[g] for g in languages], np.int32)
@@ -121,8 +175,7 @@ class Session:
     def _batched(self, call: Any, *arrays: np.ndarray) -> Any:
         """`call` on batches of one size (a multiple of the mesh's batch shards), results joined."""
         n = len(arrays[0])
-        shards = self.program.batch_shards
-        size = -(-min(self.batch, 1 << max(0, n - 1).bit_length()) // shards) * shards
+        size = self._size(n)
         parts = []
         for i in range(0, n, size):
             part = [a[i : i + size] for a in arrays]
@@ -131,6 +184,11 @@ class Session:
                 part = [np.concatenate([a, np.repeat(a[-1:], short, 0)]) for a in part]
             parts.append(jax.device_get(call(*part)))
         return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
+
+    def _size(self, n: int) -> int:
+        """Rows of a batch, for n rows in all."""
+        shards = self.program.batch_shards
+        return -(-min(self.batch, 1 << max(0, n - 1).bit_length()) // shards) * shards
 
 
 def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
@@ -142,7 +200,11 @@ def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
 
 
 def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
-    """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec that the program's experiment describes."""
+    """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec that the program's experiment describes.
+
+    A codec without parameters needs no run."""
+    if not jax.tree.leaves(jax.eval_shape(program.experiment.codec.init, jax.random.key(0))):
+        return {}, "none"
     directory = Workdir(workdir)
     stored = directory.read()
     experiment = build_experiment(stored["config"])
@@ -173,7 +235,9 @@ def starting_params(workdir: str | Path, program: Program, codec_hash: str | Non
     directory = Workdir(workdir)
     stored = directory.read()
     other = Program(build_experiment(stored["config"]), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
-    given, wanted = ({k: x.shape for k, x in named_leaves(p.state_shape.params).items()} for p in (other, program))
+    theirs, generator = other.state_shape.params, program.experiment.generator
+    grown = jax.eval_shape(generator.grow, theirs) if isinstance(generator, Growing) else theirs
+    given, wanted = ({k: x.shape for k, x in named_leaves(p).items()} for p in (grown, program.state_shape.params))
     misfit = first_misfit(given, wanted)
     if misfit:
         name, there, here = misfit
@@ -220,17 +284,20 @@ def fitting_layout(experiment: Experiment) -> Layout:
 
 
 @functools.cache
-def open_session(workdir: str, ema: bool = True) -> Session:
-    """The newest checkpoint of a workdir. `ema=False` takes the raw parameters."""
+def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
+    """The newest checkpoint of a workdir. `ema=False` takes the raw parameters; `swap` leaves a mixture's experts on the host."""
     directory = Workdir(workdir)
     stored = directory.read()
     experiment = build_experiment(stored["config"])
     program = Program(experiment, layout=fitting_layout(experiment))
-    state, _ = restore(directory, program)
+    holder = Program(experiment, jax.devices("cpu")[:1], layout=parse_layout("dp")) if swap else program
+    state, _ = restore(directory, holder)
     params = state.best_params if ema else state.params
+    params = jax.device_get(params) if swap else params
     if experiment.generator is None:
         return Session(program, params, params, None, int(state.step))
-    frozen, codec_hash = codec_params(experiment.codec_workdir or directory.codec, program)
+    codec, codec_hash = codec_params(experiment.codec_workdir or directory.codec, program)
     if stored.get("codec_hash", codec_hash) != codec_hash:
         raise UserError(f"workdir={workdir!r}: its codec was {stored['codec_hash']}, the one found is {codec_hash}; put the original back")
-    return Session(program, params, frozen, directory.text_model(experiment), int(state.step))
+    frozen = experiment.space.freeze(codec, stored.get("latents"))
+    return Session(program, params, frozen, directory.text_model(experiment), int(state.step), swap=swap)

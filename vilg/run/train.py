@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
+from vilg.generators.guidance import Controls
 from vilg.parallel.processes import first_before_others, is_first, join
 from vilg.program import Program
 from vilg.report.grids import grid
@@ -32,9 +33,11 @@ from vilg.training.log import RunLog
 from vilg.training.loop import Periodic
 from vilg.training.loop import train as loop
 from vilg.training.state import TrainState
-from vilg.types import Adopter, Params, UserError
+from vilg.types import Adopter, Captioner, Growing, Params, UserError
 
 SHOWN = 16  # pictures in a grid that training draws
+MEASURED = 1024  # pictures that the scale of latents is measured on
+INPUTS = ("image", "text", "key", "region")  # what of a batch goes to the devices
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +72,9 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
             for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
                 if place and not Workdir(place).config_file.is_file():
                     raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
-            frozen = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
+            codec = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
             start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
+            frozen = None if experiment.generator is None else prepare_space(experiment, program, directory, codec, start, quiet)
             run(experiment, program, directory, checkpoints, frozen, start, quiet, title)
 
 
@@ -81,9 +85,9 @@ def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
 
 
 def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, quiet: bool) -> Params:
-    """The frozen codec's parameters: trained here if no codec.workdir is given, and good enough to start on (the config's floors)."""
+    """The codec's parameters: trained here if no codec.workdir is given, and good enough to start on (the config's floors)."""
     given = experiment.codec_workdir
-    if not given:
+    if not given and jax.tree.leaves(jax.eval_shape(experiment.codec.init, jax.random.key(0))):
         train(experiment.codec_experiment.config, directory.codec, quiet, title="codec")
     frozen, codec_hash = codec_params(given or directory.codec, program)
     stored = directory.read()
@@ -92,11 +96,27 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
             f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this one is {codec_hash}; give the original"
         )
     if "codec" not in stored:
-        reached = Reconstruction(images=256)(Session(program, None, frozen, None, 0))
+        reached = Reconstruction(images=256)(Session(program, None, experiment.space.freeze(frozen, None), None, 0))
         gate(reached, experiment.config["codec"].get("floors") or {})
         directory.write(stored | {"codec_hash": codec_hash, "codec": reached})
         say(f"codec: {', '.join(f'{k} {v:.3f}' for k, v in reached.items())}", quiet)
     return frozen
+
+
+def prepare_space(experiment: Experiment, program: Program, directory: Workdir, codec: Params, start: str, quiet: bool) -> Params:
+    """The frozen parameters of the generator's space. The scale of latents is the starting run's, else measured here once, and stored."""
+    stored = directory.read()
+    if "latents" not in stored:
+        scale = Workdir(start).read().get("latents") if start else None
+        if scale is None and experiment.space.scaled:
+            source = experiment.data.train
+            size = -(-64 // program.batch_shards) * program.batch_shards
+            batches = experiment.data.loader.once(source, None, image_size=experiment.codec.image_size, batch_size=size, limit=MEASURED)
+            session = Session(program, None, experiment.space.freeze(codec, None), None, 0)
+            scale = experiment.space.measure(session.codes(np.concatenate([b["image"][b["valid"]] for b in batches])))
+            say(f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation {np.mean(scale['std']):.3f} over {MEASURED} pictures", quiet)
+        directory.write(directory.read() | {"latents": scale})
+    return experiment.space.freeze(codec, directory.read()["latents"])
 
 
 def prepare_start(experiment: Experiment, directory: Workdir, quiet: bool) -> str:
@@ -148,10 +168,9 @@ def run(
         directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
     first_before_others(f"commit of {directory.path}", directory.note_commit)
     log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if is_first() else None
-    keys = ("image", "text") if experiment.generator is not None else ("image",)
 
     def place(batch: dict) -> dict:
-        return program.place({k: batch[k] for k in keys})
+        return program.place({k: batch[k] for k in INPUTS if k in batch})
 
     def session(state: Any) -> Session:
         return Session(program, state.best_params, state.best_params if frozen is None else frozen, text_model, int(state.step))
@@ -199,7 +218,8 @@ def first_state(experiment: Experiment, program: Program, directory: Workdir, fr
     params = state.params
     if start:
         given = starting_params(start, program, directory.read().get("codec_hash"))
-        params = jax.device_put(given, program.state_sharding.params)
+        growing = isinstance(experiment.generator, Growing)
+        params = program.grow(given) if growing else jax.device_put(given, program.state_sharding.params)
         if experiment.generator is not None:
             first_before_others(f"ids of {directory.path}", lambda: directory.adopt_text_model(start))
     if isinstance(experiment.generator, Adopter):
@@ -233,15 +253,14 @@ def first_examples(experiment: Experiment, text_model: Any) -> dict[str, Any]:
 
 def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """A grid of originals above reconstructions (a codec) or samples of their captions (a generator), and the captions of both kinds."""
-    from vilg.generators.guidance import Controls
-
     images = examples["image"]
     if session.experiment.generator is None:
         return grid(np.concatenate([images, session.pictures(session.codes(images))]), columns=len(images)), []
-    scenes = session.experiment.evals.get("scenes")
-    made = session.sample(examples["captions"], scenes.controls if scenes else Controls(), 0, examples["language"])
-    captions = session.caption(images, examples["language"], Controls(temperature=0.0))
-    lines = [f"{prompt} | {caption.text}" for prompt, caption in zip(examples["captions"], captions, strict=True)]
+    made = session.sample(examples["captions"], session.experiment.controls, 0, examples["language"])
+    lines = list(examples["captions"])
+    if isinstance(session.experiment.generator, Captioner):
+        captions = session.caption(images, examples["language"], Controls(temperature=0.0))
+        lines = [f"{prompt} | {caption.text}" for prompt, caption in zip(lines, captions, strict=True)]
     return grid(np.concatenate([images, np.stack([m.image for m in made])]), columns=len(images)), lines
 
 
