@@ -4,7 +4,6 @@ Separate from the encoder and decoder that are made of them, so that the discrim
 Submodules bear the published names: import_taming.py maps parameters by name.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,67 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vilg.parallel.axes import named
+from vilg.nn.convolution import convolution, group_norm, upsample
 from vilg.types import Params
 
-fan_in_uniform = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")  # torch's default for a convolution
-
-
-def by_channels(init: Callable) -> Callable:
-    """A kernel initializer that names all four dimensions, except the channels that are the 3 of a picture (too few to shard)."""
-
-    def initialize(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
-        axes = ("channels_in" if shape[-2] > 3 else None, "channels_out" if shape[-1] > 3 else None)
-        return named(init, "rows", "columns", *axes)(key, shape, dtype)
-
-    return initialize
-
-
-def by_channel(init: Callable) -> Callable:
-    """The same for a bias or a scale."""
-
-    def initialize(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
-        return named(init, "channels_out" if shape[-1] > 3 else None)(key, shape, dtype)
-
-    return initialize
-
-
-def convolution(
-    features: int,
-    name: str | None = None,
-    size: int = 3,
-    stride: int = 1,
-    padding: int | tuple[int, int] = 1,
-    use_bias: bool = True,
-    kernel_init: Callable = fan_in_uniform,
-    dtype: Any = jnp.float32,
-) -> nn.Conv:
-    """A square convolution; `padding` is on every side, or a pair (top and left, bottom and right)."""
-    pad = padding if isinstance(padding, tuple) else (padding, padding)
-    return nn.Conv(
-        features,
-        (size, size),
-        stride,
-        padding=(pad, pad),
-        use_bias=use_bias,
-        dtype=dtype,
-        kernel_init=by_channels(kernel_init),
-        bias_init=by_channel(nn.initializers.zeros_init()),
-        name=name,
-    )
-
-
-def group_norm(groups: int, name: str, dtype: Any = jnp.float32) -> nn.GroupNorm:
-    """GroupNorm with epsilon 1e-6 and exact variance."""
-    return nn.GroupNorm(
-        groups,
-        epsilon=1e-6,
-        dtype=dtype,
-        use_fast_variance=False,
-        scale_init=by_channel(nn.initializers.ones_init()),
-        bias_init=by_channel(nn.initializers.zeros_init()),
-        name=name,
-    )
+__all__ = ["AttentionBlock", "ResidualBlock", "convolution", "downsample", "group_norm", "run", "upsample"]
 
 
 class ResidualBlock(nn.Module):
@@ -120,8 +62,3 @@ def run(module: nn.Module, params: Params, x: Array) -> Array:
     """The module's output for one input."""
     output: Any = module.apply({"params": params}, x)
     return output
-
-
-def upsample(x: Float[Array, "b y x c"]) -> Float[Array, "b 2*y 2*x c"]:
-    """Twice the size, nearest neighbour; a 3x3 convolution follows."""
-    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

@@ -1,0 +1,122 @@
+"""Attention of image positions (or text alone) in which text keys and values stand beside the image's own (GLIDE; SPEC 1.4).
+
+Both denoisers and the text encoder use it. Knowledge weights W^a (SPEC 1.6) depend on the text key alone, so they need no attention
+of their own: multiplying probabilities ("prob") is multiplying the text's values, and multiplying logits ("logit") its keys.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from vilg.config import lookup
+from vilg.nn.attention import softmax_over
+from vilg.nn.transformer import rms, rotate
+from vilg.parallel.axes import named
+from vilg.parallel.constrain import constrain
+
+Pair = tuple[Array, Array]  # keys and values, [b h s k]
+
+
+def weigh_values(text: Pair, weights: Array) -> Pair:
+    """Probabilities times weights; rows then no longer sum to one (SPEC 1.6)."""
+    return text[0], _times(text[1], weights)
+
+
+def weigh_keys(text: Pair, weights: Array) -> Pair:
+    """Logits times weights."""
+    return _times(text[0], weights), text[1]
+
+
+ATTEND = {"prob": weigh_values, "logit": weigh_keys}
+
+
+def _times(x: Array, weights: Array) -> Array:
+    return (x.astype(jnp.float32) * weights.astype(jnp.float32)[:, None, :, None]).astype(x.dtype)
+
+
+def attend_jointly(
+    q: Float[Array, "b h n k"],
+    image: Pair,
+    text: Pair | None = None,
+    weights: Float[Array, "b m"] | None = None,
+    mode: str = "prob",
+    chunk: int = 0,
+) -> Float[Array, "b h n k"]:
+    """One softmax over text and image keys, scaled by k**-0.5, in float32.
+
+    `weights` are W^a for each text key (None and ones are the same, bit for bit); queries are taken `chunk` at a time, and computed
+    again in the backward pass, so that memory grows with n instead of n**2 (0: all at once).
+    Errors: UserError for an unknown mode.
+    """
+    weigh = lookup(ATTEND, mode, "attend_mode")
+    sources = [image]
+    if text is not None:
+        sources = [text if weights is None else weigh(text, weights), image]
+
+    def some(queries: Array) -> Array:
+        return softmax_over(queries, [(k, v, None) for k, v in sources])
+
+    b, h, n, k = q.shape
+    if not chunk or n <= chunk:
+        return some(q)
+    blocks = -(-n // chunk)
+    padded = jnp.pad(q, ((0, 0), (0, 0), (0, blocks * chunk - n), (0, 0))).reshape(b, h, blocks, chunk, k)
+    out = jax.lax.map(jax.checkpoint(some), jnp.moveaxis(padded, 2, 0))
+    return jnp.moveaxis(out, 0, 2).reshape(b, h, blocks * chunk, k)[:, :, :n]
+
+
+class JointAttention(nn.Module):
+    """Projections around `attend_jointly`: q, k, v of x, k and v of the text states (where there are any), and the output's.
+
+    The caller norms x and adds the residual. `out_scale` is the initial standard deviation of the output projection (0: zeros).
+    With `rotary_base`, image queries and keys turn with their places (row, column); text keys do not.
+    """
+
+    heads: int
+    head_size: int
+    out_scale: float
+    attend_mode: str = "prob"
+    qk_norm: bool = False
+    rotary_base: float = 0.0
+    chunk: int = 0
+    dtype: Any = jnp.float32
+
+    def _projection(self, name: str, x: Array, kinds: int) -> list[Array]:
+        shape, zeros = (kinds, self.heads, self.head_size), nn.initializers.zeros_init()
+        init = nn.initializers.normal(x.shape[-1] ** -0.5)
+        kernel = self.param(name, named(init, "embed", None, "heads", "head_dim"), (x.shape[-1], *shape), jnp.float32)
+        bias = self.param(f"{name}_bias", named(zeros, None, "heads", "head_dim"), shape, jnp.float32)
+        y = jnp.einsum("bld,dzhk->zbhlk", x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)[:, None, :, None]
+        y = checkpoint_name(constrain(y, None, "batch", "heads", "length", "head_dim"), "qkv")
+        return [y[z] for z in range(kinds)]
+
+    def _scale(self, name: str, x: Array) -> Array:
+        return rms(x, self.param(name, named(nn.initializers.ones_init(), "head_dim"), (self.head_size,), jnp.float32))
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        context: Float[Array, "b m w"] | None = None,
+        attend: Float[Array, "b m"] | None = None,
+        places: Float[Array, "n 2"] | None = None,
+    ) -> Float[Array, "b n d"]:
+        q, k, v = self._projection("qkv", x, 3)
+        text = None
+        if context is not None:
+            text_k, text_v = self._projection("text_kv", context, 2)
+            text = (self._scale("text_k_scale", text_k) if self.qk_norm else text_k), text_v
+        if self.qk_norm:
+            q, k = self._scale("q_scale", q), self._scale("k_scale", k)
+        if self.rotary_base and places is not None:
+            q, k = (jnp.moveaxis(rotate(jnp.moveaxis(y, 1, 2), places, self.rotary_base), 2, 1) for y in (q, k))
+        mixed = checkpoint_name(attend_jointly(q, (k, v), text, attend, self.attend_mode, self.chunk), "attention_out")
+        zeros = nn.initializers.zeros_init()
+        init = nn.initializers.normal(self.out_scale) if self.out_scale else zeros
+        out = self.param("out", named(init, "heads", "head_dim", "embed"), (self.heads, self.head_size, x.shape[-1]), jnp.float32)
+        bias = self.param("out_bias", named(zeros, "embed"), (x.shape[-1],), jnp.float32)
+        return jnp.einsum("bhnk,hkd->bnd", mixed, out.astype(self.dtype)) + bias.astype(self.dtype)

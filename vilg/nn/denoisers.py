@@ -1,0 +1,115 @@
+"""Denoisers and the text encoder as sections of an experiment: dataclasses whose fields are the config, and the table of names.
+
+Separate from the modules, which check nothing, so that a bad field is one sentence when the experiment is built. Every denoiser
+module is called as module(x [b y x c], time [b] (1000 t), context [b m d], pooled [b d], attend [b m] or None) -> float32 [b y x o].
+"""
+
+import dataclasses
+from typing import Literal, Protocol
+
+import flax.linen as nn
+
+from vilg.config import lookup, require
+from vilg.nn.cross_attention import ATTEND
+from vilg.nn.dense import DTYPES
+from vilg.nn.dit import DiT
+from vilg.nn.text_encoder import TextEncoder
+from vilg.nn.transformer import REMAT
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+class DenoiserConfig(Protocol):
+    """What an entry of DENOISERS is."""
+
+    @property
+    def factor(self) -> int:
+        """Rows and columns must be multiples of it."""
+        ...
+
+    def module(self, outputs: int, context_width: int, grid: tuple[int, int], attend_mode: str) -> nn.Module:
+        """The denoiser that puts out `outputs` channels; `grid` is the usual one, others that `factor` divides run too."""
+        ...
+
+
+def check_transformer(path: str, width: int, layers: int, heads: int, mlp_ratio: float, rotary_base: float, remat: str) -> None:
+    """What every stack of transformer blocks needs."""
+    require(width > 0 and width % 2 == 0, f"{path}.width", width, "must be even and at least 2")
+    require(layers > 0, f"{path}.layers", layers, "must be at least 1")
+    require(heads > 0 and width % heads == 0, f"{path}.heads", heads, f"must divide {path}.width={width}")
+    require(mlp_ratio * width >= 1, f"{path}.mlp_ratio", mlp_ratio, "must leave the feed-forward layer a width of at least 1")
+    fits = rotary_base == 0 or (rotary_base > 1 and width // heads % 4 == 0)
+    require(fits, f"{path}.rotary_base", rotary_base, "must be 0, or above 1 with heads of a multiple of 4")
+    lookup(REMAT, remat, f"{path}.remat")
+
+
+def check_grid(grid: tuple[int, int], factor: int, path: str, why: str) -> None:
+    """Raises a UserError unless the factor divides both sides."""
+    require(grid[0] % factor == 0 and grid[1] % factor == 0, "codec grid", grid, f"must be multiples of {factor} for {path}.{why}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoderConfig:
+    """The text encoder (paper: 24 layers of 2048, 32 heads)."""
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    window: int = 0  # ids before it that each state holds too (vilg/nn/embed.py; the paper: 0)
+    embed_scale: float = 0.02
+    qk_norm: bool = False
+    dtype: Dtype = "float32"
+    remat: str = "none"
+    scan: bool = True
+
+    def __post_init__(self) -> None:
+        check_transformer("generator.text", self.width, self.layers, self.heads, self.mlp_ratio, 0.0, self.remat)
+
+    def module(self, vocabulary: int, length: int) -> TextEncoder:
+        """ids [b, length] -> (states [b, length, width], pooled [b, width])."""
+        remedy = f"must be below data.text.length={length}"
+        require(self.window < length, "generator.text.window", self.window, remedy)
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return TextEncoder(vocabulary, length, **{**fields, "dtype": DTYPES[self.dtype]})
+
+
+@dataclasses.dataclass(frozen=True)
+class DiTConfig:
+    """A transformer over patches of the code grid (not the paper's)."""
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    patch: int = 1  # rows and columns of codes in a token
+    zero_gates: bool = True  # every block starts as the identity (adaLN-Zero); otherwise gates start at one
+    rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none
+    qk_norm: bool = False
+    embed_scale: float = 0.02
+    query_chunk: int = 0  # queries taken at a time, to save memory on large grids; 0: all
+    dtype: Dtype = "float32"
+    remat: str = "none"
+    scan: bool = True
+
+    def __post_init__(self) -> None:
+        path = "generator.denoiser"
+        check_transformer(path, self.width, self.layers, self.heads, self.mlp_ratio, self.rotary_base, self.remat)
+        require(self.patch > 0, f"{path}.patch", self.patch, "must be at least 1")
+
+    @property
+    def factor(self) -> int:
+        """Rows and columns must be multiples of it."""
+        return self.patch
+
+    def module(self, outputs: int, context_width: int, grid: tuple[int, int], attend_mode: str) -> nn.Module:
+        """The Linen module."""
+        lookup(ATTEND, attend_mode, "generator.knowledge.attend_mode")
+        check_grid(grid, self.factor, "generator.denoiser", f"patch={self.patch}")
+        return DiT(
+            outputs, grid, self.width, self.layers, self.heads, self.mlp_ratio, self.patch, 0.0 if self.zero_gates else 1.0, self.rotary_base,
+            self.qk_norm, self.embed_scale, attend_mode, self.query_chunk, self.remat, self.scan, DTYPES[self.dtype],
+        )  # fmt: skip
+
+
+DENOISERS: dict[str, type] = {"dit": DiTConfig}
