@@ -280,10 +280,10 @@ class Program:
         return self.jit(lambda params, text, keys: sample(params, text, keys, controls), out_shardings=self.replicated)
 
     @functools.cache  # noqa: B019
-    def begin(self, controls: Any) -> Callable:
-        """Compiled: (params, inputs, keys) -> a Stepwise generator's state before the first evaluation."""
+    def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:
+        """Compiled: (params, inputs, keys) -> a Stepwise generator's state before the first evaluation, on a grid of codes."""
         begin = self.experiment.generator.begin
-        return self.jit(lambda params, inputs, keys: begin(params, inputs, keys, controls))
+        return self.jit(lambda params, inputs, keys: begin(params, inputs, keys, controls, grid))
 
     @functools.cached_property
     def expert(self) -> Callable:

@@ -123,8 +123,8 @@ class Stepwise(Protocol):
         """The parameters that the evaluations of one expert need."""
         ...
 
-    def begin(self, params: Params, inputs: Any, keys: Array, controls: Any) -> Any:
-        """The state before the first evaluation."""
+    def begin(self, params: Params, inputs: Any, keys: Array, controls: Any, grid: tuple[int, int] | None = None) -> Any:
+        """The state before the first evaluation, on a grid of codes (None: the codec's)."""
         ...
 
     def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array, controls: Any) -> Any:

@@ -83,11 +83,12 @@ class Session:
         languages: Sequence[str] | None = None,
         number: int = 1,
         inputs: Mapping[str, np.ndarray] | None = None,
+        grid: tuple[int, int] | None = None,
         watch: Watch | None = None,
     ) -> list[Sampled]:
         """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1, ... The language of a prompt is
-        detected where it is not given. `inputs` are a Stepwise generator's beside the text, one row a prompt; `watch` is told of each
-        evaluation."""
+        detected where it is not given. A Stepwise generator also takes `inputs` beside the text, one row a prompt, and another `grid` of
+        codes; `watch` is told of each evaluation."""
         if not isinstance(self.experiment.generator, Generator):
             raise UserError("this workdir trained a codec, which has nothing to sample; give the workdir of a generator")
         languages = languages or [detect_language(p) for p in prompts]
@@ -95,7 +96,7 @@ class Session:
         encoded = [self.text_ids(p, g) for p, g, _ in rows]
         keys = sample_keys([seed + k for _, _, k in rows], [p.encode() for p, _, _ in rows])
         given = {"text": np.stack([ids for ids, _ in encoded]), **{k: np.repeat(v, number, 0) for k, v in (inputs or {}).items()}}
-        codes = self._drawn(given, keys, controls, watch)
+        codes = self._drawn(given, keys, controls, grid, watch)
         images = self.pictures(codes)
         return [Sampled(p, g, seed + k, cut, i) for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)]
 
@@ -103,7 +104,9 @@ class Session:
         """(ids [m], whether they were cut)."""
         return self.text_model.encode(text, language, self.experiment.data.text.length)
 
-    def _drawn(self, inputs: Mapping[str, np.ndarray], keys: np.ndarray, controls: Any, watch: Watch | None) -> np.ndarray:
+    def _drawn(
+        self, inputs: Mapping[str, np.ndarray], keys: np.ndarray, controls: Any, grid: tuple[int, int] | None, watch: Watch | None
+    ) -> np.ndarray:
         """Codes [n, ...] of the inputs."""
         names, program = list(inputs), self.program
         if not isinstance(self.experiment.generator, Stepwise):
@@ -116,7 +119,7 @@ class Session:
             nonlocal done
             wrapped = jax.random.wrap_key_data(arrays[-1])
             shared = self.experiment.generator.shared(self.params)
-            state = program.begin(controls)(shared, dict(zip(names, arrays, strict=False)), wrapped)
+            state = program.begin(controls, grid)(shared, dict(zip(names, arrays, strict=False)), wrapped)
             for expert, first, last in plan.runs:
                 weights = self._expert(expert)
                 for j in range(first, last):
