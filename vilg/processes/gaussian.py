@@ -1,0 +1,216 @@
+"""Gaussian diffusion of latents: noisy = alpha(t) codes + sigma(t) eps; the denoiser predicts eps, x0 or v = alpha eps - sigma x0.
+
+Weightings are factors of the squared error of x0, which makes them one number whatever is predicted. With s = SNR = alpha^2 / sigma^2
+the squared error of eps is s times that of x0, and of v (s + 1) times; so the loss, which is taken on what is predicted, gets
+
+    weighting      factor of x0's error    x0           eps            v
+    unit           (the prediction's own)  1            1              1
+    x0             1                       1            1 / s          1 / (s + 1)
+    snr            s                       s            1              s / (s + 1)
+    truncated_snr  max(s, 1)               max(s, 1)    max(1, 1 / s)  max(s, 1) / (s + 1)
+    min_snr        min(s, gamma)           min(s, g)    min(1, g / s)  min(s, g) / (s + 1)
+
+"snr" is the papers' loss on eps; truncated_snr is 2202.00512's, min_snr 2303.09556's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vilg.codecs.vq import entry
+from vilg.config import require
+from vilg.processes.base import DenoisingControls, Plan
+from vilg.processes.draws import DRAWS, stratified
+from vilg.processes.samplers import table
+from vilg.processes.schedules import SCHEDULES
+
+PATH = "generator.process"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Weight 1 on the loss of what is predicted."""
+
+    def log_factor(self, log_snr: Array, log_own: Array) -> Array:
+        """log of the factor of x0's squared error, from log SNR and from log_own, the factor that the prediction's own loss has."""
+        return log_own
+
+
+@dataclass(frozen=True)
+class X0(Unit):
+    """Weight 1 on the loss of x0."""
+
+    def log_factor(self, log_snr: Array, log_own: Array) -> Array:
+        return jnp.zeros_like(log_snr)
+
+
+@dataclass(frozen=True)
+class SNR(Unit):
+    """Weight 1 on the loss of eps."""
+
+    def log_factor(self, log_snr: Array, log_own: Array) -> Array:
+        return log_snr
+
+
+@dataclass(frozen=True)
+class TruncatedSNR(Unit):
+    """max(SNR, 1)."""
+
+    def log_factor(self, log_snr: Array, log_own: Array) -> Array:
+        return jnp.maximum(log_snr, 0.0)
+
+
+@dataclass(frozen=True)
+class MinSNR(Unit):
+    """min(SNR, gamma)."""
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        require(self.gamma > 0, f"{PATH}.weighting.gamma", self.gamma, "must be above 0; the paper's is 5")
+
+    def log_factor(self, log_snr: Array, log_own: Array) -> Array:
+        return jnp.minimum(log_snr, np.log(self.gamma))
+
+
+WEIGHTINGS = {"unit": Unit, "x0": X0, "snr": SNR, "truncated_snr": TruncatedSNR, "min_snr": MinSNR}
+
+
+def to_clean(kind: str, output: Any, noisy: Any, alpha: Any, sigma: Any) -> Any:
+    """The x0 that a prediction of this kind stands for."""
+    if kind == "eps":
+        return (noisy - sigma * output) / alpha
+    return output if kind == "x0" else alpha * noisy - sigma * output
+
+
+def from_clean(kind: str, clean: Any, noisy: Any, alpha: Any, sigma: Any) -> Any:
+    """The prediction of this kind that stands for x0; sigma must not be 0 for eps and v."""
+    if kind == "x0":
+        return clean
+    eps = (noisy - alpha * clean) / sigma
+    return eps if kind == "eps" else alpha * eps - sigma * clean
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The fields are the config; schedule, weighting and times (which times training draws) are sections whose "name" is in a table."""
+
+    schedule: Any = field(default_factory=lambda: {"name": "ldm_linear"})
+    prediction: Literal["eps", "x0", "v"] = "eps"
+    weighting: Any = field(default_factory=lambda: {"name": "unit"})
+    times: Any = field(default_factory=lambda: {"name": "table"})
+
+    space = "latents"
+
+    def __post_init__(self) -> None:
+        for name, names in (("schedule", SCHEDULES), ("weighting", WEIGHTINGS), ("times", DRAWS)):
+            object.__setattr__(self, name, entry(names, getattr(self, name), f"{PATH}.{name}"))
+        self.times.fits(self.schedule)
+        turns = self.prediction != "eps" or self.schedule.alpha(1.0) > 0
+        require(turns, f"{PATH}.prediction", self.prediction, "says nothing of x0 where the terminal SNR is zero: predict 'v' or 'x0'")
+
+    def outputs(self, channels: int, vocabulary: int) -> int:
+        """As many as the codes have."""
+        return channels
+
+    def draw(self, key: Array, b: int, low: Any = 0.0, high: Any = 1.0) -> Float[Array, " b"]:
+        """Training times in (low, high], stratified (draws.py)."""
+        cdf, inverse = (lambda t: self.times.cdf(t, self.schedule)), (lambda mass: self.times.inverse(mass, self.schedule))
+        return stratified(cdf, inverse, key, b, low, high)
+
+    def quantile(self, mass: Any) -> np.ndarray:
+        """The t below which training spends this share of its draws."""
+        return self.times.inverse(np.asarray(mass, np.float64), self.schedule)
+
+    def corrupt(self, codes: Float[Array, "b y x c"], t: Float[Array, " b"], key: Array) -> Float[Array, "b y x c"]:
+        """alpha(t) codes + sigma(t) eps, float32."""
+        return self._mix(codes, t, jax.random.normal(key, codes.shape))
+
+    def loss(
+        self, output: Float[Array, "b y x c"], codes: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]
+    ) -> Float[Array, "b y x"]:
+        """weight(t) times the squared error of what is predicted, mean over channels."""
+        alpha, sigma = self._levels(t)
+        codes, noisy, sigma = codes.astype(jnp.float32), noisy.astype(jnp.float32), jnp.maximum(sigma, 1e-5)
+        target = from_clean(self.prediction, codes, noisy, alpha, sigma)
+        return self.weight(t)[:, None, None] * jnp.mean(jnp.square(output.astype(jnp.float32) - target), -1)
+
+    def weight(self, t: Float[Array, " b"]) -> Float[Array, " b"]:
+        """The factor of the loss of what is predicted (the table above)."""
+        log_snr = jnp.clip(self.schedule.log_snr(t), -60.0, 60.0)
+        log_own = {"x0": jnp.zeros_like(log_snr), "eps": log_snr, "v": jax.nn.softplus(log_snr)}[self.prediction]
+        return jnp.exp(self.weighting.log_factor(log_snr, log_own) - log_own)
+
+    def guide(
+        self, conditional: Float[Array, "b y x c"], unconditional: Float[Array, "b y x c"], guidance: Any, rescale: Any
+    ) -> Float[Array, "b y x c"]:
+        """u + w (c - u); then `rescale` of the way to the deviation that c has over each row (2305.08891, eq. 14-16)."""
+        guided = unconditional + guidance * (conditional - unconditional)
+        deviation = lambda x: jnp.std(x, axis=(1, 2, 3), keepdims=True)
+        factor = deviation(conditional) / jnp.maximum(deviation(guided), 1e-12)
+        guided = guided * (rescale * factor + (1 - rescale))
+        return jnp.where(jnp.asarray(guidance) == 1, conditional, guided)
+
+    def clean(
+        self, output: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]
+    ) -> Float[Array, "b y x c"]:
+        """The x0 that the output stands for, float32."""
+        return to_clean(self.prediction, output.astype(jnp.float32), noisy, *self._levels(t))
+
+    def certain(self, codes: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
+        """The codes."""
+        return codes
+
+    def plan(self, controls: DenoisingControls) -> Plan:
+        """The sampler's table (samplers.py)."""
+        require(controls.temperature == 1, "temperature", controls.temperature, "means nothing to a Gaussian process: leave it 1")
+        return table(self.schedule, controls)
+
+    def start(
+        self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Float[Array, "b y x c"] | None = None
+    ) -> dict[str, Array]:
+        """{"x", "base", "m1", "m2"}: unit noise, or codes corrupted to plan.times[0]. `shape` is (y, x, c)."""
+        eps = draw_noise(keys, shape, 0)
+        if codes is None:
+            x = eps
+        else:
+            x = self._mix(codes, jnp.full(len(keys), plan.times[0], jnp.float32), eps)
+        return {"x": x, "base": jnp.zeros_like(x), "m1": jnp.zeros_like(x), "m2": jnp.zeros_like(x)}
+
+    def noisy(self, carry: dict[str, Array]) -> Float[Array, "b y x c"]:
+        """x."""
+        return carry["x"]
+
+    def advance(
+        self, carry: dict[str, Array], prediction: Float[Array, "b y x c"], row: Mapping[str, Any], keys: Array, index: Any
+    ) -> dict[str, Array]:
+        """(x, base) <- matrix @ (x, base, prediction, m1, m2) + noise eps."""
+        matrix = jnp.asarray(row["matrix"], jnp.float32)
+        parts = (carry["x"], carry["base"], prediction, carry["m1"], carry["m2"])
+        x, base = (sum((matrix[o, k] * part for k, part in enumerate(parts)), jnp.float32(0)) for o in range(2))
+        if "noise" in row:
+            x = x + jnp.asarray(row["noise"], jnp.float32) * draw_noise(keys, x.shape[1:], index + 1)
+        return {"x": x, "base": base, "m1": prediction, "m2": carry["m1"]}
+
+    def result(self, carry: dict[str, Array]) -> Float[Array, "b y x c"]:
+        """x."""
+        return carry["x"]
+
+    def _levels(self, t: Array) -> tuple[Array, Array]:
+        alpha, sigma = self.schedule.levels(t)
+        return alpha[:, None, None, None], sigma[:, None, None, None]
+
+    def _mix(self, codes: Array, t: Array, eps: Array) -> Array:
+        alpha, sigma = self._levels(t)
+        return alpha * codes.astype(jnp.float32) + sigma * eps
+
+
+def draw_noise(keys: Array, shape: tuple[int, ...], index: Any) -> Float[Array, "b ..."]:
+    """Unit noise for each row from its own key; index 0 is the start's, j + 1 that of evaluation j."""
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

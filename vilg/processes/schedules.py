@@ -1,0 +1,171 @@
+"""Noise schedules: how much signal (alpha) and noise (sigma) there is at time t, variance preserving: alpha^2 + sigma^2 = 1.
+
+Every method takes numpy (float64: the samplers' tables are made from it) or JAX arrays (training) and answers in kind. Tables of T = 1000
+betas hold at t = (i + 1) / 1000; between them the angle atan(sigma / alpha) is interpolated. t = 0 is clean exactly.
+`shift` multiplies sigma / alpha, so log SNR + 2 log(1 / shift) (simple diffusion, 2301.11093).
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vilg.config import require
+from vilg.processes.base import TIMESTEPS
+
+PATH = "generator.process.schedule"
+
+
+def numeric(value: Any) -> Any:
+    """The module (numpy or jax.numpy) that works on the value."""
+    return jnp if isinstance(value, jax.Array) else np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What all schedules share; they differ in `log_ratio` and its inverse `time`."""
+
+    shift: float = 1.0
+
+    whole = False  # whether it is a table, whose samplers keep to whole timesteps
+
+    def __post_init__(self) -> None:
+        require(self.shift > 0, f"{PATH}.shift", self.shift, "must be above 0; 1 is no shift, more is more noise")
+
+    def levels(self, t: Any) -> tuple[Any, Any]:
+        """(alpha, sigma) at times t."""
+        raise NotImplementedError
+
+    def time(self, log_ratio: Any) -> Any:
+        """The t at which log(sigma / alpha) has this value, held to [0, 1]."""
+        raise NotImplementedError
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """log(sigma / alpha) just above t = 0, and at t = 1."""
+        raise NotImplementedError
+
+    def alpha(self, t: Any) -> Any:
+        """The factor of the clean codes."""
+        return self.levels(t)[0]
+
+    def sigma(self, t: Any) -> Any:
+        """The factor of the noise."""
+        return self.levels(t)[1]
+
+    def log_ratio(self, t: Any) -> Any:
+        """log(sigma / alpha); -inf at t = 0."""
+        alpha, sigma = self.levels(t)
+        with np.errstate(divide="ignore"):
+            return numeric(alpha).log(sigma) - numeric(alpha).log(alpha)
+
+    def log_snr(self, t: Any) -> Any:
+        """log(alpha^2 / sigma^2); inf at t = 0, -inf at a zero terminal SNR."""
+        return -2 * self.log_ratio(t)
+
+
+@dataclass(frozen=True)
+class Table(Schedule):
+    """A schedule from a table of betas. zero_terminal_snr rescales it so that t = 1 holds noise only (2305.08891, algorithm 1)."""
+
+    zero_terminal_snr: bool = False
+
+    whole = True
+
+    def betas(self) -> np.ndarray:
+        """[1000], float64."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def angles(self) -> np.ndarray:
+        """atan(sigma / alpha) at t = 0, 1/1000, ..., 1."""
+        alpha = np.sqrt(np.cumprod(1 - self.betas()))
+        if self.zero_terminal_snr:
+            alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+        return np.concatenate([[0.0], np.arctan2(self.shift * np.sqrt(1 - alpha**2), alpha)])
+
+    def levels(self, t: Any) -> tuple[Any, Any]:
+        xp = numeric(t)
+        angle = xp.interp(t, np.linspace(0, 1, TIMESTEPS + 1), self.angles)
+        alpha, sigma = xp.cos(angle), xp.sin(angle)
+        return (xp.where(xp.asarray(t) >= 1, 0 * alpha, alpha) if self.zero_terminal_snr else alpha), sigma
+
+    def time(self, log_ratio: Any) -> Any:
+        xp = numeric(log_ratio)
+        return xp.interp(xp.arctan(xp.exp(log_ratio)), self.angles, np.linspace(0, 1, TIMESTEPS + 1))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return -math.inf, math.inf if self.zero_terminal_snr else float(np.log(np.tan(self.angles[-1])))
+
+
+@dataclass(frozen=True)
+class DDPMLinear(Table):
+    """Betas from 1e-4 to 2e-2 (2006.11239)."""
+
+    first_beta: float = 1e-4
+    last_beta: float = 2e-2
+
+    def betas(self) -> np.ndarray:
+        return np.linspace(self.first_beta, self.last_beta, TIMESTEPS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.first_beta < 1, f"{PATH}.first_beta", self.first_beta, "must lie in (0, 1)")
+        grows = self.first_beta <= self.last_beta < 1
+        require(grows, f"{PATH}.last_beta", self.last_beta, f"must lie in [first_beta={self.first_beta}, 1)")
+
+
+@dataclass(frozen=True)
+class LDMLinear(DDPMLinear):
+    """Latent diffusion's "linear", which is linear in sqrt(beta) (SPEC 1.5)."""
+
+    first_beta: float = 0.00085
+    last_beta: float = 0.012
+
+    def betas(self) -> np.ndarray:
+        return np.linspace(math.sqrt(self.first_beta), math.sqrt(self.last_beta), TIMESTEPS) ** 2
+
+
+@dataclass(frozen=True)
+class Cosine(Table):
+    """alpha^2 = cos^2((t + .008) / 1.008 * pi / 2), betas at most .999 (2102.09672; diffusers' squaredcos_cap_v2)."""
+
+    def betas(self) -> np.ndarray:
+        squared = np.cos((np.linspace(0, 1, TIMESTEPS + 1) + 0.008) / 1.008 * np.pi / 2) ** 2
+        return np.minimum(1 - squared[1:] / squared[:-1], 0.999)
+
+
+@dataclass(frozen=True)
+class LogLinear(Schedule):
+    """log(sigma / alpha) linear in t, from sigma_min just above t = 0 to sigma_max at t = 1: noise is put where the data needs it."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.sigma_min > 0, f"{PATH}.sigma_min", self.sigma_min, "must be above 0")
+        require(self.sigma_max > self.sigma_min, f"{PATH}.sigma_max", self.sigma_max, f"must be above sigma_min={self.sigma_min}")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return math.log(self.sigma_min * self.shift), math.log(self.sigma_max * self.shift)
+
+    def levels(self, t: Any) -> tuple[Any, Any]:
+        xp = numeric(t)
+        low, high = self.ends
+        ratio = xp.where(xp.asarray(t) > 0, xp.exp(low + t * (high - low)), 0.0)
+        alpha = 1 / xp.sqrt(1 + ratio**2)
+        return alpha, ratio * alpha
+
+    def time(self, log_ratio: Any) -> Any:
+        low, high = self.ends
+        return numeric(log_ratio).clip((log_ratio - low) / (high - low), 0.0, 1.0)
+
+
+SCHEDULES = {"ddpm_linear": DDPMLinear, "ldm_linear": LDMLinear, "cosine": Cosine, "log_linear": LogLinear}
