@@ -354,11 +354,10 @@ class Diffusion:
         output = self._denoise(self.expert(params, expert_of(t, self.edges)), noisy, times, states, pooled)
         return jnp.mean(self.process.loss(output, codes, noisy, times), (1, 2))
 
-    def levels(self, n: int) -> np.ndarray:
-        """n times at evenly spread quantiles of the training times (of the one expert's slice, where one is trained alone)."""
-        edges = np.array([0.0, 1.0]) if self.experts.only < 0 else self.edges[self.experts.only : self.experts.only + 2]
-        low, high = (self.process.mass(e) for e in edges)
-        return self.process.quantile(low + (high - low) * (np.arange(n) + 0.5) / n)
+    def levels(self, n: int) -> Float[Array, " n"]:
+        """n increasing times, one from each of n equal shares of the training times (of the one expert's slice, where one is trained alone)."""
+        low, high = (0.0, 1.0) if self.experts.only < 0 else self.edges[self.experts.only : self.experts.only + 2]
+        return jnp.sort(self.process.draw(jax.random.key(0), n, float(low), float(high)))
 
     def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
         """Minus the mean training loss at LEVELS times."""
@@ -366,5 +365,5 @@ class Diffusion:
         def one(total: Array, t: Array) -> tuple[Array, None]:
             return total + self.losses_at(params, text, codes, t), None
 
-        total, _ = jax.lax.scan(one, jnp.zeros((text.shape[0],)), jnp.asarray(self.levels(LEVELS), jnp.float32))
+        total, _ = jax.lax.scan(one, jnp.zeros((text.shape[0],)), self.levels(LEVELS))
         return -total / LEVELS
