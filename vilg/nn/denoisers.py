@@ -15,6 +15,7 @@ from vilg.nn.dense import DTYPES
 from vilg.nn.dit import DiT
 from vilg.nn.text_encoder import TextEncoder
 from vilg.nn.transformer import REMAT
+from vilg.nn.unet import UNet
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -112,4 +113,70 @@ class DiTConfig:
         )  # fmt: skip
 
 
-DENOISERS: dict[str, type] = {"dit": DiTConfig}
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """The paper's U-Net; its 2.2 B is channels=512 with a text encoder of 2048 (ablation: 320 and 1280), all else as here."""
+
+    channels: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 3, 4)
+    blocks: int = 3
+    attention: tuple[int, ...] = (2, 4, 8)  # where the grid is smaller by these factors; in the middle always
+    head_width: int = 64
+    groups: int = 32  # of the group norms
+    pooled_text: bool = False  # adds the pooled text to the time embedding, as GLIDE does (for the paper unknown; its count is without)
+    query_chunk: int = 0  # queries taken at a time, to save memory on large grids; 0: all
+    dtype: Dtype = "float32"
+    remat: str = "none"
+    scan: bool = True
+
+    def __post_init__(self) -> None:
+        path = "generator.denoiser"
+        require(self.channels > 0 and self.channels % 2 == 0, f"{path}.channels", self.channels, "must be even and at least 2")
+        require(
+            len(self.multipliers) > 0 and min(self.multipliers) > 0,
+            f"{path}.multipliers",
+            self.multipliers,
+            "must be one or more, each at least 1",
+        )
+        require(self.blocks > 0, f"{path}.blocks", self.blocks, "must be at least 1")
+        factors = [2**level for level in range(len(self.multipliers))]
+        require(
+            set(self.attention) <= set(factors),
+            f"{path}.attention",
+            self.attention,
+            f"must be of {factors}, by which the levels are smaller",
+        )
+        require(
+            self.groups > 0 and self.channels % self.groups == 0,
+            f"{path}.groups",
+            self.groups,
+            f"must divide {path}.channels={self.channels}",
+        )
+        for factor, multiplier in zip(factors, self.multipliers, strict=True):
+            wide = self.channels * multiplier
+            fits = self.head_width > 0 and wide % self.head_width == 0
+            needed = factor in self.attention or factor == factors[-1]
+            require(
+                fits or not needed,
+                f"{path}.head_width",
+                self.head_width,
+                f"must divide the {wide} channels of the level that is smaller by {factor}",
+            )
+        lookup(REMAT, self.remat, f"{path}.remat")
+
+    @property
+    def factor(self) -> int:
+        """Rows and columns must be multiples of it."""
+        return 2 ** (len(self.multipliers) - 1)
+
+    def module(self, outputs: int, context_width: int, grid: tuple[int, int], attend_mode: str) -> nn.Module:
+        """The Linen module."""
+        lookup(ATTEND, attend_mode, "generator.knowledge.attend_mode")
+        check_grid(grid, self.factor, "generator.denoiser", f"multipliers={self.multipliers}")
+        return UNet(
+            outputs, self.channels, self.multipliers, self.blocks, self.attention, self.head_width, self.groups, self.pooled_text,
+            attend_mode, self.query_chunk, self.remat, self.scan, DTYPES[self.dtype],
+        )  # fmt: skip
+
+
+DENOISERS: dict[str, type] = {"unet": UNetConfig, "dit": DiTConfig}

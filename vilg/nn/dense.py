@@ -39,17 +39,20 @@ class FeedForward(nn.Module):
         return dense(width, ("mlp", "embed"), "mlp_out", nn.initializers.normal(self.out_scale), self.dtype)(y)
 
 
+def rematerialised(block: Any, remat: str, field: str, prevent_cse: bool = True) -> Any:
+    """`block`, which in the backward pass keeps what `remat` says (a name of transformer.REMAT; `field` is where the config says it)."""
+    policy = lookup(REMAT, remat, field)
+    return block if remat == "none" else nn.remat(block, policy=policy, prevent_cse=prevent_cse)
+
+
 def repeated(block: Any, length: int, scan: bool, remat: str, field: str, arguments: int, over: tuple[int, ...] = ()) -> Any:
     """`block` with parameters of its own for each of `length` repeats, stacked along "layers" whether or not they are scanned.
 
     A block is called as block(carry, *arguments) -> (carry, output). Arguments whose index is in `over` have a leading axis of
-    repeats, the others are shared. `scan` compiles the block once; otherwise the repeats are laid out one after the other. `remat` is
-    a name of transformer.REMAT (`field` is where the config says it).
+    repeats, the others are shared. `scan` compiles the block once; otherwise the repeats are laid out one after the other.
     """
-    policy = lookup(REMAT, remat, field)
-    body = block if remat == "none" else nn.remat(block, policy=policy, prevent_cse=not scan)
     return nn.scan(
-        body,
+        rematerialised(block, remat, field, prevent_cse=not scan),
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=tuple(0 if i in over else nn.broadcast for i in range(arguments)),  # type: ignore[arg-type]

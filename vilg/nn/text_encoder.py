@@ -31,7 +31,9 @@ class TextBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b m d"]) -> tuple[Float[Array, "b m d"], None]:
         width, depth = x.shape[-1], (2 * self.layers) ** -0.5
-        attention = JointAttention(self.heads, width // self.heads, depth * width**-0.5, qk_norm=self.qk_norm, dtype=self.dtype, name="attention")
+        attention = JointAttention(
+            self.heads, width // self.heads, depth * width**-0.5, qk_norm=self.qk_norm, dtype=self.dtype, name="attention"
+        )
         x = x + attention(layer_norm()(x))
         x = x + FeedForward(self.hidden, depth * self.hidden**-0.5, self.dtype, name="feed_forward")(layer_norm()(x))
         return constrain(x, "batch", "length", "embed"), None
