@@ -163,7 +163,8 @@ class Diffusion:
         is_box = lambda x: hasattr(x, "names")  # noqa: E731
 
         def copy(x: Any) -> Any:
-            value = jnp.broadcast_to((x.value if is_box(x) else x)[None], (self.experts.n, *x.shape))
+            one = x.value if is_box(x) else x
+            value = jnp.broadcast_to(one[None], (self.experts.n, *one.shape))
             return x.replace(value=value, names=("expert", *x.names)) if is_box(x) else value
 
         return jax.tree.map(copy, denoiser, is_leaf=is_box)

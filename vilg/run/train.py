@@ -23,6 +23,7 @@ from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
+from vilg.parallel.layouts import parse_layout
 from vilg.parallel.processes import first_before_others, is_first, join
 from vilg.program import Program
 from vilg.report.grids import grid
@@ -96,7 +97,8 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
             f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this one is {codec_hash}; give the original"
         )
     if "codec" not in stored:
-        reached = Reconstruction(images=256)(Session(program, None, experiment.space.freeze(frozen, None), None, 0))
+        alone = Program(dataclasses.replace(experiment, generator=None), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
+        reached = Reconstruction(images=256)(Session(alone, frozen, frozen, None, 0))
         gate(reached, experiment.config["codec"].get("floors") or {})
         directory.write(stored | {"codec_hash": codec_hash, "codec": reached})
         say(f"codec: {', '.join(f'{k} {v:.3f}' for k, v in reached.items())}", quiet)
