@@ -14,7 +14,7 @@ The denoiser, the text and who owns which slice of time (vilg/processes/splits.p
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -38,7 +38,7 @@ class DenoisingControls:
     sampler: str = "ddim"
     steps: int = 50
     eta: float = 0.0
-    spacing: Literal["trailing", "leading", "linspace"] = "trailing"
+    spacing: str = "trailing"
     first: float = 1.0
     last: float = 0.0
     temperature: float = 1.0

@@ -90,8 +90,3 @@ def stratified(
     low, high = jnp.float32(low), jnp.float32(high)
     below, above = cdf(low), cdf(high)
     return jnp.clip(inverse(below + share * (above - below)), low + 2 * SAME_TIME, high)
-
-
-def check_slice(low: float, high: float) -> None:
-    """UserError unless (low, high] is a slice of (0, 1]."""
-    require(0 <= low < high <= 1 and not math.isnan(high), "slice", (low, high), "must be two times 0 <= low < high <= 1")

@@ -111,7 +111,7 @@ class Gaussian:
         for name, names in (("schedule", SCHEDULES), ("weighting", WEIGHTINGS), ("times", DRAWS)):
             object.__setattr__(self, name, entry(names, getattr(self, name), f"{PATH}.{name}"))
         self.times.fits(self.schedule)
-        turns = self.prediction != "eps" or self.schedule.alpha(1.0) > 0
+        turns = self.prediction != "eps" or bool(self.schedule.alpha(1.0) > 0)
         require(turns, f"{PATH}.prediction", self.prediction, "says nothing of x0 where the terminal SNR is zero: predict 'v' or 'x0'")
 
     def outputs(self, channels: int, vocabulary: int) -> int:
@@ -151,8 +151,8 @@ class Gaussian:
     ) -> Float[Array, "b y x c"]:
         """u + w (c - u); then `rescale` of the way to the deviation that c has over each row (2305.08891, eq. 14-16)."""
         guided = unconditional + guidance * (conditional - unconditional)
-        deviation = lambda x: jnp.std(x, axis=(1, 2, 3), keepdims=True)
-        factor = deviation(conditional) / jnp.maximum(deviation(guided), 1e-12)
+        wanted, got = (jnp.std(x, axis=(1, 2, 3), keepdims=True) for x in (conditional, guided))
+        factor = wanted / jnp.maximum(got, 1e-12)
         guided = guided * (rescale * factor + (1 - rescale))
         return jnp.where(jnp.asarray(guidance) == 1, conditional, guided)
 
