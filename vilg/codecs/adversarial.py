@@ -1,4 +1,4 @@
-"""The adversarial part of VQ's loss: who gets which gradient, from which step, and with what weight.
+"""The adversarial part of a learned codec's loss: who gets which gradient, from which step, and with what weight.
 
 One sum for one optimizer step: stop_gradient routes the discriminator's loss to the discriminator alone and the generator's term to the
 codec alone, so that the loop needs no second phase. Separate from discriminator.py, which is only the network.
