@@ -89,6 +89,40 @@ def emoji() -> dict:
     return config
 
 
+def kl_tiny() -> dict:
+    """The scenes of `tiny`, as 8x8 latents of 8 channels with a Gaussian posterior (LDM's KL autoencoder): what diffusion works on."""
+    config = tiny()
+    config["codec"] = dict(
+        name="kl",
+        workdir="",
+        image_size=32,
+        latent_channels=8,
+        architecture=dict(name="patch", patch=4, width=128, depth=1, context=0, channels=16, refinements=0, output_size=1),
+        kl_weight=1e-6,
+        l1=1.0,
+        l2=0.0,
+    )
+    return config
+
+
+def kl_f8() -> dict:
+    """LDM's kl-f8 (CompVis/latent-diffusion, models/first_stage_models/kl-f8/config.yaml; shared SPEC 1.2): 256 px -> 32x32 of 4 channels,
+    no attention but in the middle. Batch and rate are LDM's for one machine of 8; its data were OpenImages."""
+    config = f8_8192()
+    config["codec"] = dict(
+        name="kl",
+        workdir="",
+        image_size=256,
+        latent_channels=4,
+        architecture=dict(name="convolutional", channels=128, multipliers=(1, 2, 4, 4), blocks=2, attention_at=(), latent_channels=4),
+        kl_weight=1e-6,
+        discriminator=dict(weight=0.5, start=50_001),
+        l1=1.0,
+        perceptual="",  # give LPIPS-VGG weights; without them the term is left out, and the run says so
+    )
+    return config
+
+
 def f8_8192() -> dict:
     """The paper's: f = 8, 8192 codes, 256 px, Gumbel quantizer (vqgan_gumbel_f8; shared SPEC 3.1-3.4). Its GAN settings are unknown; these
     are taming's custom config."""
@@ -125,4 +159,4 @@ def f8_8192() -> dict:
     )
 
 
-SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "f8_8192": f8_8192}
+SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "kl_tiny": kl_tiny, "f8_8192": f8_8192, "kl_f8": kl_f8}
