@@ -27,8 +27,9 @@ class KL(Autoencoder):
 
     LDM (LPIPSWithDiscriminator) sums the errors of all H * W * 3 values of an image, adds kl_weight times the divergence summed over its
     latents, and averages over images. vilg's terms are means over those values, so the divergence is divided by H * W * 3 as well: the
-    loss is LDM's by a constant, and a kl_weight means the same. LDM's log-variance of the errors never reached its optimizer; it is left
-    out here, at its initial 0.
+    loss is LDM's by a constant, and a kl_weight means the same. So does discriminator.weight, below the limit of its ratio: LDM's 1e4
+    is on sums, here it is limit = 1e4 / (H * W * 3). LDM's log-variance of the errors never reached its optimizer; it is left out here,
+    at its initial 0.
     """
 
     moments: ClassVar[int] = 2
