@@ -1,4 +1,4 @@
-"""VQ image tokenizers (ERNIE-ViLG 1.0, section 3.1.1; VQGAN, arXiv 2012.09841).
+"""Image codecs: VQ tokenizers (ERNIE-ViLG 1.0, section 3.1.1; VQGAN, arXiv 2012.09841), KL autoencoders (LDM, arXiv 2112.10752).
 
     vilg train --config=experiments/tokenizer.py:tiny --workdir=runs/tokenizer_tiny
 
@@ -7,6 +7,7 @@ tiny      32      8x8 of 1024   patch-local       see experiments/results/README
 small     32      8x8 of 4096   patch-local       9.4 minutes of two idle cores: 31.6 dB, .89 of two-object scenes read right
 emoji     64      8x8 of 2048   patch, context    34 CPU-minutes: 22.9 dB, .92 of the codes in use
 f8_8192   256     32x32 of 8192 taming VQGAN      not run (68,995,971 parameters; Gumbel; needs coco_captions prepared by tfds)
+kl_f8     256     32x32 x 4     LDM kl-f8         not run (83,653,863 parameters; needs coco_captions prepared by tfds)
 """
 
 from ml_collections import ConfigDict
@@ -89,6 +90,43 @@ def emoji() -> dict:
     return config
 
 
+def kl_tiny() -> dict:
+    """The scenes of `tiny`, as 8x8 latents of 8 channels with a Gaussian posterior (LDM's KL autoencoder): what diffusion works on."""
+    config = tiny()
+    config["codec"] = dict(
+        name="kl",
+        workdir="",
+        image_size=32,
+        latent_channels=8,
+        architecture=dict(name="patch", patch=4, width=128, depth=1, context=0, channels=16, refinements=0, output_size=1),
+        kl_weight=1e-6,
+        l1=1.0,
+        l2=0.0,
+    )
+    return config
+
+
+def kl_f8() -> dict:
+    """LDM's kl-f8 (CompVis/latent-diffusion, models/first_stage_models/kl-f8/config.yaml; shared SPEC 1.2): 256 px -> 32x32 of 4 channels,
+    no attention but in the middle. LDM's 12 rows a device in each of 2 microbatches and rate of 4.5e-6 a row, on 8 devices (its number is
+    not published); its data were OpenImages."""
+    config = f8_8192()
+    config["optimizer"].update(learning_rate=4.5e-6 * 192)
+    config["training"].update(batch_size=192, accumulation=2)
+    config["codec"] = dict(
+        name="kl",
+        workdir="",
+        image_size=256,
+        latent_channels=4,
+        architecture=dict(name="convolutional", channels=128, multipliers=(1, 2, 4, 4), blocks=2, attention_at=(), latent_channels=4),
+        kl_weight=1e-6,
+        discriminator=dict(weight=0.5, start=50_001, limit=1e4 / (256 * 256 * 3)),  # LDM's limit is on sums, vilg's on means
+        l1=1.0,
+        perceptual="",  # give LPIPS-VGG weights; without them the term is left out, and the run says so
+    )
+    return config
+
+
 def f8_8192() -> dict:
     """The paper's: f = 8, 8192 codes, 256 px, Gumbel quantizer (vqgan_gumbel_f8; shared SPEC 3.1-3.4). Its GAN settings are unknown; these
     are taming's custom config."""
@@ -125,4 +163,4 @@ def f8_8192() -> dict:
     )
 
 
-SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "f8_8192": f8_8192}
+SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "kl_tiny": kl_tiny, "f8_8192": f8_8192, "kl_f8": kl_f8}

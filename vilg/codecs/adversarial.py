@@ -1,4 +1,4 @@
-"""The adversarial part of VQ's loss: who gets which gradient, from which step, and with what weight.
+"""The adversarial part of a learned codec's loss: who gets which gradient, from which step, and with what weight.
 
 One sum for one optimizer step: stop_gradient routes the discriminator's loss to the discriminator alone and the generator's term to the
 codec alone, so that the loop needs no second phase. Separate from discriminator.py, which is only the network.
@@ -22,7 +22,8 @@ stop = jax.lax.stop_gradient
 
 @dataclass(frozen=True)
 class Adversary:
-    """weight 0: no discriminator at all, no parameters. It trains from step `start`; `warmup` steps later its loss reaches the codec."""
+    """weight 0: no discriminator at all, no parameters. It trains from step `start`; `warmup` steps later its loss reaches the codec.
+    `limit`: the most that the adaptive weight's ratio may be."""
 
     weight: float = 0.0
     start: int = 0
@@ -30,6 +31,7 @@ class Adversary:
     width: int = 64
     layers: int = 3
     groups: int = 32
+    limit: float = 1e4
 
     def __post_init__(self) -> None:
         for field in ("width", "layers", "groups"):
@@ -57,7 +59,7 @@ class Adversary:
         """Discriminator loss + adaptive weight * generator term.
 
         `repaint(kernel)` gives `decoded` as a function of the decoder's last kernel alone; `objective` is the reconstruction loss of an
-        image. weight lambda = clamp(|d objective / d kernel| / (|d generator / d kernel| + 1e-4), 0, 1e4) * weight (SPEC 3.4).
+        image. weight lambda = clamp(|d objective / d kernel| / (|d generator / d kernel| + 1e-4), 0, limit) * weight (SPEC 3.4).
         """
         network = self.network(dtype)
 
@@ -69,7 +71,7 @@ class Adversary:
 
         def active(params: Params, images: Array, decoded: Array, kernel: Array) -> tuple[Array, Metrics]:
             critic = hinge(judge(params, stop(images)), judge(params, stop(decoded)))
-            weight = self.weight * adaptive_weight(kernel, lambda k: objective(repaint(k)), lambda k: generator(repaint(k)))
+            weight = self.weight * adaptive_weight(kernel, lambda k: objective(repaint(k)), lambda k: generator(repaint(k)), self.limit)
             weight = jnp.where(step >= self.start + self.warmup, weight, 0.0)
             term = generator(decoded)
             return critic + weight * term, {"discriminator": critic, "generator": term, "adaptive_weight": weight}
@@ -81,8 +83,10 @@ class Adversary:
         return jax.lax.cond(step >= self.start, active, idle, params, images, decoded, stop(kernel))
 
 
-def adaptive_weight(kernel: Array, objective: Callable[[Array], Array], generator: Callable[[Array], Array]) -> Float[Array, ""]:
-    """The ratio of the two gradients' norms at the last kernel, in [0, 1e4]; no gradient passes through it."""
+def adaptive_weight(
+    kernel: Array, objective: Callable[[Array], Array], generator: Callable[[Array], Array], limit: float = 1e4
+) -> Float[Array, ""]:
+    """The ratio of the two gradients' norms at the last kernel, in [0, limit]; no gradient passes through it."""
     wanted, adversarial = jax.grad(objective)(stop(kernel)), jax.grad(generator)(stop(kernel))
     ratio = jnp.linalg.norm(wanted.ravel()) / (jnp.linalg.norm(adversarial.ravel()) + 1e-4)
-    return stop(jnp.clip(ratio, 0.0, 1e4))
+    return stop(jnp.clip(ratio, 0.0, limit))

@@ -1,9 +1,9 @@
 """The published VQGAN's encoder and decoder (SPEC 3.2): residual convolutions in levels of halving size, attention at given sizes.
 
     encoder: conv_in, per level {blocks, attention, down}, mid, norm_out, conv_out, quant_conv
-    decoder: post_quant_conv, conv_in, mid, per level from the last {blocks + 1, attention, up}, norm_out, (VQ's last convolution)
+    decoder: post_quant_conv, conv_in, mid, per level from the last {blocks + 1, attention, up}, norm_out, (the codec's last convolution)
 
-Separate from vq.py because it is one entry of a table there. Parameter names follow the published ones, "_" for ".".
+Separate because it is one entry of a table (autoencoder.py). Parameter names follow the published ones, "_" for ".".
 """
 
 from dataclasses import dataclass
@@ -49,25 +49,27 @@ class Convolutional:
     def attends(self, image_size: int, level: int) -> bool:
         return image_size // 2**level in self.attention_at
 
-    def encoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
+    def encoder(self, image_size: int, code_width: int, dtype: Any, moments: int = 1) -> nn.Module:
+        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and log-variance of a posterior."""
         unreachable = [size for size in self.attention_at if size not in [image_size // 2**i for i in range(len(self.multipliers))]]
         require(not unreachable, "architecture.attention_at", self.attention_at, f"no level of {image_size} px has size {unreachable}")
-        return ConvolutionalEncoder(self, image_size, code_width, dtype)
+        return ConvolutionalEncoder(self, image_size, code_width, moments, dtype)
 
     def decoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
         return ConvolutionalDecoder(self, image_size, code_width, dtype)
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Images in [-1, 1] to latents."""
+    """Images in [-1, 1] to latents, or to `moments` of them side by side (the published double_z)."""
 
     config: Convolutional
     image_size: int
     code_width: int
+    moments: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
+    def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x e"]:
         c = self.config
         x = convolution(c.channels, "conv_in", dtype=self.dtype)(images.astype(self.dtype))
         for level, multiplier in enumerate(c.multipliers):
@@ -80,12 +82,12 @@ class ConvolutionalEncoder(nn.Module):
                 x = downsample(x.shape[-1], f"down_{level}_downsample_conv", self.dtype)(x)
         x = middle(x, c.groups, self.dtype)
         x = nn.silu(group_norm(c.groups, "norm_out", self.dtype)(x))
-        x = convolution(c.latent_channels, "conv_out", dtype=self.dtype)(x)
-        return convolution(self.code_width, "quant_conv", size=1, padding=0, dtype=self.dtype)(x)
+        x = convolution(self.moments * c.latent_channels, "conv_out", dtype=self.dtype)(x)
+        return convolution(self.moments * self.code_width, "quant_conv", size=1, padding=0, dtype=self.dtype)(x)
 
 
 class ConvolutionalDecoder(nn.Module):
-    """Embeddings to the feature map of full size that VQ's last convolution turns into pixels."""
+    """Embeddings to the feature map of full size that the codec's last convolution turns into pixels."""
 
     config: Convolutional
     image_size: int

@@ -1,6 +1,7 @@
-"""Imports a taming-transformers VQGAN: its state dict as VQ parameters (SPEC 3.3; the f = 8, 8192-code one of OpenImages among them).
+"""Imports a taming-transformers VQGAN: its state dict as a codec's parameters (SPEC 3.3; the f = 8, 8192-code one of OpenImages among them).
 
-Separate because only here do the published names and layouts occur: (O, I, kh, kw) kernels become (kh, kw, I, O), norm weights scales.
+LDM's KL autoencoders bear the same names (import_kl.py). Separate because only here do the published names and layouts occur:
+(O, I, kh, kw) kernels become (kh, kw, I, O), norm weights scales.
 Every array that the codec needs has to be there in the right shape, and nothing else may be, except the training losses ("loss.*").
 """
 
@@ -12,8 +13,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from vilg.codecs.autoencoder import Autoencoder
 from vilg.codecs.convolutional import Convolutional
-from vilg.codecs.vq import VQ
 from vilg.codecs.weights import read
 from vilg.config import require
 from vilg.types import Params, UserError
@@ -59,14 +60,14 @@ def ours(name: str, array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
-def expected(codec: VQ) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+def expected(codec: Autoencoder) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     """{published name: (path in our parameters, published shape)} of a codec; allocates nothing.
 
     Errors: UserError for an architecture that was not published.
     """
     require(isinstance(codec.architecture, Convolutional), "codec.architecture", codec.architecture, 'importing needs name="convolutional"')
     shapes = nn.meta.unbox(jax.eval_shape(codec.init, jax.random.key(0)))
-    kind = "gumbel" if "projection" in shapes["quantizer"] else "nearest"
+    kind = "gumbel" if "projection" in shapes.get("quantizer", {}) else "nearest"
     layout = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path({k: v for k, v in shapes.items() if k != "discriminator"}):
         path = tuple(k.key for k in keys)
@@ -75,7 +76,7 @@ def expected(codec: VQ) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     return layout
 
 
-def convert(codec: VQ, state: Mapping[str, Any]) -> Params:
+def convert(codec: Autoencoder, state: Mapping[str, Any]) -> Params:
     """The codec's parameters (arrays, no discriminator) from a published state dict.
 
     Errors: UserError naming what is missing, unexpected or of another shape.
@@ -94,7 +95,7 @@ def convert(codec: VQ, state: Mapping[str, Any]) -> Params:
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         said = "; ".join(wrong[:5]) + more
-        raise UserError(f"the checkpoint does not fit this codec: {said}; adapt codec.architecture and codec.quantizer")
+        raise UserError(f"the checkpoint does not fit this codec: {said}; adapt the codec to it")
     params: dict[str, Any] = {}
     for name, (path, _) in layout.items():
         node = params
@@ -104,6 +105,6 @@ def convert(codec: VQ, state: Mapping[str, Any]) -> Params:
     return params
 
 
-def load(codec: VQ, path: str) -> Params:
+def load(codec: Autoencoder, path: str) -> Params:
     """The codec's parameters from a .ckpt (read without running its code), .safetensors or .npz file."""
     return convert(codec, read(path, "codec.import"))

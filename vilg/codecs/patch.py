@@ -71,7 +71,7 @@ class PatchEncoder(nn.Module):
 
 
 class PatchDecoder(nn.Module):
-    """Embeddings to the feature map of full size that VQ's last convolution turns into pixels."""
+    """Embeddings to the feature map of full size that the codec's last convolution turns into pixels."""
 
     patch: int
     width: int
@@ -119,8 +119,9 @@ class Patch:
     def downsample(self) -> int:
         return self.patch
 
-    def encoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
-        return PatchEncoder(self.patch, self.width, self.depth, self.encoder_context, code_width, dtype)
+    def encoder(self, image_size: int, code_width: int, dtype: Any, moments: int = 1) -> nn.Module:
+        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and log-variance of a posterior."""
+        return PatchEncoder(self.patch, self.width, self.depth, self.encoder_context, moments * code_width, dtype)
 
     def decoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
         return PatchDecoder(self.patch, self.width, self.depth, self.context, self.channels, self.refinements, dtype)

@@ -3,138 +3,66 @@
     image [b H W 3] --encoder--> latents [b y x d] --quantizer--> ids [b y x] --lookup--> embeddings --decoder, output--> image
 
 Training: for `autoencoder_warmup` steps the latents go to the decoder unquantized; then k-means on the bank of recent latents places the
-codes, and from there on quantization is straight-through. Parameters are {"encoder", "quantizer", "decoder", "output"} and, where it has
-a weight, "discriminator"; the last convolution stands apart as "output" because the adversarial weight needs the gradient there.
-Architectures and quantizers are tables; codebook.py moves codes; adversarial.py routes gradients; scoring pictures is left to evals.
+codes, and from there on quantization is straight-through. Parameters are an Autoencoder's and "quantizer". Quantizers are a table;
+codebook.py moves codes; autoencoder.py has the networks and the loss of a reconstruction.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vilg.codecs import codebook, perceptual
-from vilg.codecs.adversarial import Adversary
-from vilg.codecs.base import count_codes, perplexity, psnr, to_unit
-from vilg.codecs.blocks import convolution, run
-from vilg.codecs.convolutional import Convolutional
-from vilg.codecs.patch import Patch
+from vilg.codecs import codebook
+from vilg.codecs.autoencoder import Autoencoder, entry
+from vilg.codecs.base import count_codes, perplexity, to_unit
 from vilg.codecs.quantize import QUANTIZERS
-from vilg.config import build, lookup, require
-from vilg.parallel.constrain import constrain
+from vilg.config import require
 from vilg.types import Batch, Metrics, Params
 
-ARCHITECTURES = {"convolutional": Convolutional, "patch": Patch}
-PICTURE = ("batch", "rows", "columns", None)
 
+@dataclass(frozen=True, kw_only=True)
+class VQ(Autoencoder):
+    """The fields are the config, an Autoencoder's among them. `quantizer` is a section with a "name" in QUANTIZERS.
 
-def entry(table: Mapping[str, type], section: Any, path: str) -> Any:
-    """The table's class named by section["name"], built from the section; what is built already stays."""
-    if not hasattr(section, "items"):
-        return section
-    return build(lookup(table, section.get("name"), f"{path}.name"), section, path)
-
-
-@dataclass(frozen=True)
-class VQ:
-    """The fields are the config. `architecture`, `quantizer` and `discriminator` are sections; the first two have a "name" in a table.
-
-    l1, l2, perceptual_weight, codebook_weight: weights of the loss terms. perceptual: path of LPIPS-VGG weights, "" leaves the term out.
-    autoencoder_warmup: steps without quantization; then k-means (0: none). revive_after: every so many updates, codes that were unused
-    for that long move to recent latents that are badly represented (0: never). usage_window: updates that usage and perplexity are
-    reported over. bank: latents that k-means and revival choose from.
+    codebook_weight: weight of the quantizer's loss. autoencoder_warmup: steps without quantization; then k-means (0: none). revive_after:
+    every so many updates, codes that were unused for that long move to recent latents that are badly represented (0: never).
+    usage_window: updates that usage and perplexity are reported over. bank: latents that k-means and revival choose from.
     """
 
-    image_size: int
     vocabulary: int
     code_width: int
-    architecture: Any = field(default_factory=lambda: {"name": "patch"})
     quantizer: Any = field(default_factory=lambda: {"name": "nearest"})
-    discriminator: Any = field(default_factory=dict)
-    l1: float = 1.0
-    l2: float = 0.0
     codebook_weight: float = 1.0
-    perceptual: str = ""
-    perceptual_weight: float = 1.0
     autoencoder_warmup: int = 0
     revive_after: int = 0
     usage_window: int = 100
     bank: int = 8192
     kmeans_rounds: int = 10
-    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "architecture", entry(ARCHITECTURES, self.architecture, "codec.architecture"))
         object.__setattr__(self, "quantizer", entry(QUANTIZERS, self.quantizer, "codec.quantizer"))
-        if not isinstance(self.discriminator, Adversary):
-            object.__setattr__(self, "discriminator", build(Adversary, self.discriminator, "codec.discriminator"))
-        for name in ("image_size", "code_width", "usage_window", "bank", "kmeans_rounds"):
+        for name in ("code_width", "usage_window", "bank", "kmeans_rounds"):
             require(getattr(self, name) > 0, f"codec.{name}", getattr(self, name), "must be at least 1")
         require(self.vocabulary > 1, "codec.vocabulary", self.vocabulary, "must be at least 2")
-        factor = self.architecture.downsample
-        require(self.image_size % factor == 0, "codec.image_size", self.image_size, f"must be a multiple of the codec's factor {factor}")
-        require(self.l1 + self.l2 > 0, "codec.l1", self.l1, "l1 and l2 are both 0: give one of them a weight")
-        self.architecture.encoder(self.image_size, self.code_width, jnp.float32)  # refuses sizes that do not go together
-        if self.perceptual:
-            perceptual.load(self.perceptual)  # refuses now what would fail in the first step
-        if self.adversary.weight > 0:
-            smallest = self.adversary.smallest()
-            require(self.image_size >= smallest, "codec.discriminator.layers", self.adversary.layers, f"needs images of {smallest} px")
+        super().__post_init__()
 
     @property
-    def batch_multiple(self) -> int:
-        """Any number of rows."""
-        return 1
-
-    @property
-    def adversary(self) -> Adversary:
-        return self.discriminator
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return (self.image_size // self.architecture.downsample,) * 2
+    def width(self) -> int:
+        return self.code_width
 
     @property
     def latent_channels(self) -> int:
         return self.code_width
 
-    @property
-    def compute_dtype(self) -> Any:
-        return jnp.dtype(self.dtype)
-
     def describe(self) -> dict[str, str]:
         """What is in the loss and what is left out, for the log and the report."""
         size = f"{self.image_size} px -> {self.grid[0]}x{self.grid[1]} of {self.vocabulary}"
-        adversary = f"weight {self.adversary.weight:g} from step {self.adversary.start + self.adversary.warmup}"
-        return {
-            "codec": size,
-            "perceptual": f"LPIPS-VGG from {self.perceptual}" if self.perceptual else "left out (no weights given)",
-            "discriminator": adversary if self.adversary.weight > 0 else "left out (weight 0)",
-        }
+        return {"codec": size, **super().describe()}
 
     def init(self, key: Array) -> Params:
-        keys = jax.random.split(key, 5)
-        image = jnp.zeros((1, self.image_size, self.image_size, 3))
-        codes = jnp.zeros((1, *self.grid, self.code_width))
-        decoder = self._decoder()
-        features = jax.eval_shape(lambda k: decoder.init_with_output(k, codes)[0], keys[1])
-        params = {
-            "encoder": self._encoder().init(keys[0], image)["params"],
-            "decoder": decoder.init(keys[1], codes)["params"],
-            "output": self._output().init(keys[2], jnp.zeros(features.shape))["params"],
-            "quantizer": self.quantizer.init(keys[3], self.vocabulary, self.code_width),
-        }
-        if self.adversary.weight > 0:
-            params["discriminator"] = self.adversary.network().init(keys[4], image)["params"]
-        return params
-
-    def labels(self, params: Params) -> Any:
-        """For every parameter "generator" or "discriminator": the published training gives each its own optimizer."""
-        return {k: jax.tree.map(lambda _, k=k: "discriminator" if k == "discriminator" else "generator", v) for k, v in params.items()}
+        return {**super().init(key), "quantizer": self.quantizer.init(jax.random.split(key, 5)[3], self.vocabulary, self.code_width)}
 
     def encode(self, params: Params, images: Float[Array, "b H W 3"]) -> Int[Array, "b y x"]:
         """The codes of images in [-1, 1]: no noise, whatever the quantizer."""
@@ -142,8 +70,7 @@ class VQ:
 
     def decode(self, params: Params, codes: Int[Array, "b y x"]) -> Float[Array, "b H W 3"]:
         """Images, clipped to [-1, 1]."""
-        embeddings = self.quantizer.lookup(params["quantizer"], codes)
-        return jnp.clip(self._paint(params["output"], self._features(params, embeddings)), -1.0, 1.0)
+        return self._decoded(params, self.quantizer.lookup(params["quantizer"], codes))
 
     def from_latents(self, params: Params, latents: Float[Array, "b y x d"]) -> Float[Array, "b H W 3"]:
         """Images of the latents' nearest codes: LDM's VQ latents, which are quantized on the way out (arXiv 2112.10752, section 3.1)."""
@@ -155,8 +82,7 @@ class VQ:
 
     def latents(self, params: Params, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
         """The encoder's output before quantization, float32."""
-        latents = run(self._encoder(), params["encoder"], constrain(images, *PICTURE))
-        return constrain(latents.astype(jnp.float32), "batch", "rows", "columns", None)
+        return self._encoded(params, images)
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, dict[str, Any]]:
         """Reconstruction + codebook_weight * quantizer loss [+ adversarial], float32; batch["image"] is uint8."""
@@ -164,28 +90,9 @@ class VQ:
         latents = self.latents(params, images)
         quantized, codes, quantizer_loss, metrics = self.quantizer.quantize(params["quantizer"], latents, key, step)
         quantizing = (step >= self.autoencoder_warmup).astype(jnp.float32)
-        features = self._features(params, jnp.where(quantizing > 0, quantized, latents))
-        decoded = self._paint(params["output"], features)
-
-        def objective(decoded: Array) -> Array:
-            return sum(self._terms(images, decoded).values(), jnp.float32(0))
-
-        loss = objective(decoded) + quantizing * self.codebook_weight * quantizer_loss
-        metrics = {**metrics, **self._terms(images, decoded), "codebook_loss": quantizing * quantizer_loss}
-        metrics["psnr"] = psnr(jnp.mean(jnp.square(jnp.clip(decoded, -1, 1) - images)))
-        if self.adversary.weight > 0:
-            output, held = params["output"], jax.lax.stop_gradient(features)
-            adversarial, more = self.adversary.loss(
-                params["discriminator"],
-                images,
-                decoded,
-                output["kernel"],
-                lambda kernel: self._paint({"kernel": kernel, "bias": output["bias"]}, held),
-                objective,
-                step,
-                self.compute_dtype,
-            )
-            loss, metrics = loss + adversarial, {**metrics, **more}
+        inner = jnp.where(quantizing > 0, quantized, latents)
+        loss, more = self.reconstruction(params, images, inner, quantizing * self.codebook_weight * quantizer_loss, step)
+        metrics = {**metrics, **more, "codebook_loss": quantizing * quantizer_loss}
         metrics["observed"] = jax.lax.stop_gradient(self._observed(latents, codes, quantizing, key))
         return loss, metrics
 
@@ -231,29 +138,3 @@ class VQ:
         if flat.shape[0] > self.bank:
             flat = flat[jax.random.choice(jax.random.fold_in(key, 1), flat.shape[0], (self.bank,), replace=False)]
         return {"latents": flat, "counts": quantizing * count_codes(codes, self.vocabulary)}
-
-    def _terms(self, images: Array, decoded: Array) -> dict[str, Array]:
-        terms = {}
-        if self.l1 > 0:
-            terms["l1"] = self.l1 * jnp.mean(jnp.abs(decoded - images))
-        if self.l2 > 0:
-            terms["l2"] = self.l2 * jnp.mean(jnp.square(decoded - images))
-        if self.perceptual:
-            terms["perceptual"] = self.perceptual_weight * jnp.mean(perceptual.load(self.perceptual)(images, decoded))
-        return terms
-
-    def _features(self, params: Params, embeddings: Array) -> Array:
-        return run(self._decoder(), params["decoder"], embeddings)
-
-    def _paint(self, output: Params, features: Array) -> Float[Array, "b H W 3"]:
-        return constrain(run(self._output(), output, features).astype(jnp.float32), *PICTURE)
-
-    def _encoder(self) -> nn.Module:
-        return self.architecture.encoder(self.image_size, self.code_width, self.compute_dtype)
-
-    def _decoder(self) -> nn.Module:
-        return self.architecture.decoder(self.image_size, self.code_width, self.compute_dtype)
-
-    def _output(self) -> nn.Module:
-        size = self.architecture.output_size
-        return convolution(3, size=size, padding=size // 2, dtype=self.compute_dtype)

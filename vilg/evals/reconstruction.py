@@ -1,4 +1,4 @@
-"""How well the codec gives pictures back: PSNR, codebook usage, perplexity, and whether scenes can still be read from it."""
+"""How well the codec gives pictures back: PSNR, whether scenes can still be read from it and, of a Tokenizer, how much of its vocabulary it uses."""
 
 import dataclasses
 from typing import Any
@@ -10,6 +10,7 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.scorer import score
 from vilg.data.scenes.source import Synthetic, cell
 from vilg.evals.base import Subject
+from vilg.types import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +35,9 @@ class Reconstruction:
         codes = subject.codes(images)
         decoded = subject.pictures(codes)
         error = np.mean(((images.astype(np.float32) - decoded.astype(np.float32)) / 255) ** 2, (1, 2, 3))
-        counts = np.bincount(codes.ravel(), minlength=experiment.codec.vocabulary)
-        share = counts[counts > 0] / counts.sum()
-        result = {
-            "psnr": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))),
-            "codebook_usage": float(np.mean(counts > 0)),
-            "perplexity": float(np.exp(-np.sum(share * np.log(share)))),
-            "images": float(len(images)),
-        }
+        result = {"psnr": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))), "images": float(len(images))}
+        if isinstance(experiment.codec, Tokenizer):
+            result |= usage(codes, experiment.codec.vocabulary)
         if isinstance(source, Synthetic):
             scenes = cell(source, 2 if source.max_objects > 1 else 1, "seen", self.images, self.split)
             pictures = np.stack([render(s, experiment.codec.image_size) for s in scenes])
@@ -53,3 +49,10 @@ class Reconstruction:
     def protocol(self) -> dict[str, Any]:
         """Which pictures."""
         return {"images": self.images, "split": self.split, "psnr": "mean over images of per-image PSNR, uint8"}
+
+
+def usage(codes: np.ndarray, vocabulary: int) -> dict[str, float]:
+    """The share of the vocabulary that occurs in these codes, and exp(entropy) of their distribution."""
+    counts = np.bincount(codes.ravel(), minlength=vocabulary)
+    share = counts[counts > 0] / counts.sum()
+    return {"codebook_usage": float(np.mean(counts > 0)), "perplexity": float(np.exp(-np.sum(share * np.log(share))))}
