@@ -320,6 +320,11 @@ class Program:
         return self.jit(self.experiment.generator.log_likelihood, out_shardings=self.replicated)
 
     @functools.cached_property
+    def losses_at(self) -> Callable:
+        """Compiled: (params, text, codes, t) -> each row's loss at one time."""
+        return self.jit(self.experiment.generator.losses_at, out_shardings=self.replicated)
+
+    @functools.cached_property
     def agreement(self) -> Callable:
         """Compiled: (params, text, codes) -> how well each text goes with its image."""
         return self.jit(self.experiment.generator.agreement, out_shardings=self.replicated)

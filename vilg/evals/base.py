@@ -39,8 +39,12 @@ class Subject(Protocol):
         """The run's text model."""
         ...
 
+    def batched(self, call: Any, *arrays: np.ndarray) -> Any:
+        """`call` on batches of one size, the last one filled up; results joined."""
+        ...
+
     def codes(self, images: np.ndarray) -> np.ndarray:
-        """Codes [n, y, x] of pictures."""
+        """Codes of pictures: what the generator draws."""
         ...
 
     def pictures(self, codes: np.ndarray) -> np.ndarray:

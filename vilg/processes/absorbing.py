@@ -76,6 +76,14 @@ class Absorbing:
         """The share itself: training draws t uniformly."""
         return np.asarray(mass, np.float64)
 
+    def mass(self, t: Any) -> np.ndarray:
+        """The time itself."""
+        return np.asarray(t, np.float64)
+
+    def noise(self, t: Any) -> np.ndarray:
+        """The share of masked positions, for people."""
+        return self.masking.masked(np.asarray(t, np.float64))
+
     def corrupt(self, codes: Int[Array, "b y x"], t: Float[Array, " b"], key: Array) -> Int[Array, "b y x"]:
         """The codes, some of them masked."""
         return self._mask(codes, t, jax.random.uniform(key, codes.shape))

@@ -85,6 +85,14 @@ class Process(Protocol):
         """The t below which training spends this share of its draws (float64)."""
         ...
 
+    def mass(self, t: Any) -> np.ndarray:
+        """The share of training draws at or below t (float64)."""
+        ...
+
+    def noise(self, t: Any) -> np.ndarray:
+        """How noisy codes are at t, as a number for people: sigma / alpha, or the share of masked positions."""
+        ...
+
     def corrupt(self, codes: Array, t: Float[Array, " b"], key: Array) -> Array:
         """Codes as they are at time t; t = 0 is the identity."""
         ...

@@ -127,6 +127,14 @@ class Gaussian:
         """The t below which training spends this share of its draws."""
         return self.times.inverse(np.asarray(mass, np.float64), self.schedule)
 
+    def mass(self, t: Any) -> np.ndarray:
+        """The share of training draws at or below t: `quantile`'s inverse."""
+        return self.times.cdf(np.asarray(t, np.float64), self.schedule)
+
+    def noise(self, t: Any) -> np.ndarray:
+        """sigma / alpha, for people."""
+        return np.exp(self.schedule.log_ratio(np.asarray(t, np.float64)))
+
     def corrupt(self, codes: Float[Array, "b y x c"], t: Float[Array, " b"], key: Array) -> Float[Array, "b y x c"]:
         """alpha(t) codes + sigma(t) eps, float32."""
         return self._mix(codes, t, jax.random.normal(key, codes.shape))

@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -13,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vilg.data.show import chinese_font
+from vilg.evals.caption_gap import verdict
 from vilg.experiment import build_experiment, deciding
 from vilg.program import Program
 from vilg.run.cli import HUGE_PAGES
 from vilg.run.workdir import PACKAGES, Workdir, first_difference, versions
-from vilg.types import UserError
+from vilg.types import Levelled, UserError
 
 RANGES = {"jax": ((0, 10), (0, 13)), "flax": ((0, 12), (0, 14)), "orbax-checkpoint": ((0, 12), (0, 14))}
 
@@ -128,6 +130,9 @@ def workdir_rows(path: str) -> list[tuple[str, str, str]]:
         if experiment.generator is not None and directory.text_file.is_file():
             model = directory.text_model(experiment)
             rows.append(("text model", f"{model.size} ids, {model.sha256[:12]}", "ok"))
+        if isinstance(experiment.generator, Levelled) and directory.caption_gap.is_file():
+            figures = json.loads(directory.caption_gap.read_text())
+            rows.append(("caption gap", f"largest {figures['largest']:.2f}, at noise {figures['largest_at_noise']:.2g}", verdict(figures)))
         return rows
     except UserError as error:
         return [(f"workdir {path}", "not usable", f"wrong: {error}")]

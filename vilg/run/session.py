@@ -69,11 +69,11 @@ class Session:
 
     def codes(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, H, W, 3] -> codes [n, y, x]."""
-        return self._batched(lambda x: self.program.encode(self.frozen, x), images)
+        return self.batched(lambda x: self.program.encode(self.frozen, x), images)
 
     def pictures(self, codes: np.ndarray) -> np.ndarray:
         """Codes [n, y, x] -> uint8 [n, H, W, 3]."""
-        return self._batched(lambda x: self.program.decode(self.frozen, x), codes)
+        return self.batched(lambda x: self.program.decode(self.frozen, x), codes)
 
     def sample(
         self,
@@ -110,7 +110,7 @@ class Session:
         """Codes [n, ...] of the inputs."""
         names, program = list(inputs), self.program
         if not isinstance(self.experiment.generator, Stepwise):
-            return self._batched(lambda t, k: program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), inputs["text"], keys)
+            return self.batched(lambda t, k: program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), inputs["text"], keys)
         plan = self.experiment.generator.plan(controls)
         total = len(plan.times) * -(-len(keys) // self._size(len(keys)))
         done = 0
@@ -131,7 +131,7 @@ class Session:
                         watch(done, total, len(arrays[-1]))
             return program.finish(state)
 
-        return self._batched(draw, *inputs.values(), keys)
+        return self.batched(draw, *inputs.values(), keys)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - one expert at a time
     def _expert(self, index: int) -> Params:
@@ -146,14 +146,14 @@ class Session:
         if not isinstance(self.experiment.generator, Likelihood):
             raise UserError("this workdir's generator gives no likelihoods; give the workdir of one that does, such as an autoregressive one")
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
-        return self._batched(lambda t, c: self.program.log_likelihood(self.params, t, c), ids, codes)
+        return self.batched(lambda t, c: self.program.log_likelihood(self.params, t, c), ids, codes)
 
     def agreement(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
         """How well texts[i] goes with codes[i] [n]; comparable between texts of the same codes only."""
         if not isinstance(self.experiment.generator, Ranker):
             raise UserError("this workdir trained a codec, which knows no texts; give the workdir of a generator")
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
-        return self._batched(lambda t, c: self.program.agreement(self.params, t, c), ids, codes)
+        return self.batched(lambda t, c: self.program.agreement(self.params, t, c), ids, codes)
 
     def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Captioned]:
         """One caption an image, in the language asked for it."""
@@ -165,7 +165,7 @@ class Session:
         def run(codes: Any, start: Any, keys: Any) -> Any:
             return self.program.caption(controls)(self.params, codes, start, jax.random.wrap_key_data(keys))
 
-        ids, scores = self._batched(run, codes, start, keys)
+        ids, scores = self.batched(run, codes, start, keys)
         texts = [self.text_model.decode(row)[0] for row in ids]
         return [Captioned(t, g, float(s)) for t, g, s in zip(texts, languages, scores, strict=True)]
 
@@ -175,7 +175,7 @@ class Session:
             what = "trained a codec" if self.experiment.generator is None else "has a generator that draws only"
             raise UserError(f"this workdir {what}, so it cannot caption; give the workdir of a generator that can, such as an autoregressive one")
 
-    def _batched(self, call: Any, *arrays: np.ndarray) -> Any:
+    def batched(self, call: Any, *arrays: np.ndarray) -> Any:
         """`call` on batches of one size (a multiple of the mesh's batch shards), results joined."""
         n = len(arrays[0])
         size = self._size(n)

@@ -7,6 +7,7 @@ WORKDIR/first, so that one command trains any experiment from nothing. SIGTERM s
 import argparse
 import contextlib
 import dataclasses
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from vilg.codecs.base import gate
+from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
@@ -34,7 +36,7 @@ from vilg.training.log import RunLog
 from vilg.training.loop import Periodic
 from vilg.training.loop import train as loop
 from vilg.training.state import TrainState
-from vilg.types import Adopter, Captioner, Growing, Params, UserError
+from vilg.types import Adopter, Captioner, Growing, Levelled, Params, UserError
 
 SHOWN = 16  # pictures in a grid that training draws
 MEASURED = 1024  # pictures that the scale of latents is measured on
@@ -192,7 +194,15 @@ def run(
                 log.text("captions", "\n\n".join(captions), step)
         return {}
 
+    def gap(state: Any, step: int) -> dict[str, float]:
+        figures = CaptionGap()(session(state))
+        if is_first():
+            directory.caption_gap.write_text(json.dumps(figures, indent=1))
+        return flat(figures)
+
     periodic = [Periodic(training.evaluate_every, "valid/", evaluate), Periodic(training.sample_every, "", draw)]
+    if isinstance(experiment.generator, Levelled):
+        periodic.append(Periodic(training.steps, "caption_gap/", gap))
     began = time.time()
     try:
         loop(

@@ -31,6 +31,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.parameters = self.path / "parameters.txt"
+        self.caption_gap = self.path / "caption_gap.json"
         self.text_file = self.path / "text.model"
         self.codec = self.path / "codec"
         self.first = self.path / "first"
