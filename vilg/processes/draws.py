@@ -3,7 +3,6 @@
 Methods take numpy or JAX arrays and answer in kind; those that speak of noise levels are given the schedule.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

@@ -10,17 +10,21 @@ import sys
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from vilg.data.show import chinese_font
-from vilg.evals.caption_gap import verdict
+from vilg.evals import caption_gap
 from vilg.experiment import build_experiment, deciding
 from vilg.program import Program
 from vilg.run.cli import HUGE_PAGES
+from vilg.run.session import open_session
 from vilg.run.workdir import PACKAGES, Workdir, first_difference, versions
 from vilg.types import Levelled, UserError
 
+LATENTS = 256  # validation pictures that the scale of latents is checked on
+APART = 1.5  # factor by which their median deviation may differ from 1
 RANGES = {"jax": ((0, 10), (0, 13)), "flax": ((0, 12), (0, 14)), "orbax-checkpoint": ((0, 12), (0, 14))}
 
 
@@ -132,7 +136,24 @@ def workdir_rows(path: str) -> list[tuple[str, str, str]]:
             rows.append(("text model", f"{model.size} ids, {model.sha256[:12]}", "ok"))
         if isinstance(experiment.generator, Levelled) and directory.caption_gap.is_file():
             figures = json.loads(directory.caption_gap.read_text())
-            rows.append(("caption gap", f"largest {figures['largest']:.2f}, at noise {figures['largest_at_noise']:.2g}", verdict(figures)))
+            rows.append(("caption gap", f"largest {figures['largest']:.2f}, at noise {figures['largest_at_noise']:.2g}", caption_gap.verdict(figures)))
+        if steps and directory.read().get("latents"):
+            rows.append(latent_row(path, directory.read()["latents"]))
         return rows
     except UserError as error:
         return [(f"workdir {path}", "not usable", f"wrong: {error}")]
+
+
+def latent_row(path: str, stored: dict[str, list[float]]) -> tuple[str, str, str]:
+    """Whether the run's latents have unit variance under its stored scale."""
+    session = open_session(path)
+    experiment = session.experiment
+    size = min(64, len(experiment.data.valid))
+    batches = experiment.data.loader.once(
+        experiment.data.valid, None, image_size=experiment.codec.image_size, batch_size=size, limit=LATENTS
+    )
+    codes = session.codes(np.concatenate([b["image"][b["valid"]] for b in batches]))
+    spread = codes.std((0, 1, 2))
+    found = f"stored deviations {min(stored['std']):.3g} to {max(stored['std']):.3g}; latents of validation pictures have {np.median(spread):.2f}"
+    fine = 1 / APART < np.median(spread) < APART
+    return "latent scale", found, "ok" if fine else "wrong: the stored scale is not this codec's or this data's; train again in another --workdir"
