@@ -1,7 +1,8 @@
-"""vilg quickstart: trains a codec and a transformer on synthetic scenes, samples, captions, scores, and writes a page.
+"""vilg quickstart: trains a codec and generators on synthetic scenes, samples, captions, scores, and writes a page.
 
-WORKDIR/codec and WORKDIR/autoregressive are workdirs that every verb accepts; WORKDIR/report/index.html opens offline, with
-report.json and samples/ beside it. Run again, it goes on where it stopped; the costs of the parts add up.
+The config file's `generators(size)` names them. WORKDIR/codec and a directory for each generator are workdirs that every verb accepts;
+WORKDIR/report/index.html opens offline, with report.json and samples/ beside it. Run again, it goes on where it stopped; the costs of the
+parts add up. Overrides of data, codec, layout and seed (--config.data...) hold for all generators, others for the first.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.source import cell
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes, Trial, summarize
-from vilg.experiment import build_experiment, to_dict
+from vilg.experiment import build_experiment, load_module, to_dict
 from vilg.report.page import GeneratorView, write_page
 from vilg.run.session import open_session
 from vilg.run.train import train
@@ -30,9 +31,11 @@ from vilg.types import UserError
 
 SHOWN = 12  # reconstructions on the page
 INTRO = (
-    "A VQ codec and a bidirectional text-image transformer (ERNIE-ViLG 1.0) were trained from nothing on procedural scenes with Chinese "
-    "and English captions: 32x32 pixels, 8x8 codes, one or two objects, 8 colours, 6 shapes, 3 sizes, 4 relations, plain background."
+    "A VQ codec, a bidirectional text-image transformer (ERNIE-ViLG 1.0) that draws its ids and a latent diffusion model (ERNIE-ViLG 2.0) that "
+    "draws its latents were trained from nothing on procedural scenes with Chinese and English captions: 32x32 pixels, 8x8 codes, one or two "
+    "objects, 8 colours, 6 shapes, 3 sizes, 4 relations, plain background. Both generators answer the same prompts."
 )
+SHARED = ("seed", "data", "codec", "layout")  # sections that are the first config's in all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,60 +74,76 @@ def main(args: argparse.Namespace, config: Any) -> int:
     """All stages."""
     if config is None:
         raise UserError("--config is missing: give --config=experiments/quickstart.py")
-    config = to_dict(config)
     root = Path(args.workdir)
     root.mkdir(parents=True, exist_ok=True)
-    scenes = build_experiment(config).evals.get("scenes")
-    if not isinstance(scenes, Scenes):
-        raise UserError("evals.scenes is missing: the quickstart scores scenes; give its section in the experiment")
+    configs = all_generators(args.config, to_dict(config), root / "codec")
+    scenes = {name: build_experiment(c).evals.get("scenes") for name, c in configs.items()}
+    for name, evaluator in scenes.items():
+        if not isinstance(evaluator, Scenes):
+            raise UserError(f"evals.scenes is missing in {name}: the quickstart scores scenes; give its section in the experiment")
     costs = Costs(root / "costs.json")
-    codec_dir, generator_dir = root / "codec", root / "autoregressive"
-    config["codec"]["workdir"] = str(codec_dir)
+    codec_dir = root / "codec"
     with costs.stage("codec", resumes=True):
-        train(config["codec"]["experiment"], codec_dir, args.quiet, title="codec")
-    with costs.stage("autoregressive", resumes=True):
-        train(config, generator_dir, args.quiet, title="autoregressive")
+        train(next(iter(configs.values()))["codec"]["experiment"], codec_dir, args.quiet, title="codec")
+    for name, one in configs.items():
+        with costs.stage(name, resumes=True):
+            train(one, root / name, args.quiet, title=name)
     with costs.stage("samples_and_scores"):
-        codec, generator = open_session(str(codec_dir)), open_session(str(generator_dir))
-        quality = Reconstruction(images=512, split=scenes.split)(codec)
-        trials = scenes.trials(generator)
+        codec = open_session(str(codec_dir))
+        sessions = {name: open_session(str(root / name)) for name in configs}
+        quality = Reconstruction(images=512, split=next(iter(scenes.values())).split)(codec)
+        trials = {name: scenes[name].trials(session) for name, session in sessions.items()}
+    first = next(iter(sessions.values()))
     report = {
-        "scores": {"autoregressive": summarize(trials)},
+        "scores": {name: summarize(t) for name, t in trials.items()},
         "codec": {k: quality[k] for k in ("psnr", "codebook_usage", "two_objects")},
         "seconds": costs.seconds,
         "cpu_seconds": costs.cpu_seconds,
-        "snapped": generator.experiment.data.train.snap > 0,
-        "commit": ", ".join(Workdir(generator_dir).read().get("commits", ["unknown"])),  # of the training, however often scored
+        "snapped": first.experiment.data.train.snap > 0,
+        "commit": ", ".join(dict.fromkeys(c for name in configs for c in Workdir(root / name).read().get("commits", ["unknown"]))),
         "versions": versions(),
-        "parameters": {"codec": codec.program.parameters, "autoregressive": generator.program.parameters},
-        "protocol": scenes.protocol(),
+        "parameters": {"codec": codec.program.parameters, **{name: s.program.parameters for name, s in sessions.items()}},
+        "protocol": {name: evaluator.protocol() for name, evaluator in scenes.items()},
     }
     with costs.stage("report"):
         out = root / "report"
-        write_samples(out / "samples", {"autoregressive": trials}, scenes.seed)
-        originals = np.stack([render(s, 32) for s in cell(codec.experiment.data.valid, 2, "seen", SHOWN, scenes.split)])
-        page(out, report, trials, (originals, codec.pictures(codec.codes(originals))), codec_dir, generator_dir)
+        write_samples(out / "samples", trials, {name: evaluator.seed for name, evaluator in scenes.items()})
+        split = next(iter(scenes.values())).split
+        originals = np.stack([render(s, 32) for s in cell(codec.experiment.data.valid, 2, "seen", SHOWN, split)])
+        page(out, report, trials, (originals, codec.pictures(codec.codes(originals))), root)
     report |= {"seconds": costs.seconds, "cpu_seconds": costs.cpu_seconds}
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
     print(f"{out / 'index.html'}: {headline(report)}")
     return 0
 
 
-def page(out: Path, report: dict, trials: Sequence[Trial], pairs: tuple, codec_dir: Path, generator_dir: Path) -> None:
+def all_generators(path: str, config: dict[str, Any], codec: Path) -> dict[str, dict[str, Any]]:
+    """The configs that the file's `generators` names, the given config (with its overrides) in the place of the first; without such a
+    function the given config alone. All use the codec trained in the directory `codec`."""
+    file, _, size = path.partition(":")
+    named = getattr(load_module(file), "generators", None)
+    configs = {n: to_dict(c) for n, c in (named(size) if size else named()).items()} if named else {config["generator"]["name"]: config}
+    for place, (name, other) in enumerate(configs.items()):
+        configs[name] = {**(config if place == 0 else other), **{k: config[k] for k in SHARED}}
+        configs[name]["codec"] = {**config["codec"], "workdir": str(codec)}
+    return configs
+
+
+def page(out: Path, report: dict, trials: dict[str, list[Trial]], pairs: tuple, root: Path) -> None:
     """The page, from what the stages left."""
-    curves = {"codec": read_metrics(codec_dir / "metrics.jsonl"), "autoregressive": read_metrics(generator_dir / "metrics.jsonl")}
-    views = [GeneratorView("autoregressive", list(trials))]
+    curves = {name: read_metrics(root / name / "metrics.jsonl") for name in ("codec", *trials)}
+    views = [GeneratorView(name, t) for name, t in trials.items()]
     write_page(out, report, title="vilg quickstart", intro=INTRO, generators=views, reconstructions=pairs, curves=curves)
 
 
 def headline(report: dict) -> str:
     """The main scores in a line."""
-    scores = report["scores"]["autoregressive"]
     names = ("single_object", "two_objects", "captions_exact")
-    return ", ".join(f"{n} {scores[n]:.3f}" for n in names if n in scores) + f", {sum(report['cpu_seconds'].values()):.0f} CPU-seconds"
+    parts = [f"{g}: " + ", ".join(f"{n} {scores[n]:.3f}" for n in names if n in scores) for g, scores in report["scores"].items()]
+    return "; ".join(parts) + f"; {sum(report['cpu_seconds'].values()):.0f} CPU-seconds"
 
 
-def write_samples(out: Path, trials: dict[str, Sequence[Trial]], seed: int) -> None:
+def write_samples(out: Path, trials: Mapping[str, Sequence[Trial]], seeds: Mapping[str, int]) -> None:
     """Every scored picture and caption with its scene, so that anybody's scorer can recompute every score."""
     out.mkdir(parents=True, exist_ok=True)
     files = {"sample": [], "caption": []}
@@ -133,7 +152,7 @@ def write_samples(out: Path, trials: dict[str, Sequence[Trial]], seed: int) -> N
             file = f"{generator}_{t.cell}_{t.kind}_{i:05d}.png"
             Image.fromarray(t.image).save(out / file)
             line = {"generator": generator, "file": file, "language": t.language, "scene": t.scene.to_dict(), "cell": t.cell}
-            line |= {"prompt": t.prompt, "seed": seed} if t.kind == "sample" else {"caption": t.prompt}
+            line |= {"prompt": t.prompt, "seed": seeds[generator]} if t.kind == "sample" else {"caption": t.prompt}
             files[t.kind].append(line | {"right": t.right, **({"parts": t.parts} if t.parts else {})})
     for name, lines in (("samples.jsonl", files["sample"]), ("captions.jsonl", files["caption"])):
         (out / name).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
