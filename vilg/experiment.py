@@ -205,6 +205,8 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         for part, theirs, ours in (("codec.experiment.codec", first.codec, codec), ("generator", first.generator, generator)):
             shown: Any = ours
             for field in dataclasses.fields(shown) if shown is not None else ():
+                if field.name in getattr(shown, "grows_in", ()):
+                    continue
                 a, b = (getattr(x, field.name, None) for x in (theirs, ours))
                 require(a == b, f"training.first.{part}.{field.name}", a, f"must be as in this experiment, {b!r}; override both")
         require(type(first.generator) is type(generator), "training.first.generator", first.generator, "must be this experiment's")

@@ -90,6 +90,7 @@ class Diffusion:
     drop_text: float = 0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
 
     batch_field: ClassVar[str] = "generator.experts.n"
+    grows_in: ClassVar[tuple[str, ...]] = ("experts", "knowledge", "drop_text")  # in what a run may differ from the one that it starts from
 
     def __post_init__(self) -> None:
         def part(name: str, make: Any) -> None:

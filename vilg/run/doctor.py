@@ -136,7 +136,8 @@ def workdir_rows(path: str) -> list[tuple[str, str, str]]:
             rows.append(("text model", f"{model.size} ids, {model.sha256[:12]}", "ok"))
         if isinstance(experiment.generator, Levelled) and directory.caption_gap.is_file():
             figures = json.loads(directory.caption_gap.read_text())
-            rows.append(("caption gap", f"largest {figures['largest']:.2f}, at noise {figures['largest_at_noise']:.2g}", caption_gap.verdict(figures)))
+            found = f"largest {figures['largest']:.2f}, at noise {figures['largest_at_noise']:.2g}"
+            rows.append(("caption gap", found, caption_gap.verdict(figures)))
         if steps and directory.read().get("latents"):
             rows.append(latent_row(path, directory.read()["latents"]))
         return rows

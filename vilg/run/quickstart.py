@@ -103,7 +103,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "commit": ", ".join(dict.fromkeys(c for name in configs for c in Workdir(root / name).read().get("commits", ["unknown"]))),
         "versions": versions(),
         "parameters": {"codec": codec.program.parameters, **{name: s.program.parameters for name, s in sessions.items()}},
-        "protocol": {name: evaluator.protocol() for name, evaluator in scenes.items()},
+        "protocol": next(iter(scenes.values())).protocol() | {"generators": {name: e.protocol() for name, e in scenes.items()}},
     }
     with costs.stage("report"):
         out = root / "report"
