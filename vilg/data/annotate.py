@@ -43,15 +43,16 @@ def annotate(
     if as_lines and Path(out).exists():
         raise UserError(f"out={str(out)!r}: exists already; remove it or name another file")
     known = ids(source)
-    places, found = read_merged(merge, known, paths(source))
+    places, found = read_merged(merge, known, dict(files(source)))
+    met = set()
     bad: dict[str, str] = {}
     totals = dict.fromkeys(("captions_tagged", "records_merged"), 0)
     began = told = time.monotonic()
     with new_file(Path(out)) if as_lines else replacing(out) as target, writer(target) as written:
         for record in good_records(source, bad, bad_record_limit):
-            merged = found.pop(record["id"], None)
-            if merged is not None:
-                record = combined(record, merged, places[record["id"]])
+            if record["id"] in found:
+                met.add(record["id"])
+                record = combined(record, found[record["id"]], places[record["id"]])
                 totals["records_merged"] += 1
             record, tagged = with_words(record)
             totals["captions_tagged"] += tagged
@@ -59,7 +60,7 @@ def annotate(
             if time.monotonic() - told > EVERY:
                 told = time.monotonic()
                 log(f"{written.count:,} of {len(source):,} records annotated in {told - began:.0f} s")
-        unknown = [id for id in found if id not in (known or bad)]
+        unknown = [id for id in found if id not in met and id not in (known or bad)]
         if unknown:
             raise unknown_id(places[unknown[0]], unknown[0])
         if not written.count:
@@ -96,12 +97,12 @@ def combined(record: Record, merged: Mapping[str, Any], place: Place) -> Record:
     return record
 
 
-def read_merged(files: Sequence[str], known: set[str] | None, images: Mapping[str, str]) -> tuple[dict[str, Place], dict[str, Any]]:
+def read_merged(merge: Sequence[str], known: set[str] | None, images: Mapping[str, str]) -> tuple[dict[str, Place], dict[str, Any]]:
     """(Where each id was first named, its annotations) of .jsonl files. `known` are the source's ids, where they are cheap to have, and
     `images` its pictures' paths with their ids."""
     places: dict[str, Place] = {}
     found: dict[str, dict[str, Any]] = {}
-    for file in files:
+    for file in merge:
         if not Path(file).is_file():
             raise UserError(f"merge={file!r}: there is no such file; give a .jsonl of boxes or captions")
         with open(file, "rb") as lines:
@@ -129,6 +130,7 @@ def read_line(line: bytes, place: Place, images: Mapping[str, str]) -> tuple[str
         raise UserError(f"{place[0]}:{place[1]}: the line is {shown(entry)}, not an object; write {{\"id\": ..., \"boxes\": ...}}")
     named = "id" if "id" in entry else "image"
     id = entry.get(named)
+    id = str(id) if isinstance(id, int) else id
     if not isinstance(id, str) or not id:
         raise mistake(place, named, id, "must be text that names a record; give its id, or its image's path")
     if named == "image" and id not in images.values():
@@ -181,7 +183,7 @@ def read_boxes(entry: Mapping[str, Any], place: Place) -> list[dict[str, Any]]:
 def ids(source: Any) -> set[str] | None:
     """Every id of a source whose ids can be read without its pictures, else None."""
     if isinstance(source, Folder):
-        return set(paths(source).values())
+        return {id for _, id in files(source)}
     if not isinstance(source, Shards):
         return None
     found = set()
@@ -193,14 +195,12 @@ def ids(source: Any) -> set[str] | None:
     return found
 
 
-def paths(source: Any) -> dict[str, str]:
-    """The path of every picture file of a folder, with its record's id; nothing for other sources."""
-    found = {}
+def files(source: Any) -> Iterator[tuple[str, str]]:
+    """(path, record's id) of every picture file of a folder; nothing for other sources."""
     for line in source.lines if isinstance(source, Folder) else ():
         with contextlib.suppress(Exception):  # a bad record, which the pass over the records names
             entry = json.loads(line)
-            found[str((source.root / entry["image"]).resolve())] = str(entry.get("id") or entry["image"])
-    return found
+            yield str((source.root / entry["image"]).resolve()), str(entry.get("id") or entry["image"])
 
 
 def mistake(place: Place, field: str, value: Any, remedy: str) -> UserError:

@@ -120,7 +120,7 @@ class TextModel:
             begin = end
         truncated = len(row) > length - 2
         row = row[: length - 2]
-        while truncated and row[-1][0] in self.tags.values():  # its word was cut off
+        while truncated and row and row[-1][0] in self.tags.values():  # its word was cut off
             row = row[:-1]
         ids, key = np.zeros(length, np.int32), np.zeros(length, np.bool_)
         ids[0] = START[language]

@@ -85,8 +85,8 @@ def annotate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def annotate_data(args: argparse.Namespace) -> dict[str, Any]:
     """Tags words and merges what other models say."""
-    log = lambda line: print(f"vilg data annotate: {line}", file=sys.stderr, flush=True)  # noqa: E731
-    return annotate(parse_source(args.source), args.out, args.merge, args.to, args.bad_record_limit, log)
+    source = parse_source(args.source)
+    return annotate(source, args.out, args.merge, args.to, args.bad_record_limit, log=lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:
