@@ -19,6 +19,7 @@ from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
 from vilg.codecs.spaces import SPACES, natural
 from vilg.config import build, check, lookup, require, suggestion
+from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
@@ -73,6 +74,7 @@ class Data:
     valid: Any
     loader: Loader
     text: Text
+    knowledge: Knowledge | None = None  # of training samples (ERNIE-ViLG 2.0); without the section there is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,7 +274,7 @@ def admit(config: Any, path: Sequence[str]) -> None:
 
 def _section_class(config: Any, section: tuple[str, ...]) -> Any:
     """The dataclass whose fields a section holds, or None."""
-    fixed = {("training",): Training, ("optimizer",): Optimizer, ("data", "loader"): Loader, ("data", "text"): Text}
+    fixed = {("training",): Training, ("optimizer",): Optimizer, ("data", "loader"): Loader, ("data", "text"): Text, ("data", "knowledge"): Knowledge}
     if section in fixed:
         return fixed[section]
     if section[:1] == ("evals",) and len(section) == 2:
@@ -282,16 +284,20 @@ def _section_class(config: Any, section: tuple[str, ...]) -> Any:
 
 
 def _data(section: Mapping[str, Any]) -> Data:
-    unknown = [k for k in section if k not in ("train", "valid", "loader", "text")]
+    unknown = [k for k in section if k not in ("train", "valid", "loader", "text", "knowledge")]
     if unknown:
-        raise UserError(f"data.{unknown[0]}: unknown field; data has train, valid, loader, text")
+        raise UserError(f"data.{unknown[0]}: unknown field; data has train, valid, loader, text, knowledge")
     for part in ("train", "valid"):
         if part not in section:
             raise UserError(f"data.{part} is missing: a source such as dict(name='synthetic')")
         require(isinstance(section[part], Mapping), f"data.{part}", section[part], "must be a source such as dict(name='synthetic')")
     sources = {part: build_source(section[part], f"data.{part}") for part in ("train", "valid")}
+    knowledge = section.get("knowledge")
     return Data(
-        **sources, loader=build(Loader, section.get("loader", {}), "data.loader"), text=build(Text, section.get("text", {}), "data.text")
+        **sources,
+        loader=build(Loader, section.get("loader", {}), "data.loader"),
+        text=build(Text, section.get("text", {}), "data.text"),
+        knowledge=None if knowledge is None else build(Knowledge, knowledge, "data.knowledge"),
     )
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from absl import flags
 
 from vilg.config import require
-from vilg.data.records import LANGUAGES, BadRecord, Lazy, Record, draw, fit, validate
+from vilg.data.knowledge import Knowledge, check_knowledge
+from vilg.data.records import LANGUAGES, BadRecord, Lazy, Record, draw, fit, square, validate
 from vilg.data.sources import fingerprint
 from vilg.data.text import TextModel
 from vilg.types import UserError
@@ -48,21 +49,26 @@ class Loader:
 
     def stream(
         self, source: Any, text_model: TextModel | None, *, image_size: int, text_length: int = 0, batch_size: int,
-        process_index: int = 0, process_count: int = 1,
+        process_index: int = 0, process_count: int = 1, knowledge: Knowledge | None = None, grid: tuple[int, int] | None = None,
     ) -> "Stream":  # fmt: skip
         """An endless, resumable iterator over this process's rows of the global batches.
 
         A batch has "image" uint8 [b, image_size, image_size, 3], with a text model "text" int32 [b, text_length] and "truncated"
-        bool [b], and the lists "ids", "language", "captions" (HOST_ONLY). Errors: UserError if batch_size does not divide.
+        bool [b], and the lists "ids", "language", "captions" (HOST_ONLY). With knowledge and a text model it also has "key" bool
+        [b, text_length], with knowledge and the grid of codes "region" bool [b, y, x]. Errors: UserError if batch_size does not
+        divide, or the text model lacks the special tokens that knowledge asks for.
         """
         assembly = self._assembly(source, text_model, image_size, text_length, batch_size, process_index, process_count)
+        if knowledge is not None:
+            knowledge.check_text_model(text_model)
+            assembly = dataclasses.replace(assembly, knowledge=knowledge, grid=None if grid is None else tuple(grid))
         return Stream(self, assembly, process_count)
 
     def once(
         self, source: Any, text_model: TextModel | None, *, image_size: int, text_length: int = 0, batch_size: int,
         process_index: int = 0, process_count: int = 1, limit: int | None = None,
     ) -> Iterator[dict[str, Any]]:  # fmt: skip
-        """One pass over the source (or its first `limit` records) in its own order, in batches of one size.
+        """One pass over the source (or its first `limit` records) in its own order, in batches of one size, never with knowledge.
 
         As `stream`, and "valid" bool [b], False in rows that only fill up (a bad record's row; past the end), and "records",
         the whole records without their images.
@@ -109,6 +115,8 @@ class Assembly(Lazy):
     random_crop: bool
     bad_record_limit: int
     count: int | None  # of records in one pass; None: endless
+    knowledge: Knowledge | None = None
+    grid: tuple[int, int] | None = None
 
     @functools.cached_property
     def order(self) -> grain.MapDataset:
@@ -131,6 +139,9 @@ class Assembly(Lazy):
             batch["truncated"] = np.zeros(self.rows, np.bool_)
         if self.count is not None:
             batch |= {"valid": np.zeros(self.rows, np.bool_), "records": []}
+        if self.knowledge is not None:
+            batch |= {"key": np.zeros((self.rows, self.text_length), np.bool_)} if text_model is not None else {}
+            batch |= {"region": np.zeros((self.rows, *self.grid), np.bool_)} if self.grid is not None else {}
         for row in range(self.rows):
             position = step * self.batch_size + self.first + row
             index = int(order[position])
@@ -141,6 +152,9 @@ class Assembly(Lazy):
             key = draw(self.seed, position // epoch_length, used)
             batch["image"][row] = fit(record["image"], self.image_size, key >> 24 if self.random_crop else None)
             chosen = self.choose(record, key)
+            if self.knowledge is not None:
+                self.inform(batch, row, record, chosen, key, position // epoch_length, used)
+                continue
             batch["ids"].append(record["id"])
             batch["language"].append(chosen["language"])
             batch["captions"].append(chosen["text"])
@@ -153,6 +167,22 @@ class Assembly(Lazy):
                 batch["records"].append({name: value for name, value in record.items() if name != "image"})
         return batch
 
+    def inform(self, batch: dict[str, Any], row: int, record: Record, chosen: dict[str, str], key: int, *place: int) -> None:
+        """Fills all of a row but its image as knowledge has it; `place` is (epoch, record index)."""
+        knowledge: Any = self.knowledge
+        crop = square(*record["image"].shape[:2], key >> 24 if self.random_crop else None)
+        objects = knowledge.salient(record, crop)
+        prompt = knowledge.completed(knowledge.prompt(record, chosen, self.languages, self.seed, *place), objects, self.seed, *place)
+        batch["ids"].append(record["id"])
+        batch["language"].append(prompt.language)
+        batch["captions"].append(prompt.text)
+        if self.text_model is not None:
+            batch["text"][row], batch["truncated"][row], batch["key"][row] = knowledge.encode(
+                self.text_model, prompt, self.text_length, self.seed, *place
+            )
+        if self.grid is not None:
+            batch["region"][row] = knowledge.region(objects, self.grid, self.seed, *place)
+
     def good(self, index: int, bad: list[tuple[str, str]]) -> tuple[Record, int] | None:
         """The record at `index` or the next good one after it, with its index; None when more than the limit in a row are bad."""
         size = len(self.source)
@@ -160,6 +190,8 @@ class Assembly(Lazy):
             used = (index + offset) % size
             try:
                 record = validate(self.source[used])
+                if self.knowledge is not None:
+                    check_knowledge(record)
                 if not any(caption["language"] in self.languages for caption in record["captions"]):
                     raise BadRecord(record["id"], f"no caption in {' or '.join(self.languages)}")
                 return record, used
@@ -224,6 +256,7 @@ class Stream:
             "batch_size": rows.batch_size, "languages": list(rows.languages), "random_crop": rows.random_crop,
             "image_size": rows.image_size, "text_length": rows.text_length,
             "text_model": rows.text_model.sha256 if rows.text_model else None,
+            **({} if rows.knowledge is None else {"knowledge": dataclasses.asdict(rows.knowledge), "grid": rows.grid and list(rows.grid)}),
         }  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:
@@ -235,7 +268,9 @@ class Stream:
 
         The number of processes may differ: the global order does not depend on it.
         """
-        for name, mine in self.identity().items():
+        identity = self.identity()
+        for name in dict.fromkeys((*identity, "knowledge", "grid")):
+            mine = identity.get(name)
             if state.get(name) != mine:
                 raise UserError(
                     f"data {name}={mine!r}: the checkpoint was written with {state.get(name)!r}; "

@@ -191,11 +191,16 @@ def fit(image: np.ndarray, size: int, key: int | None = None) -> np.ndarray:
     height, width = image.shape[:2]
     if height == width == size:
         return image
+    left, top, side = square(height, width, key)
+    part = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(part)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(part)).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def square(height: int, width: int, key: int | None = None) -> tuple[int, int, int]:
+    """(left, top, side) in pixels of the square that `fit` takes out of a picture."""
     side = min(height, width)
     spare = max(height, width) - side
     offset = spare // 2 if key is None else key % (spare + 1)
-    left, top = (offset, 0) if width > height else (0, offset)
-    square = image[top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(square)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(square)).resize((size, size), Image.Resampling.LANCZOS))
+    return (offset, 0, side) if width > height else (0, offset, side)

@@ -3,6 +3,7 @@
   synth     --n --seed --split --out=DIR            synthetic scenes as a folder
   prepare   emoji --out=DIR                         fetched by package name (needs npm)
   convert   --source=KIND:PATH --to=KIND:DIR        between folder, shards, webdataset; from any kind
+  annotate  --source=KIND:PATH --out=DIR            words of captions; boxes and captions of --merge=FILE.jsonl by id
   show      --source=KIND:PATH --out=FILE.png       a contact sheet with captions
   stats     --source=KIND:PATH                      counts, languages, lengths, sizes, bad records
 
@@ -11,9 +12,11 @@ KIND: folder, shards, webdataset, tfds, synthetic, emoji. Fields follow the path
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from vilg.data.annotate import annotate
 from vilg.data.convert import WRITERS, convert, stats
 from vilg.data.emoji_prepare import PACKS, prepare_emoji
 from vilg.data.scenes.source import Synthetic
@@ -70,6 +73,22 @@ def convert_data(args: argparse.Namespace) -> dict[str, Any]:
     return convert(parse_source(args.source), kind, out, args.bad_record_limit)
 
 
+def annotate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `annotate`."""
+    parser.add_argument("--source", required=True, metavar="KIND:PATH")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new data set, or a .jsonl of the annotations alone")
+    parser.add_argument("--to", default="folder", choices=tuple(WRITERS), help="the kind of data set to write")
+    merge = "lines of boxes (xyxy in [0, 1], label, score) or captions by id, from a detector, a captioner or vilg caption; repeatable"
+    parser.add_argument("--merge", action="extend", nargs="+", default=[], metavar="FILE.jsonl", help=merge)
+    parser.add_argument("--bad_record_limit", type=int, default=100)
+
+
+def annotate_data(args: argparse.Namespace) -> dict[str, Any]:
+    """Tags words and merges what other models say."""
+    source = parse_source(args.source)
+    return annotate(source, args.out, args.merge, args.to, args.bad_record_limit, log=lambda line: print(line, file=sys.stderr, flush=True))
+
+
 def show_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `show`."""
     parser.add_argument("--source", required=True, metavar="KIND:PATH")
@@ -101,6 +120,7 @@ ACTIONS: dict[str, tuple[Callable, Callable, str]] = {
     "synth": (synth_arguments, synth, "synthetic scenes as a data set"),
     "prepare": (prepare_arguments, prepare, "fetch a data set by package name"),
     "convert": (convert_arguments, convert_data, "between kinds of data set"),
+    "annotate": (annotate_arguments, annotate_data, "words of captions; boxes and captions of other models"),
     "show": (show_arguments, show_data, "a contact sheet with captions"),
     "stats": (stats_arguments, stats_data, "counts, languages, lengths, sizes"),
 }
