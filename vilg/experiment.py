@@ -194,6 +194,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         given = {k: v for k, v in given.items() if k in {f.name for f in dataclasses.fields(kind)}}
         generator = build(kind, section, "generator", **given)
         _ = SPACES[generator.space](codec)  # refuses a codec that has no such codes
+        check_knowledge(data.knowledge, generator)
     evals = {n: build(lookup(EVALUATORS, n, "evals"), fields, f"evals.{n}") for n, fields in config["evals"].items()}
     for name, evaluator in evals.items():
         if getattr(evaluator, "needs_captioner", False) and not isinstance(generator, Captioner):
@@ -229,6 +230,18 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         first=first,
         evals=evals,
     )
+
+
+def check_knowledge(marked: Knowledge | None, generator: Any) -> None:
+    """Errors: UserError where the data marks what the generator cannot weigh, or the generator weighs what the data does not mark."""
+    weights = getattr(generator, "knowledge", None)
+    if weights is None:
+        require(marked is None, "data.knowledge", marked, f"{type(generator).__name__} has no use for it; remove the section")
+        return
+    for weight, mark in (("attention_weight", "attention"), ("region_weight", "regions")):
+        value, share = getattr(weights, weight), getattr(marked, mark, 0)
+        remedy = f"weighs what is not marked: give data.knowledge.{mark} a share, or 0"
+        require(not value or share > 0, f"generator.knowledge.{weight}", value, remedy)
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

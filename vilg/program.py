@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -23,7 +23,7 @@ from vilg.parallel.constrain import placing
 from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
 from vilg.training.state import TrainState
-from vilg.types import Batch, Maintained, Metrics, Params, UserError
+from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, UserError
 
 WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
 BIG = 10_000_000  # parameters from which that limit is enforced
@@ -173,7 +173,7 @@ class Program:
     @functools.cached_property
     def adopt(self) -> Callable[[Params, Params], Params]:
         """Compiled: (a generator's parameters (donated), the codec's) -> the generator's with the codec's code vectors in them."""
-        generator, codec = self.experiment.generator, self.experiment.codec
+        generator, codec = self.experiment.generator, cast(Tokenizer, self.experiment.codec)
         return self.jit(
             lambda params, frozen: generator.adopt(params, codec.vectors(frozen)), out_shardings=self.state_sharding.params, donate_argnums=0
         )

@@ -77,7 +77,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     root = Path(args.workdir)
     root.mkdir(parents=True, exist_ok=True)
     configs = all_generators(args.config, to_dict(config), root / "codec")
-    scenes = {name: build_experiment(c).evals.get("scenes") for name, c in configs.items()}
+    scenes: dict[str, Any] = {name: build_experiment(c).evals.get("scenes") for name, c in configs.items()}
     for name, evaluator in scenes.items():
         if not isinstance(evaluator, Scenes):
             raise UserError(f"evals.scenes is missing in {name}: the quickstart scores scenes; give its section in the experiment")

@@ -117,7 +117,7 @@ class Session:
 
         def draw(*arrays: np.ndarray) -> Any:
             nonlocal done
-            wrapped = jax.random.wrap_key_data(arrays[-1])
+            wrapped = jax.random.wrap_key_data(jnp.asarray(arrays[-1]))
             shared = self.experiment.generator.shared(self.params)
             state = program.begin(controls, grid)(shared, dict(zip(names, arrays, strict=False)), wrapped)
             for expert, first, last in plan.runs:
@@ -206,25 +206,30 @@ def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
     """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec that the program's experiment describes.
 
     A codec without parameters needs no run."""
-    if not jax.tree.leaves(jax.eval_shape(program.experiment.codec.init, jax.random.key(0))):
+    wanted: Any = program.experiment.codec
+    if not has_parameters(wanted):
         return {}, "none"
     directory = Workdir(workdir)
     stored = directory.read()
     experiment = build_experiment(stored["config"])
     if experiment.generator is not None:
         raise UserError(f"codec.workdir={str(workdir)!r}: holds a generator; its codec is in {directory.codec}")
-    wanted = program.experiment.codec
     if experiment.codec != wanted:
+        names = [f.name for f in dataclasses.fields(wanted) if getattr(experiment.codec, f.name, None) != getattr(wanted, f.name)]
+        there, here = (", ".join(f"{n}={getattr(c, n, None)!r}" for n in names) for c in (experiment.codec, wanted))
         raise UserError(
-            f"codec.workdir={str(workdir)!r}: its codec ({experiment.codec.image_size} px, grid {experiment.codec.grid}, "
-            f"{experiment.codec.vocabulary} "
-            f"codes) is not the one that codec.experiment describes ({wanted.image_size} px, grid {wanted.grid}, {wanted.vocabulary} codes); "
-            "give the same tokenizer experiment in both"
+            f"codec.workdir={str(workdir)!r}: its codec ({type(experiment.codec).__name__}, {there}) is not the one that codec.experiment describes "
+            f"({type(wanted).__name__}, {here}), so its codes are others; give the same tokenizer experiment in both"
         )
     codec_program = Program(experiment, program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
     state, _ = restore(directory, codec_program)
     params = state.best_params
     return params, fingerprint(params, codec_program)
+
+
+def has_parameters(codec: Any) -> bool:
+    """Whether there is something to train in a codec."""
+    return bool(jax.tree.leaves(jax.eval_shape(codec.init, jax.random.key(0))))
 
 
 def fingerprint(params: Params, program: Program) -> str:

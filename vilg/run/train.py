@@ -29,7 +29,7 @@ from vilg.parallel.layouts import parse_layout
 from vilg.parallel.processes import first_before_others, is_first, join
 from vilg.program import Program
 from vilg.report.grids import grid
-from vilg.run.session import Session, abstract_state, codec_params, starting_params
+from vilg.run.session import Session, abstract_state, codec_params, has_parameters, starting_params
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
 from vilg.training.log import RunLog
@@ -90,7 +90,7 @@ def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
 def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, quiet: bool) -> Params:
     """The codec's parameters: trained here if no codec.workdir is given, and good enough to start on (the config's floors)."""
     given = experiment.codec_workdir
-    if not given and jax.tree.leaves(jax.eval_shape(experiment.codec.init, jax.random.key(0))):
+    if not given and has_parameters(experiment.codec):
         train(experiment.codec_experiment.config, directory.codec, quiet, title="codec")
     frozen, codec_hash = codec_params(given or directory.codec, program)
     stored = directory.read()
@@ -159,6 +159,8 @@ def run(
         batch_size=training.batch_size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        knowledge=experiment.data.knowledge,
+        grid=experiment.codec.grid,
     )
     if position is not None:
         stream.set_state(position)

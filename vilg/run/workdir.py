@@ -125,6 +125,7 @@ class Workdir:
                 experiment.data.text.vocabulary,
                 self.text_file,
                 han_characters=experiment.data.text.han_characters,
+                tags=experiment.data.knowledge is not None and experiment.data.knowledge.tags > 0,
             )
         model = TextModel(str(self.text_file))
         if "text_sha256" not in stored:
