@@ -25,6 +25,29 @@ def tiny_config(**changes) -> ConfigDict:
     config.codec.experiment.codec.architecture.update(width=32, depth=1, channels=8)
     config.data.text.update(records=300)
     config.evals = ConfigDict({})
+    return changed(config, changes)
+
+
+def tiny_diffusion(**changes) -> ConfigDict:
+    """A diffusion generator of one layer on the same codec; its rates are high, so that six updates leave no output zero."""
+    config = tiny_config()
+    config.generator = ConfigDict(
+        dict(
+            name="diffusion",
+            process=dict(name="gaussian", prediction="v", weighting=dict(name="unit")),
+            denoiser=dict(name="dit", width=32, layers=1, heads=2, zero_gates=False, scan=False),
+            text=dict(width=32, layers=1, heads=2, embed_scale=0.5, scan=False),
+            experts=dict(n=1, only=-1),
+        )
+    )
+    config.optimizer = ConfigDict(dict(kind="adamw", learning_rate=0.05, schedule="constant", warmup_steps=0, clip=0.0))
+    config.training.update(ema=0.5)
+    config.evals = ConfigDict(dict(scenes=dict(n=2, captions=False, cells=("single_object",), guidance=2.0, steps=3)))
+    return changed(config, changes)
+
+
+def changed(config: ConfigDict, changes: dict) -> ConfigDict:
+    """The config with the values at dotted paths, "__" for the dots."""
     for path, value in changes.items():
         *parents, last = path.split("__")
         section = config

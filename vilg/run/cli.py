@@ -18,6 +18,7 @@ VERBS = {
     "train": "start a run, or go on with the one in --workdir",
     "sample": "images from prompts",
     "caption": "captions of images",
+    "assemble": "one run of the runs that each trained one expert",
     "evaluate": "every evaluator of the config, as JSON",
     "data": "make, fetch, convert and look at data",
     "bench": "benchmarks, as ratios against a named baseline in one run",
