@@ -8,10 +8,13 @@ os.environ["XLA_FLAGS"] = (  # the caller's flags come last and win
     f"--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 )
 
+from pathlib import Path
+
 import pytest
 from ml_collections import ConfigDict
 
 from vilg.experiment import Experiment, build_experiment, load_config
+from vilg.run.train import train
 
 
 def tiny_config(**changes) -> ConfigDict:
@@ -41,7 +44,7 @@ def tiny_diffusion(**changes) -> ConfigDict:
         )
     )
     config.optimizer = ConfigDict(dict(kind="adamw", learning_rate=0.05, schedule="constant", warmup_steps=0, clip=0.0))
-    config.training.update(ema=0.5)
+    config.training.update(ema=0.5, checkpoint_every=6)
     config.evals = ConfigDict(dict(scenes=dict(n=2, captions=False, cells=("single_object",), guidance=2.0, steps=3)))
     return changed(config, changes)
 
@@ -56,6 +59,22 @@ def changed(config: ConfigDict, changes: dict) -> ConfigDict:
         with section.unlocked(), section.ignore_type():
             section[last] = value
     return config
+
+
+@pytest.fixture(scope="session")
+def codec_run(tmp_path_factory) -> Path:
+    """The tiny codec's finished run."""
+    path = tmp_path_factory.mktemp("codec") / "codec"
+    train(tiny_config(codec__experiment__training__checkpoint_every=4).codec.experiment, path, quiet=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def diffusion_run(codec_run, tmp_path_factory) -> Path:
+    """A finished tiny diffusion run of two experts."""
+    path = tmp_path_factory.mktemp("diffusion") / "run"
+    train(tiny_diffusion(generator__experts__n=2, codec__workdir=str(codec_run)), path, quiet=True)
+    return path
 
 
 @pytest.fixture
