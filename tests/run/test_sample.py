@@ -80,7 +80,10 @@ def test_a_picture_is_its_prompts_and_seeds_alone(session):
 
 def test_a_negative_prompt_changes_pictures_and_the_empty_one_does_not(session):
     controls = dataclasses.replace(session.experiment.controls, guidance=3.0)
-    ids = lambda text: session.text_ids(text, "en")[0][None]
+
+    def ids(text):
+        return session.text_ids(text, "en")[0][None]
+
     plain = drawn(session, [PROMPT], controls)
     np.testing.assert_array_equal(drawn(session, [PROMPT], controls, negative=ids("")), plain)
     assert np.abs(drawn(session, [PROMPT], controls, negative=ids("a blue square")) - plain).max() > 1e-3
