@@ -185,7 +185,7 @@ def test_progress_counts_evaluations(session, capsys, monkeypatch):
         (["--negative=blue", "--guidance=1"], "negative='blue': guidance=1 pushes away from nothing"),
         (["--negative="], "negative='': is empty"),
         (["--negative=\udcff"], "is not UTF-8"),
-        (["--style=油话"], "style='油话': did you mean '油画'?"),
+        (["--style=像素"], "style='像素': did you mean '像素风格'?"),
         (["--height=30"], "height=30: must be a multiple of 4 pixels (the codec's factor x the denoiser's); give 28 or 32"),
         (["--width=-8"], "width=-8: must be a multiple of 4 pixels (the codec's factor x the denoiser's); give 4"),
         (["--strength=0.5"], "strength=0.5: needs --init=IMAGE"),
