@@ -8,10 +8,13 @@ os.environ["XLA_FLAGS"] = (  # the caller's flags come last and win
     f"--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 )
 
+from pathlib import Path
+
 import pytest
 from ml_collections import ConfigDict
 
 from vilg.experiment import Experiment, build_experiment, load_config
+from vilg.run.train import train
 
 
 def tiny_config(**changes) -> ConfigDict:
@@ -25,6 +28,29 @@ def tiny_config(**changes) -> ConfigDict:
     config.codec.experiment.codec.architecture.update(width=32, depth=1, channels=8)
     config.data.text.update(records=300)
     config.evals = ConfigDict({})
+    return changed(config, changes)
+
+
+def tiny_diffusion(**changes) -> ConfigDict:
+    """A diffusion generator of one layer on the same codec; its rates are high, so that six updates leave no output zero."""
+    config = tiny_config()
+    config.generator = ConfigDict(
+        dict(
+            name="diffusion",
+            process=dict(name="gaussian", prediction="v", weighting=dict(name="unit")),
+            denoiser=dict(name="dit", width=32, layers=1, heads=2, zero_gates=False, scan=False),
+            text=dict(width=32, layers=1, heads=2, embed_scale=0.5, scan=False),
+            experts=dict(n=1, only=-1),
+        )
+    )
+    config.optimizer = ConfigDict(dict(kind="adamw", learning_rate=0.05, schedule="constant", warmup_steps=0, clip=0.0))
+    config.training.update(ema=0.5, checkpoint_every=6)
+    config.evals = ConfigDict(dict(scenes=dict(n=2, captions=False, cells=("single_object",), guidance=2.0, steps=3)))
+    return changed(config, changes)
+
+
+def changed(config: ConfigDict, changes: dict) -> ConfigDict:
+    """The config with the values at dotted paths, "__" for the dots."""
     for path, value in changes.items():
         *parents, last = path.split("__")
         section = config
@@ -33,6 +59,22 @@ def tiny_config(**changes) -> ConfigDict:
         with section.unlocked(), section.ignore_type():
             section[last] = value
     return config
+
+
+@pytest.fixture(scope="session")
+def codec_run(tmp_path_factory) -> Path:
+    """The tiny codec's finished run."""
+    path = tmp_path_factory.mktemp("codec") / "codec"
+    train(tiny_config(codec__experiment__training__checkpoint_every=4).codec.experiment, path, quiet=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def diffusion_run(codec_run, tmp_path_factory) -> Path:
+    """A finished tiny diffusion run of two experts."""
+    path = tmp_path_factory.mktemp("diffusion") / "run"
+    train(tiny_diffusion(generator__experts__n=2, codec__workdir=str(codec_run)), path, quiet=True)
+    return path
 
 
 @pytest.fixture

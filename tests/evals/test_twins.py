@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from tests.conftest import tiny_config
+from tests.conftest import tiny_config, tiny_diffusion
 from vilg.evals.twins import Twins, distance
 from vilg.experiment import build_experiment
 from vilg.types import UserError
@@ -31,8 +31,8 @@ class Known:
     program = params = frozen = text_model = None
     pictures = caption = len  # asked for by nobody here
 
-    def __init__(self, understands: bool):
-        self.experiment = build_experiment(tiny_config())
+    def __init__(self, understands: bool, config=tiny_config):
+        self.experiment = build_experiment(config())
         self.understands = understands
         self.rng = np.random.default_rng(0)
         self.owners, self.images = looked_at()
@@ -43,6 +43,9 @@ class Known:
     def log_likelihood(self, codes, texts, languages):
         own = np.array([i in self.owners[t] for i, t in zip(codes[:, 0, 0], texts, strict=True)])
         return np.where(own == self.understands, -6.0, -60.0)
+
+    def agreement(self, codes, texts, languages):
+        return self.log_likelihood(codes, texts, languages) / 6
 
     def sample(self, prompts, controls, seed, languages):
         colours = [min(self.owners[p]) % 256 if self.understands else self.rng.integers(256) for p in prompts]
@@ -57,6 +60,14 @@ def test_it_tells_a_model_that_understands_from_one_that_does_not():
         assert bad[language]["nats_a_code"] == 10
     assert good["twins"] == 0 < good["strangers"]
     assert bad["twins"] > 0.1 and good["records"] == 16
+
+
+def test_a_generator_without_likelihoods_is_asked_for_agreement():
+    good, bad = (Twins(n=16, choices=4)(Known(understands, tiny_diffusion)) for understands in (True, False))
+    for language in ("zh", "en"):
+        assert good[language]["matched"] == 1 and bad[language]["matched"] == 0
+        assert good[language]["loss_own"] == 1 and good[language]["loss_other_caption"] == 10
+        assert "nats_a_code" not in good[language]
 
 
 def test_distance_is_the_root_mean_square_in_units_of_white():

@@ -64,6 +64,10 @@ class Subject(Protocol):
         """Nats of each picture's codes given each text."""
         ...
 
+    def agreement(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """How well each text goes with each picture's codes; larger is better."""
+        ...
+
 
 @runtime_checkable
 class Evaluator(Protocol):

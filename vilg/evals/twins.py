@@ -1,7 +1,8 @@
 """What a Chinese prompt and its English twin give, on records that have a caption in both: for data that no scorer can read.
 
-Two questions that pixels and likelihoods answer without another model. Does a caption tell the model which picture is meant: is the
-picture's own caption likelier for it than captions of other records? And do the two languages give one picture: are samples of twins
+Two questions that pixels and the model's own judgement answer without another model. Does a caption tell the model which picture is
+meant: does the picture's own caption go with it better (likelihood, or the loss of a generator that has none) than captions of other
+records? And do the two languages give one picture: are samples of twins
 nearer to each other than samples of strangers? (Every prompt has noise of its own, so neither distance is 0.)
 """
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from vilg.config import require
 from vilg.evals.base import Sampling, Subject, interval
-from vilg.types import UserError
+from vilg.types import Likelihood, UserError
 
 LANGUAGES = ("zh", "en")
 
@@ -67,15 +68,18 @@ class Twins(Sampling):
         return [found[i * len(found) // self.n] for i in range(self.n)]
 
     def matching(self, subject: Subject, pairs: list[Pair], codes: np.ndarray, language: str) -> dict[str, Any]:
-        """nats a code with the own caption and with others', and how often the own one is the likeliest of `choices`."""
-        n, positions = len(pairs), codes[0].size
+        """How often the own caption is the best of `choices`; nats a code (or the loss, of a Ranker) with it and with others'."""
+        n, likelihood = len(pairs), isinstance(subject.experiment.generator, Likelihood)
         shift = n // self.choices  # evenly spaced others: neighbours in a data set are often alike
         texts = [pairs[(i + k * shift) % n].captions[language] for k in range(self.choices) for i in range(n)]
-        nats = subject.log_likelihood(np.concatenate([codes] * self.choices), texts, [language] * len(texts)).reshape(self.choices, n)
-        matched = nats[0] > nats[1:].max(0)
+        ask = subject.log_likelihood if likelihood else subject.agreement
+        scores = ask(np.concatenate([codes] * self.choices), texts, [language] * len(texts)).reshape(self.choices, n)
+        matched = scores[0] > scores[1:].max(0)
+        own, other = ("nats_a_code", "nats_a_code_other_caption") if likelihood else ("loss_own", "loss_other_caption")
+        positions = codes[0].size if likelihood else 1
         return {
-            "nats_a_code": float(-nats[0].mean() / positions),
-            "nats_a_code_other_caption": float(-nats[1:].mean() / positions),
+            own: float(-scores[0].mean() / positions),
+            other: float(-scores[1:].mean() / positions),
             "matched": float(matched.mean()),
             "matched_ci95": list(interval(float(matched.mean()), n)),
             "matched_by_chance": 1 / self.choices,

@@ -82,7 +82,7 @@ class Absorbing:
 
     def noise(self, t: Any) -> np.ndarray:
         """The share of masked positions, for people."""
-        return self.masking.masked(np.asarray(t, np.float64))
+        return np.asarray(self.masking.masked(np.asarray(t, np.float64)))
 
     def corrupt(self, codes: Int[Array, "b y x"], t: Float[Array, " b"], key: Array) -> Int[Array, "b y x"]:
         """The codes, some of them masked."""

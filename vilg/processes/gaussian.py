@@ -133,7 +133,7 @@ class Gaussian:
 
     def noise(self, t: Any) -> np.ndarray:
         """sigma / alpha, for people."""
-        return np.exp(self.schedule.log_ratio(np.asarray(t, np.float64)))
+        return np.asarray(np.exp(self.schedule.log_ratio(np.asarray(t, np.float64))))
 
     def corrupt(self, codes: Float[Array, "b y x c"], t: Float[Array, " b"], key: Array) -> Float[Array, "b y x c"]:
         """alpha(t) codes + sigma(t) eps, float32."""

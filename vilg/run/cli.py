@@ -18,6 +18,7 @@ VERBS = {
     "train": "start a run, or go on with the one in --workdir",
     "sample": "images from prompts",
     "caption": "captions of images",
+    "assemble": "one run of the runs that each trained one expert",
     "evaluate": "every evaluator of the config, as JSON",
     "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
     "data": "make, fetch, convert and look at data",

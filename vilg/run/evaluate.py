@@ -1,12 +1,20 @@
-"""vilg evaluate: every evaluator of the config, or those of --evals, as JSON: {"metrics": {...}, "protocol": {...}}."""
+"""vilg evaluate: every evaluator of the config, or those of --evals, as JSON: {"metrics": {...}, "protocol": {...}}.
+
+With --guidance=1,1.5,2,3 the evaluators that sample run once for each value, on the same prompts and seeds; the JSON then has "guidance",
+a list of {"guidance", "metrics"}, and a picture of quality against guidance lies beside it.
+"""
 
 import argparse
+import dataclasses
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from vilg.evals.base import Sampling
 from vilg.run.outputs import output_file
 from vilg.run.session import open_session
 from vilg.run.train import flat
@@ -18,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--evals", default="", help="names joined by commas (default: all of the config)")
+    parser.add_argument("--guidance", default="", metavar="W,W,...", help="values of guidance to draw quality against, such as 1,1.5,2,3")
     parser.add_argument("--out", required=True, help="a .json file")
     parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
 
@@ -25,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, config: Any) -> int:
     """Evaluates, prints a table and writes the JSON."""
     out = output_file(args.out, ".json")
+    values = guidances(args.guidance)
+    picture = curve_file(out, values)
     session = open_session(args.workdir, ema=not args.raw)
     evals = session.experiment.evals
     names = args.evals.split(",") if args.evals else list(evals)
@@ -33,20 +44,90 @@ def main(args: argparse.Namespace, config: Any) -> int:
             raise UserError(f"evals={name!r}: this run's config has {', '.join(evals) or 'none'}; choose among them")
     if not names:
         raise UserError("evals is empty: this run's config names no evaluator; train one that does")
-    metrics, protocol = {}, {}
-    for name in names:
-        metrics[name] = evals[name](session)
-        protocol[name] = evals[name].protocol()
-    protocol |= {
+    chosen = {name: evals[name] for name in names}
+    swept = sweep(chosen, values, session.experiment.generator)
+    result: dict[str, Any] = {"metrics": {}, "protocol": {name: evaluator.protocol() for name, evaluator in chosen.items()}}
+    result["protocol"] |= {
         "workdir": str(args.workdir),
         "step": session.step,
         "parameters": "raw" if args.raw or not session.experiment.training.ema else "ema",
         "config_hash": session.experiment.hash,
         "versions": versions(),
     }
-    out.write_text(json.dumps({"metrics": metrics, "protocol": protocol}, indent=1, ensure_ascii=False))
-    table = Table("metric", "value", title=f"{args.workdir} at step {session.step}")
-    for name, value in flat(metrics).items():
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    for name, evaluator in chosen.items():
+        if not (values and isinstance(evaluator, Sampling)):
+            result["metrics"][name] = evaluator(session)
+    if values:
+        result["guidance"] = []
+        result["protocol"] |= {name: {**evaluator.protocol(), "guidance": values} for name, evaluator in swept[0].items()}
+        for value, evaluators in zip(values, swept, strict=True):
+            result["guidance"].append({"guidance": value, "metrics": {name: e(session) for name, e in evaluators.items()}})
+            write(out, result)  # a long sweep that is stopped leaves what it has
+    write(out, result)
+    show(result, f"{args.workdir} at step {session.step}")
+    if picture is not None:
+        from vilg.report.guidance import draw_guidance
+
+        draw_guidance(result["guidance"], picture, f"{args.workdir} at step {session.step}")
+        Console().print(f"quality against guidance: {picture}")
     return 0
+
+
+def guidances(text: str) -> list[float]:
+    """The values of --guidance. Errors: UserError for what is no number, or one that comes twice."""
+    values = []
+    for word in filter(None, (w.strip() for w in text.split(","))):
+        try:
+            values.append(float(word))
+        except ValueError:
+            raise UserError(f"guidance={word!r}: is no number; give values joined by commas, such as 1,1.5,2,3") from None
+    if text and (not values or len(set(values)) < len(values)):
+        raise UserError(f"guidance={text!r}: give different values joined by commas, such as 1,1.5,2,3")
+    return values
+
+
+def curve_file(out: Path, values: Sequence[float]) -> Path | None:
+    """Where the curve's picture goes: beside the JSON."""
+    if not values:
+        return None
+    if out.suffix == ".png":
+        raise UserError(f"out={str(out)!r}: is where the picture of the curve goes; give a .json file")
+    return output_file(str(out.with_suffix(".png")), ".png")
+
+
+def sweep(evals: Mapping[str, Any], values: Sequence[float], generator: Any) -> list[dict[str, Any]]:
+    """For each value the evaluators that sample, with that guidance and no captions. Errors: UserError where the generator refuses one,
+    or nothing samples."""
+    sampling = {n: e for n, e in evals.items() if isinstance(e, Sampling)}
+    if values and not sampling:
+        raise UserError(f"guidance={','.join(f'{v:g}' for v in values)}: none of {', '.join(evals)} samples; choose evals that do, or leave it out")
+    out = []
+    for value in values:
+        made = {}
+        for name, evaluator in sampling.items():
+            quiet = {"captions": False} if hasattr(evaluator, "captions") else {}  # captions have no guidance
+            made[name] = dataclasses.replace(evaluator, guidance=value, **quiet)
+            made[name].check(generator)
+        out.append(made)
+    return out
+
+
+def write(out: Path, result: Mapping[str, Any]) -> None:
+    """The JSON."""
+    out.write_text(json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def show(result: Mapping[str, Any], title: str) -> None:
+    """The numbers as a table, a column for each guidance where there are several."""
+    points = result.get("guidance", [])
+    if result["metrics"] or not points:
+        table = Table("metric", "value", title=title)
+        for name, value in flat(result["metrics"]).items():
+            table.add_row(name, f"{value:.4f}")
+        Console().print(table)
+    if points:
+        table = Table("metric", *(f"guidance {p['guidance']:g}" for p in points), title=title)
+        columns = [flat(p["metrics"]) for p in points]
+        for name in columns[0]:
+            table.add_row(name, *(f"{c[name]:.4f}" for c in columns))
+        Console().print(table)

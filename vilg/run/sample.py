@@ -1,26 +1,55 @@
 """vilg sample: images from prompts.
 
-Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated). A
-prompt's picture depends on the prompt, the seed and the sampling options alone, not on the other prompts.
+Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, and
+the options used). A prompt's picture depends on the prompt, the seed and the options alone, not on the other prompts. Which options of
+the sampler there are is the generator's affair; those that are not given are the config's first evaluator's that samples, else its own.
 """
 
 import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from vilg.data.prompts import Prompt, read_prompts
 from vilg.data.records import detect_language
 from vilg.data.show import sheet
-from vilg.generators.guidance import Controls
+from vilg.data.styles import find_style, style_table, styled
+from vilg.experiment import Experiment
 from vilg.run.outputs import counted
+from vilg.run.painting import Painting, prepare
+from vilg.run.progress import Evaluations
 from vilg.run.session import Sampled, Session, open_session
-from vilg.types import UserError
+from vilg.types import Stepwise, UserError
+
+# The union of the options that generators' controls have: type and meaning. `first` is --strength.
+CONTROLS: dict[str, tuple[type, str]] = {
+    "guidance": (float, "classifier-free guidance; 1 is none"),
+    "temperature": (float, "of tokens or ids; 0 takes the likeliest"),
+    "top_k": (int, "keep the k likeliest tokens (0: all)"),
+    "top_p": (float, "keep the likeliest tokens of this mass (1: all)"),
+    "rescale": (float, "of guided outputs to the deviation they have without guidance, 0 to 1"),
+    "sampler": (str, "ddim, ddpm, euler, heun, dpmpp_2m or unipc"),
+    "steps": (int, "steps of the sampler"),
+    "eta": (float, "noise of ddim, 0 to 1"),
+    "spacing": (str, "of the steps in time: trailing, leading or linspace"),
+    "last": (float, "no evaluation at a t below it"),
+}
+
+
+class ListStyles(argparse.Action):
+    """--style=list prints the table and ends; any other value is kept."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        if values == "list":
+            print(style_table())
+            parser.exit()
+        setattr(namespace, self.dest, values)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,28 +58,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; repeat for more")
     parser.add_argument("--prompts", help="prompts from a .txt, .csv, .tsv or .jsonl file")
     parser.add_argument("--column", default="", help="the column of --prompts that holds the prompt")
+    parser.add_argument("--style", default="", action=ListStyles, help="words put after each prompt; --style=list prints the table")
     parser.add_argument("--out", required=True, help="directory for the pictures")
     parser.add_argument("--num", type=int, default=1, help="pictures a prompt")
     parser.add_argument("--seed", type=int, default=0)
-    add_controls(parser, guidance=2.0, temperature=0.8)
+    controls = parser.add_argument_group("the sampler's options (a generator has some of them)")
+    for name, (kind, what) in CONTROLS.items():
+        controls.add_argument(f"--{name}", type=kind, help=what)
+    stepwise = parser.add_argument_group("generators that sample step by step")
+    stepwise.add_argument("--negative", help="what to keep away from; needs guidance other than 1")
+    stepwise.add_argument("--init", default="", help="a picture to start from")
+    stepwise.add_argument("--strength", type=float, help="how much of --init is painted over, in (0, 1] (default: 0.7, with --mask 1)")
+    stepwise.add_argument("--mask", default="", help="a picture as large as --init: white is painted anew, black is kept")
+    stepwise.add_argument("--paste", action="store_true", help="black pixels of --mask are --init's own, not the codec's copy of them")
+    stepwise.add_argument("--height", type=int, help="pixels (default: the codec's)")
+    stepwise.add_argument("--width", type=int, help="pixels (default: the codec's)")
+    stepwise.add_argument("--swap_experts", action="store_true", help="one expert at a time on the devices, the others on the host")
     parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
 
 
-def add_controls(parser: argparse.ArgumentParser, guidance: float, temperature: float) -> None:
-    """Options of Controls; a run's own evals.scenes section, where it has one, gives the defaults."""
-    parser.add_argument("--guidance", type=float, help=f"classifier-free guidance, 1 is none (default: the config's, else {guidance})")
-    parser.add_argument("--temperature", type=float, help=f"0 takes the likeliest token (default: the config's, else {temperature})")
-    parser.add_argument("--top_k", type=int, help="keep the k likeliest tokens (0: all)")
-    parser.add_argument("--top_p", type=float, help="keep the likeliest tokens of this mass (1: all)")
-    parser.set_defaults(fallback=Controls(guidance, temperature))
-
-
-def controls(args: argparse.Namespace, session: Session) -> Controls:
-    """What was asked for, over the config's evals.scenes, over the verb's defaults."""
-    scenes = session.experiment.evals.get("scenes")
-    base = scenes.controls if scenes else args.fallback
-    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Controls) if getattr(args, f.name) is not None}
-    return dataclasses.replace(base, **given)
+def controls_of(experiment: Experiment, given: Mapping[str, Any]) -> Any:
+    """The given options over the config's. Errors: UserError for one that this generator does not have, or a wrong value."""
+    return experiment.generator.controls({**dataclasses.asdict(experiment.controls), **given})
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
@@ -59,6 +89,38 @@ def main(args: argparse.Namespace, config: Any) -> int:
         raise UserError(f"num={args.num}: give at least 1 picture a prompt")
     if not 0 <= args.seed <= 2**32 - args.num:
         raise UserError(f"seed={args.seed}: must be from 0 to 2**32 - num")
+    painting = Painting(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Painting)})
+    style = find_style(args.style) if args.style else None
+    prompts = asked_prompts(args)
+    texts = [p.text if style is None else styled(p.text, p.language, style) for p in prompts]
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    session = open_session(args.workdir, ema=not args.raw, **({"swap": True} if args.swap_experts else {}))
+    generator = session.experiment.generator
+    if generator is None:
+        raise UserError("this workdir trained a codec, which has nothing to sample; give the workdir of a generator")
+    special = painting.asked | {n: getattr(args, n) for n in ("negative", "swap_experts") if getattr(args, n)}
+    if special and not isinstance(generator, Stepwise):
+        name, value = next(iter(special.items()))
+        raise UserError(f"{name}={value!r}: this run's generator does not sample step by step; give the workdir of one that does (diffusion)")
+    given = {n: getattr(args, n) for n in CONTROLS if getattr(args, n) is not None}
+    controls = controls_of(session.experiment, given | painting.first)
+    canvas = prepare(painting, session)
+    inputs = canvas.rows(len(prompts)) | negatives(args.negative, controls, session, len(prompts))
+    with Evaluations("sample", args.quiet) as watch:
+        made = session.sample(
+            texts, controls, args.seed, [p.language for p in prompts], number=args.num, inputs=inputs, grid=canvas.grid, watch=watch
+        )
+    shown = [p.text for p in prompts for _ in range(args.num)]
+    made = [dataclasses.replace(m, prompt=text, image=canvas.finished(m.image)) for m, text in zip(made, shown, strict=True)]
+    used = {"controls": dataclasses.asdict(controls)} | ({"style": args.style} if style else {}) | special
+    write_samples(Path(args.out), made, args.num if args.num > 1 else min(8, len(made)), [used] * len(made))
+    warn_of_cuts(made, session)
+    print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
+    return 0
+
+
+def asked_prompts(args: argparse.Namespace) -> list[Prompt]:
+    """The prompts of --prompt and --prompts. Errors: UserError for none, an empty one, or bytes that are no text."""
     if args.column and not args.prompts:
         raise UserError(f"column={args.column!r}: names a column of --prompts=FILE; give that too")
     prompts = [Prompt(p, detect_language(p), {}) for p in args.prompt]
@@ -66,21 +128,34 @@ def main(args: argparse.Namespace, config: Any) -> int:
         prompts += read_prompts(args.prompts, args.column)
     if not prompts or any(not p.text.strip() for p in prompts):
         raise UserError("prompt is empty: give --prompt=TEXT (repeatable) or --prompts=FILE")
-    for p in prompts:
+    for name, text in (*(("prompt", p.text) for p in prompts), ("negative", args.negative or "")):
         try:
-            p.text.encode()
+            text.encode()
         except UnicodeEncodeError:
-            raise UserError(f"prompt={p.text!r}: is not UTF-8; give text in that encoding") from None
-    Path(args.out).mkdir(parents=True, exist_ok=True)
-    session = open_session(args.workdir, ema=not args.raw)
-    made = session.sample([p.text for p in prompts], controls(args, session), args.seed, [p.language for p in prompts], number=args.num)
-    write_samples(Path(args.out), made, columns=args.num if args.num > 1 else min(8, len(made)))
+            raise UserError(f"{name}={text!r}: is not UTF-8; give text in that encoding") from None
+    return prompts
+
+
+def negatives(negative: str | None, controls: Any, session: Session, n: int) -> dict[str, np.ndarray]:
+    """The ids of the negative prompt for each of n prompts. Errors: UserError where nothing would come of it."""
+    if negative is None:
+        return {}
+    if not negative.strip():
+        raise UserError(f"negative={negative!r}: is empty; give text, or leave it out")
+    if controls.guidance == 1:
+        raise UserError(f"negative={negative!r}: guidance=1 pushes away from nothing; give --guidance above 1")
+    ids, cut = session.text_ids(negative, detect_language(negative))
+    if cut:
+        print(f"vilg sample: cut the negative prompt, longer than data.text.length={session.experiment.data.text.length}", file=sys.stderr)
+    return {"negative": np.repeat(ids[None], n, 0)}
+
+
+def warn_of_cuts(made: Sequence[Sampled], session: Session) -> None:
+    """A line about prompts that were too long."""
     cut = list(dict.fromkeys(m.prompt for m in made if m.truncated))
     if cut:
         length = session.experiment.data.text.length
         print(f"vilg sample: cut {counted(len(cut), 'prompt')} longer than data.text.length={length}, the first: {cut[0]!r}", file=sys.stderr)
-    print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
-    return 0
 
 
 def remove_samples(out: Path) -> None:

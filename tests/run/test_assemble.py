@@ -1,0 +1,140 @@
+"""Runs of single experts joined into one, and what is refused; and quality against guidance."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import tiny_diffusion
+from vilg.run import cli
+from vilg.run.assemble import assemble
+from vilg.run.session import open_session
+from vilg.run.train import train
+from vilg.run.workdir import Workdir
+from vilg.training.checkpoint import named_leaves
+from vilg.types import UserError
+
+
+def part(only, codec, **changes):
+    """The config of one expert's run; it differs from the others' in that only."""
+    changes = {"training__steps": 2, "training__checkpoint_every": 2, **changes}
+    return tiny_diffusion(generator__experts=dict(n=2, only=only), codec__workdir=str(codec), **changes)
+
+
+@pytest.fixture(scope="module")
+def parts(codec_run, tmp_path_factory):
+    """Two finished runs."""
+    root = tmp_path_factory.mktemp("parts")
+    for k in range(2):
+        train(part(k, codec_run), root / str(k), quiet=True)
+    return [root / str(k) for k in range(2)]
+
+
+@pytest.fixture(scope="module")
+def whole(parts, tmp_path_factory):
+    """The assembled run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert cli.main(["assemble", f"--parts={parts[1]},{parts[0]}", f"--out={out}"]) == 0
+    return out
+
+
+def test_the_assembled_run_is_the_parts_parameters_and_samples(parts, whole, tmp_path):
+    session = open_session(str(whole), ema=True)
+    singles = [open_session(str(p), ema=True) for p in parts]
+    assert session.step == 2 and not list(whole.parent.glob("*.assembling"))
+    for name, value in named_leaves(session.params["denoiser"]).items():
+        for k, single in enumerate(singles):
+            np.testing.assert_array_equal(value[k], named_leaves(single.params["denoiser"])[name])
+    assert any(np.any(v[0] != v[1]) for v in jax.tree.leaves(jax.device_get(session.params["denoiser"])))
+    assert cli.main(["sample", f"--workdir={whole}", "--prompt=a red ring", f"--out={tmp_path}", "--quiet"]) == 0
+    assert cli.main(["sample", f"--workdir={parts[0]}", "--prompt=a red ring", f"--out={tmp_path}", "--quiet"]) == 2
+
+
+def test_the_assembled_run_can_be_trained_on(whole, codec_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    Workdir(run).write(Workdir(whole).read())  # the codec's place is told relative to the run
+    train(part(-1, codec_run, training__steps=3), run, quiet=True)
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["step"] == 3 and {"expert_0/loss", "expert_1/loss"} <= set(line)
+
+
+def test_quality_against_guidance(whole, tmp_path, capsys):
+    out = tmp_path / "curve.json"
+    assert cli.main(["evaluate", f"--workdir={whole}", "--guidance=1,3", f"--out={out}"]) == 0
+    found = json.loads(out.read_text())
+    assert [p["guidance"] for p in found["guidance"]] == [1, 3] and found["protocol"]["scenes"]["guidance"] == [1, 3]
+    assert "single_object" in found["guidance"][0]["metrics"]["scenes"]
+    assert Image.open(tmp_path / "curve.png").width > 300
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--guidance=1,x"], "guidance='x': is no number"),
+        (["--guidance=1,1.0"], "guidance='1,1.0': give different values"),
+        (["--guidance=1,-2"], "guidance=-2.0: must be 0 or more"),
+        (["--guidance=2,inf"], "guidance=inf: must be finite"),
+        (["--guidance=2", "--out=PNG"], "give a .json file"),
+    ],
+)
+def test_guidance_that_cannot_be_is_refused_before_any_work(options, words, whole, tmp_path, capsys):
+    options = [f"--out={tmp_path / 'x.json'}", *(o.replace("PNG", str(tmp_path / "x.png")) for o in options)]
+    assert cli.main(["evaluate", f"--workdir={whole}", *options]) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said and "\n" not in said and not list(tmp_path.iterdir())
+
+
+def changed(source, place, change):
+    """A copy of a part whose config.json is changed."""
+    shutil.copytree(source, place)
+    stored = Workdir(source).read()
+    change(stored)
+    Workdir(place).write(stored)
+    return str(place)
+
+
+def test_parts_that_do_not_go_together_are_refused(parts, codec_run, diffusion_run, tmp_path):
+    def refused(parts, words, out="out"):
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(UserError, match=words):
+            assemble([str(p) for p in parts], str(tmp_path / out) if out else "")
+        assert sorted(tmp_path.iterdir()) == before
+
+    refused([], "parts='': is empty")
+    refused(parts[:1], "expert 1 of 2 missing; add the run of generator.experts.only=1")
+    refused([parts[0], parts[0]], "is expert 0, as .* is; give each expert once")
+    refused([parts[0], diffusion_run], "trained all its experts together")
+    refused([parts[0], codec_run], "has no experts")
+    refused([parts[0], tmp_path], "holds no config.json")
+    refused(parts, "out='': is empty", "")
+    other = changed(parts[1], tmp_path / "seed", lambda s: s["config"].update(seed=7))
+    refused([parts[0], other], "was trained with seed=7, .* with 0")
+    other = changed(parts[1], tmp_path / "codec", lambda s: s.update(codec_hash="another"))
+    refused([parts[0], other], r"the codec \(codec_hash=another\) is not that of")
+    other = changed(parts[1], tmp_path / "scale", lambda s: s["latents"].update(mean=[1.0] * 16))
+    refused([parts[0], other], "the scale of latents")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("")
+    refused(parts, "holds something already", "full")
+
+
+def test_parts_with_text_encoders_or_steps_of_their_own_are_refused(parts, codec_run, tmp_path):
+    train(part(1, codec_run, training__steps=1, training__checkpoint_every=1), tmp_path / "short", quiet=True)
+    shutil.rmtree(tmp_path / "short" / "metrics", ignore_errors=True)
+    with pytest.raises(UserError, match="is at step 1, .* at 2; train both to one step"):
+        assemble([str(parts[0]), changed(tmp_path / "short", tmp_path / "s", lambda s: s["config"]["training"].update(checkpoint_every=2))], str(tmp_path / "o"))
+    own = changed(parts[1], tmp_path / "own", lambda s: s["config"].update(seed=7))
+    shutil.rmtree(tmp_path / "own" / "checkpoints")
+    (tmp_path / "own" / "metrics.jsonl").unlink()
+    config = part(1, codec_run, seed=7)
+    train(config, own, quiet=True)
+    stored = Workdir(own).read()
+    stored["config"]["seed"] = 0
+    Workdir(own).write(stored)
+    with pytest.raises(UserError, match="params/text/.* is not that of .*, and experts share it"):
+        assemble([str(parts[0]), own], str(tmp_path / "o"))
+    assert not (tmp_path / "o").exists()
