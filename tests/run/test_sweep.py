@@ -1,8 +1,10 @@
 """vilg sweep: what is trained once, what goes on, what a diverged run does, and the numbers of the table."""
 
+import functools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,8 +27,18 @@ METRICS = {"losses/loss": "loss", "training/loss": "training loss"}
 CONTROLS = {"longer": "base"}
 
 def get_config(size="tiny"):
-    config = tiny_config(training__steps=2, evals={"losses": {"batches": 1, "batch_size": 8}})
-    config.generator.update(layers=1)
+    return tiny_config(training__steps=2, evals={"losses": {"batches": 1, "batch_size": 8}})
+'''
+CODEC = '''
+from tests.conftest import tiny_config
+
+CELLS = {"base": {}, "again": {"evals.reconstruction.images": 16}, "longer": {"training.start_from": "base", "training.steps": 1}}
+CONTROLS = {"longer": "base"}
+
+def get_config(size="tiny"):
+    config = tiny_config().codec.experiment
+    config.training.update(steps=2)
+    config.evals.reconstruction.images = 8
     return config
 '''
 
@@ -37,41 +49,59 @@ def write(path: Path, text: str = FILE) -> str:
     return str(file)
 
 
-def test_runs_are_trained_once_evaluated_and_gone_on_with(tmp_path, monkeypatch, capsys):
-    file, out = write(tmp_path), tmp_path / "out"
-    command = ["sweep", f"--config={file}", f"--out={out}", "--quiet"]
-    assert cli.main([*command, "--cells=longer,again", "--seeds=0"]) == 0
-    first = json.loads((out / "sweep.json").read_text())
-    rows = {row["cell"]: row for row in first["rows"]}
-    assert list(rows) == ["base", "again", "longer"], "base is needed by longer"
-    assert rows["again"]["workdir"] == "base/0" and not (out / "again").exists(), "what differs in evals alone is one run"
-    assert rows["base"]["metrics"]["losses/loss"] != rows["again"]["metrics"]["losses/loss"]
-    assert rows["again"]["overrides"] == {"evals.losses.batches": 2} and rows["longer"]["steps"] == 1
-    assert all(row["parameters"] > 0 and row["cpu_seconds"] > 0 and row["failed"] == "" for row in rows.values())
-    assert not (out / "base" / "0" / "codec").exists() and (out / "codec" / "config.json").exists()
-    stored = json.loads((out / "longer" / "0" / "config.json").read_text())["config"]
-    assert stored["training"]["start_from"] == "../../base/0" and stored["codec"]["workdir"] == "../../codec"
-    assert first["summary"]["longer"]["losses/loss"]["difference"]["control"] == "base"
-    assert (out / "sweep.png").stat().st_size > 1000
+def rows_of(out: Path) -> dict[str, dict]:
+    return {f"{row['cell']}/{row['seed']}": row for row in json.loads((out / "sweep.json").read_text())["rows"]}
 
+
+def test_runs_are_trained_once_and_evaluated(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    command = ["sweep", f"--config={write(tmp_path, CODEC)}", f"--out={out}", "--quiet", "--seeds=3"]
+    assert cli.main([*command, "--cells=longer,again"]) == 0
+    rows = rows_of(out)
+    assert list(rows) == ["base/3", "again/3", "longer/3"], "base is needed by longer"
+    assert rows["again/3"]["workdir"] == "base/3" and not (out / "again").exists(), "what differs in evals alone is one run"
+    assert [rows[name]["metrics"]["reconstruction/images"] for name in rows] == [8, 16, 8]
+    assert rows["again/3"]["overrides"] == {"evals.reconstruction.images": 16} and rows["longer/3"]["steps"] == 1
+    assert all(row["parameters"] > 0 and row["cpu_seconds"] > 0 and row["metrics"]["training/loss"] > 0 for row in rows.values())
+    stored = json.loads((out / "longer" / "3" / "config.json").read_text())["config"]
+    assert stored["training"]["start_from"] == "../../base/3" and stored["seed"] == 3
+    assert json.loads((out / "sweep.json").read_text())["summary"]["longer"]["training/loss"]["difference"]["control"] == "base"
+    assert (out / "sweep.png").stat().st_size > 1000 and "training loss" in capsys.readouterr().out
+    monkeypatch.setattr(sweep, "train", None)
+    assert cli.main(command) == 0, "all is there"
+    assert rows_of(out) == rows
+
+
+def test_codecs_come_first_and_what_diverges_is_a_row(tmp_path, monkeypatch, capsys):
     called = []
 
-    def diverge(config, workdir, quiet, title):
-        called.append(title)
-        raise Diverged("loss is nan in step 2")
+    def fake(config, workdir, quiet, title):
+        called.append((title, Path(workdir).relative_to(tmp_path).as_posix()))
+        if title == "longer/1":
+            raise Diverged("loss is nan in step 2")
+        if title != "codec":
+            assert (config["codec"]["workdir"], config["seed"]) == (str(tmp_path / "out" / "codec"), int(title[-1]))
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        (Path(workdir) / "metrics.jsonl").write_text('{"step": 2, "loss": 4.0, "caption_gap/largest": 0.5}\n')
 
-    monkeypatch.setattr(sweep, "train", diverge)
-    (out / "codec" / "config.json").unlink()
-    capsys.readouterr()
-    assert cli.main([*command, "--cells=longer,base"]) == 0
-    assert called == ["codec"], "nothing of seed 0 is asked for again, and longer/1 has nothing to start from"
-    then = json.loads((out / "sweep.json").read_text())
-    assert [row for row in then["rows"] if row["seed"] == 0] == first["rows"]
-    failed = {row["cell"]: row["failed"] for row in then["rows"] if row["seed"] == 1}
-    assert failed == {"base": "loss is nan in step 2", "longer": "base/1, from which it starts, has failed"}
-    assert then["summary"]["base"]["losses/loss"]["mean"] == rows["base"]["metrics"]["losses/loss"]
-    shown = capsys.readouterr()
-    assert "loss is nan in step 2" in shown.err and "training loss" in shown.out
+    monkeypatch.setattr(sweep, "train", fake)
+    monkeypatch.setattr(sweep, "open_session", functools.cache(lambda workdir: SimpleNamespace(program=SimpleNamespace(parameters=7))))
+    text = FILE.replace('{"losses": {"batches": 1, "batch_size": 8}}', "{}").replace('{"evals.losses.batches": 2}', '{"optimizer.clip": 0.5}')
+    text = text.replace('{"training.batch_size": 15}', '{"training.start_from": "longer"}')
+    command = ["sweep", f"--config={write(tmp_path, text)}", f"--out={tmp_path / 'out'}", "--quiet"]
+    assert cli.main([*command, "--cells=odd"]) == 0
+    names = [name for name, _ in called if name != "codec"]
+    assert names == ["base/0", "longer/0", "odd/0", "base/1", "longer/1"] and called[0] == ("codec", "out/codec")
+    rows = rows_of(tmp_path / "out")
+    assert {name: row["failed"] for name, row in rows.items() if row["failed"]} == {
+        "longer/1": "loss is nan in step 2",
+        "odd/1": "longer/1, from which it starts, has failed",
+    }
+    assert rows["odd/0"]["metrics"] == {"training/loss": 4.0, "caption_gap/largest": 0.5} and rows["odd/0"]["parameters"] == 7
+    assert "odd/1: longer/1, from which it starts, has failed" in capsys.readouterr().err
+    done = len(called)
+    assert cli.main([*command, "--config.training.batch_size=24", "--cells=base", "--seeds=1"]) == 0
+    assert len(called) == done + 2 and list(rows_of(tmp_path / "out")) == ["base/1"], "rows of another config do not stay"
 
 
 @pytest.mark.parametrize(

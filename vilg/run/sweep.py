@@ -35,7 +35,7 @@ from vilg.experiment import Experiment, build_experiment, load_file, to_dict
 from vilg.program import Program
 from vilg.report.dots import draw_dots
 from vilg.run.quickstart import Costs
-from vilg.run.session import Session, open_session
+from vilg.run.session import open_session
 from vilg.run.train import flat, train
 from vilg.run.workdir import commit, versions
 from vilg.training.log import read_metrics
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Ablation:
     """What an ablation's file says beside the config that its cells share."""
 
-    cells: Mapping[str, Mapping[str, Any]]
+    cells: Mapping[str, Any]  # of mappings
     seeds: tuple[int, ...] = (0, 1, 2)
     metrics: Mapping[str, str] = dataclasses.field(default_factory=lambda: METRICS)
     controls: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -265,7 +265,7 @@ def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Pa
     return row
 
 
-def measure(run: Run, session: Session) -> dict[str, float]:
+def measure(run: Run, session: Any) -> dict[str, float]:
     """The evaluators' figures, the training loss at the end, and what else the run's last line says."""
     lines = read_metrics(run.workdir / "metrics.jsonl")
     losses = [line["loss"] for line in lines if line.get("loss") is not None]
@@ -310,7 +310,8 @@ def summarize(rows: Sequence[Mapping[str, Any]], ablation: Ablation) -> Summary:
             if metric not in row["metrics"]:
                 continue
             found.setdefault(row["cell"], {}).setdefault(metric, {})[row["seed"]] = row["metrics"][metric]
-            trials[row["cell"], metric] = trials.get((row["cell"], metric), 0) + row["metrics"].get(re.sub("/([^/]*)$", r"/n/\1", metric), 0)
+            evaluator, _, name = metric.rpartition("/")
+            trials[row["cell"], metric] = trials.get((row["cell"], metric), 0) + row["metrics"].get(f"{evaluator}/n/{name}", 0)
     summary: Summary = {cell: {} for cell in dict.fromkeys(row["cell"] for row in rows)}
     for cell, metrics in found.items():
         for metric, values in metrics.items():
