@@ -18,7 +18,6 @@ from vilg.nn.time_embed import TimeEmbed
 from vilg.nn.unet_blocks import EPSILON, AttentionBlock, ResidualBlock, Step
 from vilg.parallel.axes import named
 
-
 REMAT_FIELD = "generator.denoiser.remat"
 
 
