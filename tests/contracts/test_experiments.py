@@ -93,6 +93,11 @@ def test_the_f8_8192_tokenizer_has_tamings_parameters():
     assert sum(n for name, n in counts.items() if "discriminator" not in name) == 68_995_971
 
 
+def test_the_kl_f8_autoencoder_has_the_published_parameters():
+    counts = count("tokenizer:kl_f8")
+    assert sum(n for name, n in counts.items() if "discriminator" not in name) == 83_653_863
+
+
 @pytest.mark.parametrize("layout", ["fsdp", "tp", "fsdp_tp:model=4", "zero2", "group_sharded:shard=4"])
 def test_the_10b_model_is_sharded_by_every_sharding_layout(layout):
     experiment = build_experiment(load_config("experiments/ernie_vilg.py:10b"))
