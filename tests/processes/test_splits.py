@@ -42,18 +42,20 @@ def test_the_ends_hold_the_outermost_leaves():
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 @pytest.mark.parametrize("process", [Gaussian(), LOGNORMAL], ids=["table", "lognormal"])
 def test_all_times_asked_of_an_expert_lie_in_its_slice(sampler, process):
-    for split, steps, spacing in itertools.product(ALL, (2, 7, 50, 333), ("trailing", "leading", "linspace")):
+    for steps, spacing in itertools.product((2, 7, 50, 333), ("trailing", "leading", "linspace")):
         times = process.plan(DenoisingControls(sampler=sampler, steps=steps, spacing=spacing)).times
-        edges = split.edges(process.quantile)
         assert np.all(np.diff(times) <= 0) and np.all(times > 0) and np.all(times <= 1)
-        runs = group(times, edges)
-        assert [first for _, first, _ in runs] + [len(times)] == [0] + [stop for _, _, stop in runs]
-        assert [e for e, _, _ in runs] == sorted({e for e, _, _ in runs}, reverse=True)  # each expert is loaded once
-        for expert, first, stop in runs:
-            asked = times[first:stop]
-            assert np.all(asked > edges[expert] - 1e-6) and np.all(asked <= edges[expert + 1] + 1e-6)
-            assert np.all(expert_of(jnp.float32(asked), edges) == expert)  # the trainer's float32 agrees
-            require_owned(asked, edges, expert)
+        for split in ALL:
+            edges = split.edges(process.quantile)
+            runs = group(times, edges)
+            assert [first for _, first, _ in runs] + [len(times)] == [0] + [stop for _, _, stop in runs]
+            assert [e for e, _, _ in runs] == sorted({e for e, _, _ in runs}, reverse=True)  # each expert is loaded once
+            for expert, first, stop in runs:
+                asked = times[first:stop]
+                assert np.all(asked > edges[expert] - 1e-6) and np.all(asked <= edges[expert + 1] + 1e-6)
+                require_owned(asked, edges, expert)
+            single = np.float32(times) if steps != 50 else jnp.float32(times)  # what the denoiser and the trainer work in
+            np.testing.assert_array_equal(expert_of(single, edges), expert_of(times, edges))
 
 
 def test_the_papers_fifty_steps_give_each_of_ten_experts_five():
