@@ -136,4 +136,4 @@ def fit_to(image: Shaped[np.ndarray, "h w ..."], size: Sequence[int], filter: Im
 
 def boxed(mask: Bool[np.ndarray, "H W"], grid: tuple[int, int]) -> Bool[np.ndarray, "y x"]:
     """Which cells of a grid hold any of the mask."""
-    return mask.reshape(grid[0], mask.shape[0] // grid[0], grid[1], mask.shape[1] // grid[1]).any((1, 3))
+    return np.any(mask.reshape(grid[0], mask.shape[0] // grid[0], grid[1], mask.shape[1] // grid[1]), axis=(1, 3))

@@ -22,8 +22,9 @@ class Evaluations:
     def __enter__(self) -> "Evaluations":
         if not self.quiet and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, console=Console(stderr=True))
-            self.task = self.bar.add_task(self.title, total=None)
+            bar = Progress(*columns, console=Console(stderr=True))
+            self.task = bar.add_task(self.title, total=None)
+            self.bar = bar
         return self
 
     def __exit__(self, *error: Any) -> None:
