@@ -174,7 +174,8 @@ class Assembly(Lazy):
     def inform(self, batch: dict[str, Any], row: int, record: Record, chosen: dict[str, str], key: int, *place: int) -> None:
         """Fills all of a row but its image as knowledge has it; `place` is (epoch, record index)."""
         knowledge: Any = self.knowledge
-        crop = square(*record["image"].shape[:2], key >> 24 if self.random_crop else None)
+        height, width = record["image"].shape[:2]
+        crop = square(height, width, key >> 24 if self.random_crop else None)
         objects = knowledge.salient(record, crop)
         prompt = knowledge.completed(knowledge.prompt(record, chosen, self.languages, self.seed, *place), objects, self.seed, *place)
         batch["ids"].append(record["id"])
