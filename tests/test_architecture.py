@@ -9,7 +9,7 @@ from vilg.generators import GENERATORS
 from vilg.parallel.layouts import LAYOUTS
 
 FILES = {p.as_posix(): p.read_text() for p in sorted(Path("vilg").rglob("*.py"))}
-JIT = {"vilg/program.py", "vilg/run/bench_attention.py", "vilg/run/bench_generator.py"}
+JIT = {"vilg/program.py", "vilg/run/bench_attention.py", "vilg/run/bench_generator.py", "vilg/run/bench_unet.py"}
 
 
 def test_mesh_axis_names_occur_only_in_layouts():

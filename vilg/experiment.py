@@ -323,15 +323,15 @@ def to_dict(config: Any) -> dict[str, Any]:
 def load_config(path: str, beside: str = "") -> ConfigDict:
     """The ConfigDict of "FILE.py[:size]"; a relative path is looked for beside the file `beside`, if that is given."""
     file, _, size = path.partition(":")
-    module = load_module(str(Path(beside).parent / file) if beside else file)
+    module = load_file(file, beside)
     return module.get_config(size) if size else module.get_config()
 
 
-def load_module(file: str) -> Any:
-    """An experiment file as a module."""
-    target = Path(file)
+def load_file(path: str, beside: str = "") -> Any:
+    """The module of an experiment's file; a relative path is looked for beside the file `beside`, if that is given."""
+    target = (Path(beside).parent / path) if beside else Path(path)
     if not target.is_file():
-        raise UserError(f"config={file!r}: there is no such file")
+        raise UserError(f"config={path!r}: there is no file {target}")
     spec = importlib.util.spec_from_file_location(f"experiment_{target.stem}", target)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -33,7 +33,8 @@ def test_round_trip(tmp_path, records, first, kind):
     records = bare(records)
     convert(Listed(records), first, tmp_path / "source")
     boxes = lines(
-        tmp_path / "boxes.jsonl", {"id": "made/1", "boxes": [BOX, BOX]}, "", {"id": "made/2", "boxes": [BOX["xyxy"]], "labels": ["cup"], "scores": [1]},
+        tmp_path / "boxes.jsonl", {"id": "made/1", "boxes": [BOX, BOX]}, "",
+        {"id": "made/2", "boxes": [BOX["xyxy"]], "labels": ["cup"], "scores": [1]},
         {"id": "made/1", "boxes": [{"xyxy": [0, 0, 1, 1], "label": "table"}], "model": "any"},
     )  # fmt: skip
     captions = lines(tmp_path / "captions.jsonl", {"id": "made/1", "captions": ["a bowl", {"text": "碗", "language": "zh"}]})
@@ -59,7 +60,7 @@ def test_annotations_alone_can_be_merged_again(tmp_path, records):
     boxes = lines(tmp_path / "boxes.jsonl", {"id": "made/1", "boxes": [BOX], "captions": "一只碗"})
     annotate(source, tmp_path / "whole", [boxes])
     annotate(source, tmp_path / "alone.jsonl", [boxes])
-    assert [json.loads(line)["id"] for line in open(tmp_path / "alone.jsonl")] == [r["id"] for r in records]
+    assert [json.loads(line)["id"] for line in (tmp_path / "alone.jsonl").read_text("utf-8").splitlines()] == [r["id"] for r in records]
     done = annotate(source, tmp_path / "merged", [str(tmp_path / "alone.jsonl")])
     assert done["captions_tagged"] == 0 and done["records_merged"] == 7
     assert (tmp_path / "merged/captions.jsonl").read_bytes() == (tmp_path / "whole/captions.jsonl").read_bytes()

@@ -133,6 +133,8 @@ def test_no_text_becomes_a_special_token_and_plain_models_stay(model, plain_mode
     for text in ("[n] [a]", "[n]猫", "[r]"):
         assert not set(model.encode(text, "en", 30)[0][1:].tolist()) & set(TAGS.values())
         assert model.decode(model.encode(text, "en", 30)[0])[0] == text
+    first, *rest = (model.processor.piece_to_id(f"<0x{byte:02X}>") for byte in "鼬".encode())
+    assert model.decode([START["zh"], first, TAGS["n"], *rest, END]) == ("鼬", "zh")
     again = train_text_model(captions, 420, tmp_path / "again.model")
     assert again.sha256 == plain_model.sha256 and plain_model.processor.id_to_piece(END + 1) == "<0x00>"
     with pytest.raises(UserError, match="bytes and control symbols take 267"):
@@ -158,6 +160,11 @@ def test_columns_of_the_record_come_before_the_tagger(model):
     assert zh.key_words() == [(0, 2, "n"), (FIGURE.index("狗"), len(FIGURE), "n")]
     assert [name for *_, name in en.key_words()] == ["a", "n", "a", "n"]  # its column does not fit the caption
     replaced = dataclasses.replace(knowledge, replacement=1.0).prompt(record, record["captions"][1], ("zh", "en"), 0)
+    always, english = dataclasses.replace(knowledge, replacement=1.0), record["captions"][1]
+    assert {always.prompt(record, english, ("zh", "en"), k).text for k in range(20)} == {"a machine"}  # of the caption's language
+    other = always.prompt({**record, "machine_captions": ["机器"]}, english, ("zh", "en"), 0)
+    assert (other.text, other.language) == ("机器", "zh")
+    assert always.prompt({**record, "machine_captions": ["机器"]}, english, ("en",), 0).text == ENGLISH
     assert replaced.text == "a machine" and replaced.key_words() == [(2, 9, "v")]
 
 

@@ -130,6 +130,24 @@ def test_captions_are_drawn_anew_each_epoch_and_evenly():
     assert {language for batch in english for language in batch["language"]} == {"en"}
 
 
+def test_shuffled_captions_are_another_records_every_time_the_same(text_model):
+    loader = Loader(shuffle_captions=True)
+    told: dict[str, set[str]] = {str(i): set() for i in range(10)}
+    stream = loader.stream(Made(), text_model, batch_size=5, **SIZES)
+    for batch in take(stream, 40):
+        for row, (id, caption) in enumerate(zip(batch["ids"], batch["captions"], strict=True)):
+            assert batch["image"][row, 0, 7, 0] == int(id)
+            assert text_model.decode(batch["text"][row])[0] == caption
+            told[id].add(caption.split()[-1].lstrip("图"))
+    assert all(id not in others and len(others) > 4 for id, others in told.items())
+    hosts = [next(loader.stream(Made(), None, batch_size=4, image_size=8, process_index=i, process_count=2)) for i in (0, 1)]
+    assert sum((h["captions"] for h in hosts), []) == next(loader.stream(Made(), None, batch_size=4, image_size=8))["captions"]
+    with pytest.raises(UserError, match="shuffle_captions"):
+        stream.set_state(Loader().stream(Made(), text_model, batch_size=5, **SIZES).get_state())
+    once = next(loader.once(Made(), None, batch_size=4, image_size=8))
+    assert all(c.split()[-1].lstrip("图") == id for id, c in zip(once["ids"], once["captions"], strict=True))
+
+
 def test_bad_records_are_named_counted_and_replaced(caplog):
     caplog.set_level(logging.WARNING, "vilg.data")
     stream = Loader(bad_record_limit=2, shuffle=False).stream(Made(bad=(4, 5)), None, batch_size=10, image_size=8)

@@ -20,10 +20,14 @@ def test_every_optimizer_goes_downhill(kind):
     def loss(p):
         return sum(jnp.sum((x - 0.3) ** 2) for x in jax.tree.leaves(p))
 
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return jax.tree.map(jnp.add, params, updates), state
+
     first = loss(params)
     for _ in range(60):
-        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-        params = jax.tree.map(jnp.add, params, updates)
+        params, state = step(params, state)
     assert loss(params) < 0.2 * first
 
 

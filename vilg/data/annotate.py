@@ -113,7 +113,8 @@ def read_merged(merge: Sequence[str], known: set[str] | None, images: Mapping[st
                 id, fields = read_line(line.removeprefix(b"\xef\xbb\xbf"), place, images)
                 if known is not None and id not in known:
                     raise unknown_id(place, id)
-                places.setdefault(id, place)
+                if id not in places or {"words", "machine_words"} & set(fields):  # whose number is compared with the captions'
+                    places[id] = place
                 mine = found.setdefault(id, {})
                 for name, value in fields.items():
                     mine[name] = [*mine[name], *value] if name in ("boxes", "machine_captions") and name in mine else value
@@ -127,7 +128,7 @@ def read_line(line: bytes, place: Place, images: Mapping[str, str]) -> tuple[str
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise UserError(f"{place[0]}:{place[1]}: the line is not JSON ({error}); write an object a line") from None
     if not isinstance(entry, dict):
-        raise UserError(f"{place[0]}:{place[1]}: the line is {shown(entry)}, not an object; write {{\"id\": ..., \"boxes\": ...}}")
+        raise UserError(f"{place[0]}:{place[1]}: the line is {shown(entry)}, not an object; write id, boxes or captions in braces")
     named = "id" if "id" in entry else "image"
     id = entry.get(named)
     id = str(id) if isinstance(id, int) else id

@@ -60,7 +60,8 @@ class Knowledge:
 
     def prompt(self, record: Record, chosen: Mapping[str, str], languages: Sequence[str], *numbers: int) -> "Prompt":
         """The chosen caption, or a machine caption (of its language, if there is one) in its place, with its key words."""
-        found = [c for c in machine_captions(record) if c["language"] in languages] if uniform(*numbers, REPLACED) < self.replacement else []
+        found = machine_captions(record) if uniform(*numbers, REPLACED) < self.replacement else []
+        found = [c for c in found if c["language"] in languages]
         found = [c for c in found if c["language"] == chosen["language"]] or found
         mine, words = record["captions"], record.get("words")
         if found:
@@ -175,9 +176,9 @@ def check_knowledge(record: Record) -> Record:
     """The record itself, or BadRecord if what this module reads of it (beyond the schema) is not of its form."""
     machine_captions(record)
     for box in record.get("boxes") or ():
-        score, label, labels = box.get("score", 1.0), box.get("label", ""), box.get("labels", {})
-        names = isinstance(label or "", str) and isinstance(labels or {}, Mapping) and all(isinstance(n, str) for n in (labels or {}).values())
-        if not names or not isinstance(score, Real) or not 0 <= score <= 1:
+        score, label, labels = box.get("score", 1.0), box.get("label") or "", box.get("labels") or {}
+        names = isinstance(labels, Mapping) and all(isinstance(name, str) for name in (label, *labels.values()))
+        if not names or not isinstance(score, Real) or not 0 <= float(score) <= 1:
             raise BadRecord(record["id"], f"box {box!r} is not {{xyxy, label, score in [0, 1]}}")
     for name in ("words", "machine_words"):
         column = record.get(name) or []

@@ -39,6 +39,7 @@ class Loader:
     workers: int = 0  # processes that make batches; 0: one thread of this process
     prefetch: int = 4  # batches made ahead, for each worker
     bad_record_limit: int = 100  # distinct bad records that a run may meet
+    shuffle_captions: bool = False  # trains each picture with another record's captions: a control, from which no caption can be learned
 
     def __post_init__(self):
         known = bool(self.languages) and set(self.languages) <= set(LANGUAGES)
@@ -75,7 +76,7 @@ class Loader:
         """
         count = len(source) if limit is None else min(limit, len(source))
         assembly = self._assembly(source, text_model, image_size, text_length, batch_size, process_index, process_count)
-        assembly = dataclasses.replace(assembly, shuffle=False, count=count)
+        assembly = dataclasses.replace(assembly, shuffle=False, shuffle_captions=False, count=count)
         bad: dict[str, str] = {}
         for step in range(-(-count // batch_size)):
             batch = assembly(step)
@@ -94,7 +95,7 @@ class Loader:
         return Assembly(
             source=source, text_model=text_model, image_size=image_size, text_length=text_length, batch_size=batch_size,
             first=process_index * rows, rows=rows, seed=self.seed, shuffle=self.shuffle, languages=tuple(self.languages),
-            random_crop=self.random_crop, bad_record_limit=self.bad_record_limit, count=None,
+            random_crop=self.random_crop, bad_record_limit=self.bad_record_limit, count=None, shuffle_captions=self.shuffle_captions,
         )  # fmt: skip
 
 
@@ -117,6 +118,7 @@ class Assembly(Lazy):
     count: int | None  # of records in one pass; None: endless
     knowledge: Knowledge | None = None
     grid: tuple[int, int] | None = None
+    shuffle_captions: bool = False
 
     @functools.cached_property
     def order(self) -> grain.MapDataset:
@@ -149,6 +151,8 @@ class Assembly(Lazy):
             if found is None:
                 return {"bad": batch["bad"], "exhausted": True}
             record, used = found
+            if self.shuffle_captions:
+                record = self.misled(record, used, position // epoch_length, batch["bad"])
             key = draw(self.seed, position // epoch_length, used)
             batch["image"][row] = fit(record["image"], self.image_size, key >> 24 if self.random_crop else None)
             chosen = self.choose(record, key)
@@ -170,7 +174,8 @@ class Assembly(Lazy):
     def inform(self, batch: dict[str, Any], row: int, record: Record, chosen: dict[str, str], key: int, *place: int) -> None:
         """Fills all of a row but its image as knowledge has it; `place` is (epoch, record index)."""
         knowledge: Any = self.knowledge
-        crop = square(*record["image"].shape[:2], key >> 24 if self.random_crop else None)
+        height, width = record["image"].shape[:2]
+        crop = square(height, width, key >> 24 if self.random_crop else None)
         objects = knowledge.salient(record, crop)
         prompt = knowledge.completed(knowledge.prompt(record, chosen, self.languages, self.seed, *place), objects, self.seed, *place)
         batch["ids"].append(record["id"])
@@ -198,6 +203,13 @@ class Assembly(Lazy):
             except BadRecord as error:
                 bad.append((error.id, error.reason))
         return None
+
+    def misled(self, record: Record, index: int, epoch: int, bad: list[tuple[str, str]]) -> Record:
+        """The record with what is said of another one, the same one whenever it is asked."""
+        size, said = len(self.source), ("captions", "words", "machine_captions", "machine_words")
+        found = self.good((index + 1 + draw(self.seed, epoch, index, 0) % max(1, size - 1)) % size, bad)
+        other = record if found is None else found[0]
+        return {k: v for k, v in record.items() if k not in said} | {k: other[k] for k in said if k in other}
 
     def choose(self, record: Record, key: int) -> dict[str, str]:
         """A caption: first the language, uniformly among those that the record has, then the wording."""
@@ -257,6 +269,7 @@ class Stream:
             "image_size": rows.image_size, "text_length": rows.text_length,
             "text_model": rows.text_model.sha256 if rows.text_model else None,
             **({} if rows.knowledge is None else {"knowledge": dataclasses.asdict(rows.knowledge), "grid": rows.grid and list(rows.grid)}),
+            **({"shuffle_captions": True} if rows.shuffle_captions else {}),
         }  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def upsample(x: Float[Array, "b y x c"]) -> Float[Array, "b 2*y 2*x c"]:
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
-def average(x: Float[Array, "b 2*y 2*x c"]) -> Float[Array, "b y x c"]:
+def average(x: Float[Array, "b y x c"]) -> Float[Array, "b y//2 x//2 c"]:
     """Half the size: the mean of each square of four."""
     b, y, w, c = x.shape
     return x.reshape(b, y // 2, 2, w // 2, 2, c).mean((2, 4))

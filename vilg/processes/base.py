@@ -64,7 +64,7 @@ class Plan:
 
     def row(self, index: int) -> dict[str, np.ndarray]:
         """What `advance` is given at evaluation `index`."""
-        return {name: values[index] for name, values in self.rows.items()}
+        return {name: np.asarray(values[index]) for name, values in self.rows.items()}
 
 
 @runtime_checkable

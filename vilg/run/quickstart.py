@@ -21,7 +21,7 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.source import cell
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes, Trial, summarize
-from vilg.experiment import build_experiment, load_module, to_dict
+from vilg.experiment import build_experiment, load_file, to_dict
 from vilg.report.page import GeneratorView, write_page
 from vilg.run.session import open_session
 from vilg.run.train import train
@@ -121,7 +121,7 @@ def all_generators(path: str, config: dict[str, Any], codec: Path) -> dict[str, 
     """The configs that the file's `generators` names, the given config (with its overrides) in the place of the first; without such a
     function the given config alone. All use the codec trained in the directory `codec`."""
     file, _, size = path.partition(":")
-    named = getattr(load_module(file), "generators", None)
+    named = getattr(load_file(file), "generators", None)
     configs = {n: to_dict(c) for n, c in (named(size) if size else named()).items()} if named else {config["generator"]["name"]: config}
     for place, (name, other) in enumerate(configs.items()):
         configs[name] = {**(config if place == 0 else other), **{k: config[k] for k in SHARED}}

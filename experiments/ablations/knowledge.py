@@ -1,0 +1,51 @@
+"""Knowledge in training (ERNIE-ViLG 2.0, section 2.2) at tiny size: off, textual, visual, both, and the captions that come with it.
+
+    vilg sweep --config=experiments/ablations/knowledge.py --out=runs/ablations/knowledge
+
+Words, boxes and labels are the synthetic source's own annotations. All sizes are the paper's: weights .01 and .1, half of the samples,
+a tenth for replacement; `textual_1` and `visual_1` weigh ten times as much, since at this scale .01 may be too little to see.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vilg.experiment import load_config
+
+METRICS = {
+    "scenes/single_object": "one object",
+    "scenes/two_objects": "two objects",
+    "scenes/parts/two_objects/relation": "two objects: relation",
+    "caption_gap/largest": "caption gap",
+}
+NONE = dict(tags=0.0, attention=0.0, regions=0.0, completion=0.0, replacement=0.0)
+
+
+def get_config(size: str = "tiny") -> ConfigDict:
+    """What the cells share: no knowledge."""
+    config = load_config(f"noise.py:{size}", beside=__file__).to_dict()
+    for part in ("train", "valid"):
+        config["data"][part].update(annotations=True)
+    return ConfigDict(config)
+
+
+def cell(attention_weight: float = 0.0, region_weight: float = 0.0, mode: str = "prob", **shares: float) -> dict[str, Any]:
+    """Overrides for knowledge with these weights and shares of the samples."""
+    weights = dict(attention_weight=attention_weight, attention_mode=mode, region_weight=region_weight, region_power=1.0)
+    return {"data.knowledge": NONE | shares, "generator.knowledge": weights}
+
+
+TEXTUAL, VISUAL = dict(tags=0.5, attention=0.5), dict(regions=0.5)
+CELLS: dict[str, dict[str, Any]] = {
+    "off": {},
+    "tags": cell(tags=0.5),
+    "textual": cell(0.01, **TEXTUAL),
+    "textual_logit": cell(0.01, mode="logit", **TEXTUAL),
+    "textual_1": cell(0.1, **TEXTUAL),
+    "visual": cell(0.0, 0.1, **VISUAL),
+    "visual_1": cell(0.0, 1.0, **VISUAL),
+    "both": cell(0.01, 0.1, **TEXTUAL, **VISUAL),
+    "both_completion": cell(0.01, 0.1, **TEXTUAL, **VISUAL, completion=0.5),
+    "both_completion_replacement": cell(0.01, 0.1, **TEXTUAL, **VISUAL, completion=0.5, replacement=0.1),
+}
+CONTROLS = {name: "off" for name in CELLS if name != "off"}

@@ -1,0 +1,139 @@
+"""The DiT and the attention that both denoisers share: brute force, knowledge weights, patches, grids, scan, gates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.nn.test_unet import inputs, randomised
+from vilg.nn.cross_attention import attend_jointly
+from vilg.nn.denoisers import DENOISERS, DiTConfig
+from vilg.nn.time_embed import sinusoids
+from vilg.program import axes_of
+from vilg.training.optimizer import muon_dimensions
+from vilg.types import UserError
+
+SMALL = dict(width=16, layers=2, heads=2, patch=2)
+
+
+def made(**fields):
+    module = DiTConfig(**{**SMALL, **fields}).module(5, 24, (4, 6), "prob")
+    return module, randomised(module, *inputs())
+
+
+@pytest.mark.parametrize("mode", ["prob", "logit"])
+@pytest.mark.parametrize("chunk", [0, 4])
+def test_joint_attention_is_brute_force(mode, chunk):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, 3, 6, 8)).astype(np.float32) for _ in range(3))
+    text_k, text_v = (rng.standard_normal((2, 3, 5, 8)).astype(np.float32) for _ in range(2))
+    weights = (1 + rng.uniform(size=(2, 5))).astype(np.float32)
+    keys, values = np.concatenate([text_k, k], 2), np.concatenate([text_v, v], 2)
+    factor = np.concatenate([weights, np.ones((2, 6), np.float32)], 1)[:, None, None]
+    logits = np.einsum("bhqk,bhsk->bhqs", q, keys) / np.sqrt(8)
+    logits = logits * factor if mode == "logit" else logits
+    weight = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True) * (factor if mode == "prob" else 1)
+    arrays = [jnp.asarray(x) for x in (q, k, v, text_k, text_v, weights)]
+
+    @jax.jit
+    def attend(weights, q, *pairs):
+        return attend_jointly(q, pairs[:2], pairs[2:], weights, mode, chunk)
+
+    np.testing.assert_allclose(attend(arrays[5], *arrays[:5]), np.einsum("bhqs,bhsk->bhqk", weight, values), atol=1e-5)
+    np.testing.assert_array_equal(attend(jnp.ones((2, 5)), *arrays[:5]), attend(None, *arrays[:5]))
+    with pytest.raises(UserError, match="attend_mode='other'"):
+        attend_jointly(arrays[0], tuple(arrays[1:3]), mode="other")
+
+
+def test_sinusoids_are_diffusers():
+    torch = pytest.importorskip("torch")
+    embeddings = pytest.importorskip("diffusers.models.embeddings")
+    time = np.array([0.0, 1.0, 500.0, 999.5], np.float32)
+    theirs = embeddings.get_timestep_embedding(torch.from_numpy(time), 32, flip_sin_to_cos=True, downscale_freq_shift=0)
+    np.testing.assert_allclose(sinusoids(jnp.asarray(time), 32), theirs, atol=1e-4)
+
+
+def test_scan_weights_of_one_text_order_and_knowledge():
+    module, params = made(rotary_base=100.0, qk_norm=True)
+    apply, (x, time, context, pooled) = jax.jit(module.apply), inputs()
+    whole = np.asarray(apply(params, x, time, context, pooled))
+    assert whole.shape == (2, 4, 6, 5) and whole.dtype == np.float32
+    plain = jax.jit(made(rotary_base=100.0, qk_norm=True, scan=False)[0].apply)
+    np.testing.assert_allclose(plain(params, x, time, context, pooled), whole, atol=1e-4)
+    np.testing.assert_array_equal(apply(params, x, time, context, pooled, jnp.ones((2, 5))), whole)
+    other = [apply(params, x, time, context, pooled, jnp.full((2, 5), 2.0)), apply(params, x, time + 9, context, pooled)]
+    other += [apply(params, x, time, context, pooled + 1), apply(params, x, time, context.at[:, 0].add(1.0), pooled)]
+    for changed in other:
+        assert np.abs(changed - whole).max() > 1e-4
+    bare = jnp.full((1, 4, 6, 4), 1.0)
+    spread = apply(params, bare, time[:1], context[:1], pooled[:1])
+    assert np.ptp(spread[0, ::2, ::2, 0]) > 1e-4  # equal patches differ by their places
+
+
+def test_patches_come_back_where_they_were():
+    """With zero blocks the output at a pixel moves with the input of its own patch only."""
+    module, params = made(layers=1)
+    params["params"]["blocks"] = jax.tree.map(np.zeros_like, params["params"]["blocks"])
+    x, time, context, pooled = inputs()
+    apply = jax.jit(module.apply)
+
+    def moved(x):
+        return apply(params, x, time, context, pooled)
+
+    changed = np.abs(moved(x.at[0, 1, 4, 0].add(1.0)) - moved(x)).sum(-1)
+    expected = np.zeros((2, 4, 6), bool)
+    expected[0, 0:2, 4:6] = True
+    np.testing.assert_array_equal(changed > 1e-6, expected)
+
+
+def test_other_grids_run_and_indivisible_ones_are_one_sentence():
+    module, params = made()
+    assert jax.eval_shape(module.apply, params, *inputs((6, 4))).shape == (2, 6, 4, 5)
+    with pytest.raises(UserError, match=r"grid=\(5, 6\).*patch=2"):
+        jax.eval_shape(module.apply, params, *inputs((5, 6)))
+    for fields, sentence in (
+        (dict(patch=0), "denoiser.patch=0"),
+        (dict(heads=3), "denoiser.heads=3"),
+        (dict(rotary_base=0.5), "denoiser.rotary_base=0.5"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            DiTConfig(**{**SMALL, **fields})
+
+
+def test_closed_gates_leave_the_tokens_alone():
+    """As initialised a block with gates from zero is the identity, with gates from one it is not."""
+    from vilg.nn.dit import DiTBlock
+    from vilg.program import unbox
+
+    args = jnp.ones((1, 4, 16)) * jnp.arange(16.0), jnp.ones((1, 16)), jnp.ones((1, 3, 24)), None, jnp.zeros((4, 2))
+    for gate in (0.0, 1.0):
+        block = DiTBlock(2, 32, 1, "prob", gate, False, 0.0, 0, jnp.float32)
+        params = unbox(block.init(jax.random.key(0), *args))
+        assert bool((block.apply(params, *args)[0] == args[0]).all()) == (gate == 0.0)
+
+
+def test_bfloat16_gradients_are_finite():
+    module, params = made(dtype="bfloat16", remat="dots", query_chunk=4)
+    gradient = jax.jit(jax.grad(lambda p: (module.apply(p, *inputs()) ** 2).mean()))(params)
+    assert all(
+        np.isfinite(g).all() and np.abs(g).max() > 0 for k, g in gradient["params"]["blocks"]["attention"].items() if "bias" not in k
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [("dit", SMALL), ("unet", dict(channels=16, multipliers=(1, 2), blocks=1, groups=8, head_width=8))]
+)
+def test_muon_takes_hidden_matrices_and_leaves_heads(name, fields):
+    if name == "unet":
+        fields = {**fields, "attention": (2,)}
+    module = DENOISERS[name](**fields).module(5, 24, (4, 6), "prob")
+    axes = axes_of(jax.eval_shape(module.init, jax.random.key(0), *inputs()))["params"]
+    taken = jax.tree.map(lambda a: muon_dimensions(a) is not None, axes, is_leaf=lambda a: isinstance(a, tuple))
+    flat = {jax.tree_util.keystr(path): value for path, value in jax.tree_util.tree_flatten_with_path(taken)[0]}
+    assert any("qkv']" in k for k in flat)
+    for path, value in flat.items():
+        if any(part in path for part in ("qkv']", "text_kv']", "['out']" if "attention" in path else "none", "residual']['conv")):
+            matrix = "bias" not in path
+            assert value == matrix, path
+        if path.startswith(("['out']", "['conv_out']", "['row']", "['column']")) or "scale" in path:
+            assert not value, path
