@@ -16,13 +16,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist's processes and the t
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-from pathlib import Path
-
 import pytest
 from ml_collections import ConfigDict
 
 from vilg.experiment import Experiment, build_experiment, load_config
-from vilg.run.train import train
 
 
 def tiny_config(**changes) -> ConfigDict:
@@ -67,22 +64,6 @@ def changed(config: ConfigDict, changes: dict) -> ConfigDict:
         with section.unlocked(), section.ignore_type():
             section[last] = value
     return config
-
-
-@pytest.fixture(scope="session")
-def codec_run(tmp_path_factory) -> Path:
-    """The tiny codec's finished run."""
-    path = tmp_path_factory.mktemp("codec") / "codec"
-    train(tiny_config(codec__experiment__training__checkpoint_every=4).codec.experiment, path, quiet=True)
-    return path
-
-
-@pytest.fixture(scope="session")
-def diffusion_run(codec_run, tmp_path_factory) -> Path:
-    """A finished tiny diffusion run of two experts."""
-    path = tmp_path_factory.mktemp("diffusion") / "run"
-    train(tiny_diffusion(generator__experts__n=2, codec__workdir=str(codec_run)), path, quiet=True)
-    return path
 
 
 @pytest.fixture

@@ -1,26 +1,48 @@
-"""One finished tiny run for all of these tests, whichever of xdist's processes wants it first."""
+"""Finished tiny runs for all of these tests, each trained once, whichever of xdist's processes wants it first."""
 
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import tiny_config
+from tests.conftest import tiny_config, tiny_diffusion
 from vilg.run.train import train
+
+
+def shared(tmp_path_factory, name: str, config: Callable) -> Path:
+    """The one finished run of a config."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with (place / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / name).exists():
+            train(config(), place / f"{name}_being_trained", quiet=True)
+            (place / f"{name}_being_trained").rename(place / name)
+    return place / name
+
+
+def trained(tmp_path_factory) -> Path:
+    """The transformer's."""
+    return shared(tmp_path_factory, "tiny", lambda: tiny_config(training__ema=0.9, evals={"losses": {"batches": 1, "batch_size": 8}}))
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
     """A finished tiny run, codec included; each process has its own copy."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    with (shared / "tiny.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "tiny").exists():
-            config = tiny_config(training__ema=0.9, evals={"losses": {"batches": 1, "batch_size": 8}})
-            train(config, shared / "being_trained", quiet=True)
-            (shared / "being_trained").rename(shared / "tiny")
-    return Path(shutil.copytree(shared / "tiny", tmp_path_factory.mktemp("runs") / "tiny"))
+    return Path(shutil.copytree(trained(tmp_path_factory), tmp_path_factory.mktemp("runs") / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def codec_run(tmp_path_factory) -> Path:
+    """Its codec, to be read only."""
+    return trained(tmp_path_factory) / "codec"
+
+
+@pytest.fixture(scope="session")
+def diffusion_run(codec_run, tmp_path_factory) -> Path:
+    """A diffusion run of two experts on that codec, to be read only (it tells the codec's place relative to itself)."""
+    return shared(tmp_path_factory, "diffusion", lambda: tiny_diffusion(generator__experts__n=2, codec__workdir=str(codec_run)))
