@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import tiny_diffusion
+from tests.run.conftest import codec_is_known
 from vilg.experiment import build_experiment
 from vilg.run import cli
 from vilg.run.assemble import assemble, host_program
@@ -29,7 +30,8 @@ def part(only, codec, **changes):
 def parts(codec_run, tmp_path_factory):
     """A run of expert 0, trained, and one of expert 1, whose denoiser is another."""
     root = tmp_path_factory.mktemp("parts")
-    train(part(0, codec_run), root / "0", quiet=True)
+    with codec_is_known():
+        train(part(0, codec_run), root / "0", quiet=True)
     change = {"denoiser": lambda x: 0.5 * x + 0.1}
     return [root / "0", copy(root / "0", root / "1", change, lambda s: s["config"]["generator"]["experts"].update(only=1))]
 
@@ -87,7 +89,8 @@ def test_quality_against_guidance(whole, tmp_path, capsys):
     found = json.loads(out.read_text())
     assert [p["guidance"] for p in found["guidance"]] == [1, 3] and found["protocol"]["scenes"]["guidance"] == [1, 3]
     assert "single_object" in found["guidance"][0]["metrics"]["scenes"]
-    assert Image.open(tmp_path / "curve.png").width > 300
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert picture.width > 300
 
 
 @pytest.mark.parametrize(
