@@ -10,9 +10,12 @@ from PIL import Image
 
 from tests.conftest import tiny_diffusion
 from tests.run.conftest import codec_is_known
+from vilg.evals.losses import Losses
+from vilg.evals.scenes import Scenes
 from vilg.experiment import build_experiment
 from vilg.run import cli
 from vilg.run.assemble import assemble, host_program
+from vilg.run.evaluate import sweep
 from vilg.run.session import open_session, restore
 from vilg.run.train import train
 from vilg.run.workdir import Workdir
@@ -91,6 +94,12 @@ def test_quality_against_guidance(whole, tmp_path, capsys):
     assert "single_object" in found["guidance"][0]["metrics"]["scenes"]
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.width > 300
+
+
+def test_a_sweep_is_the_same_evaluators_with_other_guidance():
+    evals = {"scenes": Scenes(n=4), "losses": Losses()}
+    swept = sweep(evals, [1.0, 3.0], build_experiment(tiny_diffusion()).generator)
+    assert [e["scenes"] for e in swept] == [Scenes(n=4, guidance=g, captions=False) for g in (1.0, 3.0)] and "losses" not in swept[0]
 
 
 @pytest.mark.parametrize(
