@@ -28,7 +28,7 @@ from vilg.generators import GENERATORS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.training.optimizer import Optimizer
-from vilg.types import Batch, Captioner, Codec, Params, UserError
+from vilg.types import Batch, Captioner, Codec, Params, Trainable, UserError
 
 SECTIONS = ("seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals")
 # What does not decide the results: lengths of what comes first or last, cadences, places, the layout (the loader compares what the
@@ -150,8 +150,8 @@ class Experiment:
         return hashlib.sha256(json.dumps(deciding(self.config), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
-    """The Experiment of a config. Errors: UserError naming the field, the value and the remedy."""
+def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = False) -> Experiment:
+    """The Experiment of a config; `inside`, it is the codec's of a generator. Errors: UserError naming the field, the value and the remedy."""
     config = to_dict(config)
     unknown = [k for k in config if k not in SECTIONS]
     if unknown:
@@ -171,11 +171,13 @@ def build_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
             raise UserError("config.codec of an experiment with a generator has the fields workdir, floors and experiment, no others")
         for name, floor in check(codec_section.get("floors") or {}, Mapping, "codec.floors").items():
             check(floor, float, f"codec.floors.{name}")
-        codec_experiment = build_experiment(codec_section["experiment"])
+        codec_experiment = build_experiment(codec_section["experiment"], inside=True)
         codec = codec_experiment.codec
     else:
         fields = {k: v for k, v in codec_section.items() if k != "workdir"}
         codec = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
+        if not inside and not isinstance(codec, Trainable):
+            raise UserError(f"codec.name={fields['name']!r}: has nothing to train; name it in the codec.experiment of a generator")
     for part in ("train", "valid"):
         drawn = getattr(getattr(data, part), "image_size", codec.image_size)  # of a source that draws its pictures
         require(drawn == codec.image_size, f"data.{part}.image_size", drawn, f"must be the codec's image_size, {codec.image_size}")

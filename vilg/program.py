@@ -103,7 +103,7 @@ class Program:
         self.layout.check(shapes, self.mesh.size)
         self.parameters = sum(math.prod(shape) for _, shape in shapes.values())
         whole = {n: math.prod(s) for n, (a, s) in shapes.items() if not self.layout.spec("params", a, s, self.sizes)}
-        self.sharded_fraction = 1 - sum(whole.values()) / self.parameters
+        self.sharded_fraction = 1 - sum(whole.values()) / self.parameters if self.parameters else 0.0
         if self.layout.params and self.mesh.size > 1 and self.parameters > BIG and 1 - self.sharded_fraction > WHOLE_LIMIT:
             worst = ", ".join(sorted(whole, key=lambda name: whole[name], reverse=True)[:5])
             raise UserError(

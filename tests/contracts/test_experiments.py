@@ -1,6 +1,5 @@
 """Every experiment file and size builds; parameter counts of the paper's sizes match shared SPEC section 0. Nothing is allocated."""
 
-import dataclasses
 import importlib.util
 import math
 from pathlib import Path
@@ -8,13 +7,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from vilg.experiment import SECTIONS, Data, build_experiment, load_config
+from vilg.experiment import SECTIONS, build_experiment, load_config
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program, is_box, path_name
 from vilg.run.sweep import plan, read_ablation
 from vilg.types import Codec, Generator, Trainable, UserError
 
-FILES = ("tokenizer", "ernie_vilg", "quickstart")
+FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart")
 ABLATIONS = ("noise", "experts", "knowledge")
 FIXED = ("training.steps", "training.batch_size", "training.checkpoint_every", "training.log_every", "layout.name", "codec.workdir")
 
@@ -51,8 +50,6 @@ def test_it_builds_and_has_the_fixed_keys(name):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_cell_of_an_ablation_builds(name, tmp_path):
-    if name == "knowledge" and "knowledge" not in {f.name for f in dataclasses.fields(Data)}:
-        pytest.skip("data.knowledge is not there yet")
     file = f"experiments/ablations/{name}.py"
     ablation, config = read_ablation(file), load_config(file)
     assert set(config) == set(SECTIONS) and all(config[key.split(".")[0]].get(key.split(".")[1]) is not None for key in FIXED)
@@ -86,6 +83,35 @@ def test_trunk_parameters_match_the_paper(size, layers, width):
     assert matrices == {"lite": 301_989_888, "10b": 9_663_676_416}[size]
     trunk = sum(n for name, n in counts.items() if "trunk" in name)
     assert trunk / matrices < 1.002, "norms and biases"
+
+
+@pytest.mark.parametrize(
+    ("size", "denoiser", "text"),
+    [
+        ("ablation", 874_459_524, 499_502_080),
+        ("paper_dense", 2_238_159_876, 1_252_188_160),
+        ("paper", 22_381_598_760, 1_252_188_160),
+    ],
+)
+def test_ernie_vilg2_has_the_papers_parameters(size, denoiser, text):
+    counts = count(f"ernie_vilg2:{size}")
+    assert sum(n for name, n in counts.items() if name.startswith("denoiser/")) == denoiser
+    assert sum(n for name, n in counts.items() if name.startswith("text/")) == text
+    assert sum(counts.values()) == denoiser + text
+
+
+@pytest.mark.parametrize(("layout", "devices"), [("expert", {"expert": 2, "data": 4}), ("fsdp", {"data": 8})])
+def test_ten_experts_are_sharded(layout, devices):
+    """2 groups on 8 devices: the greatest common divisor of experts and devices."""
+    program = Program(build_experiment(load_config("experiments/ernie_vilg2.py:paper")), layout=parse_layout(layout))
+    assert program.sizes == devices and program.sharded_fraction > 0.95
+
+
+def test_a_batch_that_the_experts_do_not_divide_names_the_nearest():
+    config = load_config("experiments/ernie_vilg2.py:paper")
+    config.training.batch_size = 2048
+    with pytest.raises(UserError, match=r"training.batch_size=2048: .* x 10 rows .*\(generator.experts.n\); the nearest is 2040"):
+        Program(build_experiment(config))
 
 
 def test_the_f8_8192_tokenizer_has_tamings_parameters():

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import tiny_config
+from tests.conftest import tiny_config, tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.parallel.layouts import LAYOUTS, parse_layout
 from vilg.program import Program, path_name, unbox
@@ -12,12 +12,16 @@ from vilg.types import Maintained
 
 SPECS = [name for name in LAYOUTS if name != "group_sharded"] + [f"group_sharded:stage={s}" for s in (1, 2, 3)]
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-KINDS = ("sparse", "codec")
+KINDS = ("sparse", "codec", "experts")
+UNET = dict(name="unet", channels=16, multipliers=(1, 2), blocks=1, attention=(2,), head_width=8, groups=8, scan=False)
 
 
 def experiment_of(kind: str, **changes):
     if kind == "codec":
         return build_experiment(tiny_config().codec.experiment)
+    if kind == "experts":  # a U-Net, whose convolutions are what partitioning gets wrong
+        made = dict(generator__denoiser=UNET, generator__experts=dict(n=4, train_text=True), training__batch_size=32)
+        return build_experiment(tiny_diffusion(**made, **changes))
     extra = dict(generator__patterns=["column", "convolution"], generator__caption_every=2) if kind == "sparse" else {}
     return build_experiment(tiny_config(**{"generator__width": 64, "generator__heads": 8, **extra, **changes}))
 
@@ -28,14 +32,21 @@ def batch_of(experiment) -> dict:
     if experiment.generator is None:
         return {"image": rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)}
     text = rng.integers(5, experiment.data.text.vocabulary, (size, experiment.data.text.length)).astype(np.int32)
+    if experiment.generator.space == "latents":
+        return {"text": text, "codes": rng.normal(size=(size, *experiment.codec.grid, experiment.codec.latent_channels)).astype(np.float32)}
     return {"text": text, "codes": rng.integers(0, experiment.codec.vocabulary, (size, *experiment.codec.grid)).astype(np.int32)}
+
+
+def disturbed(params):
+    """Without zeros that hide what comes before them, and with experts that differ."""
+    return jax.tree.map(lambda x: x + 0.02 * jax.numpy.sin(jax.numpy.arange(x.size, dtype=x.dtype)).reshape(x.shape), params)
 
 
 def step(experiment, layout: str, devices: int):
     """(loss, gradients by name, HLO text, sharded fraction) of one step under a layout."""
     program = Program(experiment, jax.devices()[:devices], parse_layout(layout))
     shardings = program.state_sharding.params
-    params = jax.jit(lambda: unbox(experiment.trainable.init(jax.random.key(experiment.seed))), out_shardings=shardings)()
+    params = jax.jit(lambda: disturbed(unbox(experiment.trainable.init(jax.random.key(experiment.seed)))), out_shardings=shardings)()
     batch = {k: jax.device_put(v, program.batch_sharding) for k, v in batch_of(experiment).items()}
     gradients = program.jit(lambda p, b: program.gradients(p, b, jax.random.key(3), jax.numpy.int32(5)))
     compiled = gradients.lower(params, batch).compile()

@@ -19,7 +19,7 @@ from vilg.types import Codec, Params, Tokenizer, UserError
 class Ids:
     """Codes are a tokenizer's ids, int32 [b y x]; the frozen parameters are the codec's."""
 
-    codec: Tokenizer
+    codec: Any  # a Tokenizer, or it is refused
     scaled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -90,7 +90,9 @@ def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
 def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, quiet: bool) -> Params:
     """The codec's parameters: trained here if no codec.workdir is given, and good enough to start on (the config's floors)."""
     given = experiment.codec_workdir
-    if not given and has_parameters(experiment.codec):
+    if not has_parameters(experiment.codec):
+        return {}
+    if not given:
         train(experiment.codec_experiment.config, directory.codec, quiet, title="codec")
     frozen, codec_hash = codec_params(given or directory.codec, program)
     stored = directory.read()
