@@ -21,18 +21,27 @@ GAUSSIAN = dict(name="gaussian", schedule=dict(name="log_linear", sigma_min=0.05
 def generator(**changes) -> Diffusion:
     section = dict(
         process=GAUSSIAN,
-        denoiser=dict(name="dit", width=16, layers=1, heads=2, embed_scale=0.5, zero_gates=False),
-        text=dict(width=16, layers=1, heads=2),
+        denoiser=dict(name="dit", width=16, layers=1, heads=2, embed_scale=0.5, zero_gates=False, scan=False),
+        text=dict(width=16, layers=1, heads=2, scan=False),
     )
     return build(Diffusion, section | changes, "generator", **GIVEN)
 
 
 def parameters(g: Diffusion, seed: int = 0):
     """Parameters that no zero initialisation hides."""
-    params = unbox(jax.jit(g.init)(jax.random.key(seed)))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    return jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+    params, rng = unbox(jax.jit(g.init)(jax.random.key(seed))), np.random.default_rng(seed)
+    return jax.tree.map(lambda x: x + jnp.asarray(0.1 * rng.normal(size=x.shape), jnp.float32), params)
+
+
+def loss(g: Diffusion, params, data: dict, key=None):
+    """The loss, compiled."""
+    return jax.jit(lambda p, d, k: g.loss(p, d, k, jnp.int32(0)))(params, data, jax.random.key(0) if key is None else key)
+
+
+def sample(g: Diffusion, params, text, keys, **given):
+    """Codes, compiled."""
+    controls = g.controls(given)
+    return np.asarray(jax.jit(lambda p, t, k: g.sample(p, t, k, controls))(params, text, keys))
 
 
 def batch(b: int = 8, ids: bool = False) -> dict:
@@ -88,7 +97,8 @@ def test_experts_start_as_copies_of_the_dense_model():
     assert mixed.grow(grown) is grown and dense.grow(params) is params
     data, t = batch(10), jnp.asarray(np.repeat([0.1, 0.3, 0.5, 0.7, 0.9], 2), jnp.float32)
     args = (data["text"], data["codes"], t, jax.random.key(2))
-    np.testing.assert_allclose(mixed._per_position(grown, *args), dense._per_position(params, *args), rtol=1e-5)
+    of = [jax.jit(g._per_position)(p, *args) for g, p in ((mixed, grown), (dense, params))]
+    np.testing.assert_allclose(*of, rtol=1e-5)
 
 
 def test_only_the_denoiser_learns_once_there_are_experts():
@@ -117,26 +127,26 @@ def test_stepwise_sampling_is_sampling_and_rows_do_not_know_each_other():
     g = generator(experts=dict(n=2))
     params, text = parameters(g), batch(4)["text"]
     keys = jax.random.split(jax.random.key(5), 4)
-    controls = g.controls(dict(steps=4, guidance=2.0, sampler="dpmpp_2m"))
-    whole = jax.jit(lambda p, t, k: g.sample(p, t, k, controls))(params, text, keys)
+    given = dict(steps=4, guidance=2.0, sampler="dpmpp_2m")
+    whole, controls = sample(g, params, text, keys, **given), g.controls(given)
     plan = g.plan(controls)
-    state = g.begin(g.shared(params), {"text": text}, keys, controls)
+    state = jax.jit(lambda p, t, k: g.begin(p, {"text": t}, k, controls))(g.shared(params), text, keys)
+    advance = jax.jit(lambda w, s, row, j, k: g.advance(w, s, row, j, k, controls))
     for expert, first, last in plan.runs:
         for j in range(first, last):
             row = {k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()}
-            state = g.advance(g.expert(params, expert), state, row, jnp.int32(j), keys, controls)
+            state = advance(g.expert(params, expert), state, row, jnp.int32(j), keys)
     np.testing.assert_allclose(g.finish(state), whole, atol=2e-5)
-    alone = jax.jit(lambda p, t, k: g.sample(p, t, k, controls))(params, text[1:3], keys[1:3])
-    np.testing.assert_allclose(alone, whole[1:3], atol=2e-5)
+    np.testing.assert_allclose(sample(g, params, text[1:3], keys[1:3], **given), whole[1:3], atol=2e-5)
 
 
 def test_guidance_one_is_the_conditional_model():
     g = generator()
     params, text = parameters(g), batch(2)["text"]
     keys = jax.random.split(jax.random.key(5), 2)
-    plain, near = (g.sample(params, text, keys, g.controls(dict(steps=3, guidance=w))) for w in (1.0, 1.0 + 1e-6))
+    plain, near, far = (sample(g, params, text, keys, steps=3, guidance=w) for w in (1.0, 1.0 + 1e-6, 4.0))
     np.testing.assert_allclose(plain, near, atol=1e-4)
-    assert np.abs(plain - g.sample(params, text, keys, g.controls(dict(steps=3, guidance=4.0)))).max() > 1e-3
+    assert np.abs(plain - far).max() > 1e-3
 
 
 def test_knowledge_without_weight_is_the_plain_loss_bit_for_bit():
@@ -144,14 +154,14 @@ def test_knowledge_without_weight_is_the_plain_loss_bit_for_bit():
     rng = np.random.default_rng(1)
     marks = {"key": jnp.asarray(rng.random((8, 8)) < 0.5), "region": jnp.asarray(rng.random((8, 4, 4)) < 0.5)}
     g = generator(drop_text=0.0)
-    params, key = parameters(g), jax.random.key(0)
-    plain = g.loss(params, data, key, jnp.int32(0))[0]
-    assert plain == g.loss(params, data | marks, key, jnp.int32(0))[0]
+    params = parameters(g)
+    plain = loss(g, params, data)[0]
+    assert plain == loss(g, params, data | marks)[0]
     nothing = {"key": jnp.zeros((8, 8), bool), "region": jnp.zeros((8, 4, 4), bool)}
     for mode in ("prob", "logit"):
         weighed = generator(drop_text=0.0, knowledge=dict(attention_weight=0.5, region_weight=0.5, attention_mode=mode))
-        assert plain == weighed.loss(params, data | nothing, key, jnp.int32(0))[0]
-        assert abs(plain - weighed.loss(params, data | {**marks, "region": nothing["region"]}, key, jnp.int32(0))[0]) > 1e-5
+        assert plain == loss(weighed, params, data | nothing)[0]
+        assert abs(plain - loss(weighed, params, data | {**marks, "region": nothing["region"]})[0]) > 1e-5
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
@@ -160,9 +170,9 @@ def test_the_region_weight_multiplies_the_loss_of_its_positions(power):
     g = generator(drop_text=0.0, knowledge=dict(region_weight=0.1, region_power=power))
     params, key = parameters(g), jax.random.key(0)
     keys = jax.random.split(key, 3)
-    per = np.asarray(g._per_position(params, data["text"], data["codes"], g.times(keys[1], 8), keys[2]), np.float64)
+    per = np.asarray(jax.jit(g._per_position)(params, data["text"], data["codes"], g.times(keys[1], 8), keys[2]), np.float64)
     wanted = np.mean(per * np.where(region, 1.1**power, 1.0))
-    np.testing.assert_allclose(g.loss(params, data | {"region": jnp.asarray(region)}, key, jnp.int32(0))[0], wanted, rtol=1e-5)
+    np.testing.assert_allclose(loss(g, params, data | {"region": jnp.asarray(region)}, key)[0], wanted, rtol=1e-5)
 
 
 def test_an_absorbing_process_trains_and_samples_through_the_same_code():
@@ -171,11 +181,12 @@ def test_an_absorbing_process_trains_and_samples_through_the_same_code():
     params, data = unbox(jax.jit(g.init)(jax.random.key(0))), batch(ids=True)
     step = jax.jit(lambda p, k: jax.value_and_grad(lambda p: g.loss(p, data, k, jnp.int32(0))[0])(p))
     first = np.mean([float(step(params, jax.random.key(k))[0]) for k in range(4)])
+    descend = jax.jit(lambda p, k: jax.tree.map(lambda x, d: x - 0.3 * d, p, step(p, k)[1]))
     for k in range(40):
-        params = jax.tree.map(lambda p, d: p - 0.3 * d, params, step(params, jax.random.key(k))[1])
+        params = descend(params, jax.random.key(k))
     assert np.mean([float(step(params, jax.random.key(k))[0]) for k in range(4)]) < 0.8 * first
-    codes = g.sample(params, data["text"], jax.random.split(jax.random.key(1), 8), g.controls(dict(steps=4, guidance=1.5)))
-    assert codes.shape == (8, 4, 4) and codes.dtype == jnp.int32 and 0 <= codes.min() and codes.max() < 32
+    codes = sample(g, params, data["text"], jax.random.split(jax.random.key(1), 8), steps=4, guidance=1.5)
+    assert codes.shape == (8, 4, 4) and codes.dtype == np.int32 and 0 <= codes.min() and codes.max() < 32
 
 
 def test_agreement_depends_on_the_row_alone():
@@ -235,6 +246,6 @@ def test_wrong_controls_are_a_sentence():
 
 def test_experts_are_named_in_the_metrics():
     g = generator(experts=dict(n=2))
-    metrics = g.loss(parameters(g), batch(), jax.random.key(0), jnp.int32(0))[1]
+    metrics = loss(g, parameters(g), batch())[1]
     assert {k: float(v) for k, v in metrics.items() if k.endswith("share")} == {"expert_0/share": 0.5, "expert_1/share": 0.5}
     assert dataclasses.is_dataclass(g) and all(np.isfinite(float(v)) for v in metrics.values())
