@@ -102,7 +102,7 @@ def test_unit_weight_is_the_mean_over_channels():
 
 
 def test_guidance_rescale_is_diffusers():
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+    from diffusers.guiders.guider_utils import rescale_noise_cfg
 
     process = Gaussian()
     c, u = (jax.random.normal(jax.random.key(i), (3, 4, 4, 2)) for i in range(2))

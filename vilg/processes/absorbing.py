@@ -119,14 +119,14 @@ class Absorbing:
         default = DenoisingControls()
         for name in ("sampler", "eta", "rescale"):
             value = getattr(controls, name)
-            require(value == getattr(default, name), name, value, f"means nothing to an absorbing process: leave it {getattr(default, name)!r}")
+            require(
+                value == getattr(default, name), name, value, f"means nothing to an absorbing process: leave it {getattr(default, name)!r}"
+            )
         times = spaced(controls, whole=False)
         masked = np.append(self.masking.masked(times), 0.0)
         return Plan(times, {"kept": masked[1:] / masked[:-1], "temperature": np.full(len(times), float(controls.temperature))})
 
-    def start(
-        self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Int[Array, "b y x"] | None = None
-    ) -> dict[str, Array]:
+    def start(self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Int[Array, "b y x"] | None = None) -> dict[str, Array]:
         """{"ids"}: all masked, or codes masked as at plan.times[0]. `shape` is (y, x)."""
         if codes is None:
             return {"ids": jnp.full((len(keys), *shape), self.vocabulary, jnp.int32)}

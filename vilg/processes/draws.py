@@ -59,7 +59,12 @@ class LogNormal(Uniform):
     def fits(self, schedule: Schedule) -> None:
         low, high = self._ends(schedule)
         reach = "from {:.2f} to {:.2f}".format(*schedule.ends)
-        require(high - low > 0.01, f"{PATH}.mean", self.mean, f"leaves under 1 % of the draws to the schedule, which reaches log sigma/alpha {reach}")
+        require(
+            high - low > 0.01,
+            f"{PATH}.mean",
+            self.mean,
+            f"leaves under 1 % of the draws to the schedule, which reaches log sigma/alpha {reach}",
+        )
 
     def cdf(self, t: Any, schedule: Schedule) -> Any:
         xp, (low, high) = numeric(t), self._ends(schedule)

@@ -164,9 +164,7 @@ class Gaussian:
         guided = guided * (rescale * factor + (1 - rescale))
         return jnp.where(jnp.asarray(guidance) == 1, conditional, guided)
 
-    def clean(
-        self, output: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]
-    ) -> Float[Array, "b y x c"]:
+    def clean(self, output: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]) -> Float[Array, "b y x c"]:
         """The x0 that the output stands for, float32."""
         return to_clean(self.prediction, output.astype(jnp.float32), noisy, *self._levels(t))
 
@@ -179,9 +177,7 @@ class Gaussian:
         require(controls.temperature == 1, "temperature", controls.temperature, "means nothing to a Gaussian process: leave it 1")
         return table(self.schedule, controls)
 
-    def start(
-        self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Float[Array, "b y x c"] | None = None
-    ) -> dict[str, Array]:
+    def start(self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Float[Array, "b y x c"] | None = None) -> dict[str, Array]:
         """{"x", "base", "m1", "m2"}: unit noise, or codes corrupted to plan.times[0]. `shape` is (y, x, c)."""
         eps = draw_noise(keys, shape, 0)
         if codes is None:

@@ -153,7 +153,9 @@ def spaced(controls: DenoisingControls, ahead: int = 0, whole: bool = True) -> n
 def table(schedule: Schedule, controls: DenoisingControls) -> Plan:
     """The plan: rows "matrix" [k, 2, 5] and, where the sampler adds noise, "noise" [k]."""
     sampler = lookup(SAMPLERS, controls.sampler, "sampler")
-    require(sampler.eta or controls.eta == 0, "eta", controls.eta, f"means nothing to sampler={controls.sampler!r}: leave it 0 or take 'ddim'")
+    require(
+        sampler.eta or controls.eta == 0, "eta", controls.eta, f"means nothing to sampler={controls.sampler!r}: leave it 0 or take 'ddim'"
+    )
     if schedule.whole:
         between = round(controls.first * TIMESTEPS) - round(controls.last * TIMESTEPS)
         room = between - (0 if controls.spacing == "trailing" else sampler.ahead)

@@ -69,7 +69,9 @@ SPLITS = {"uniform": Uniform, "ends": Ends, "tree": Tree}
 def increasing(edges: Any) -> np.ndarray:
     """The edges, or a UserError where a slice is empty."""
     edges = np.asarray(edges, np.float64)
-    require(bool(np.all(np.diff(edges) > 2 * SAME_TIME)), f"{PATH}.edges", edges.tolist(), "an expert would own no time: take fewer experts")
+    require(
+        bool(np.all(np.diff(edges) > 2 * SAME_TIME)), f"{PATH}.edges", edges.tolist(), "an expert would own no time: take fewer experts"
+    )
     return edges
 
 
