@@ -21,7 +21,8 @@ def test_the_paper_s_figure(text):
 @pytest.mark.parametrize(
     ("language", "expected"),
     [
-        ("zh", "[m]三朵 [n]花 在 [n]树下"), ("zh", "[r]这 [v]是 [r]他 的 [n]车"), ("zh", "[m]三碗 [n]米饭"), ("zh", "[n]角色"),
+        ("zh", "[m]三朵 [n]花 在 [n]树下"), ("zh", "[r]这 [v]是 [r]他 的 [n]车"), ("zh", "[m]一只 [n]鸟"),
+        ("zh", "[m]三碗 [n]米饭"), ("zh", "[n]角色"),
         ("en", "a [a]gray [n]cat and a [a]brown [n]dog , a [n]bowl"), ("en", "a [q]pair of [n]shoes"), ("en", "There is a [n]T-shirt"),
         ("en", "[m]Two [a]young [n]men do n't [v]play"), ("en", "a [n]woman [v]wearing [r]her [a]red [n]dress"),
     ],

@@ -17,7 +17,11 @@ CLASSES = {"a": "adjective", "n": "noun", "v": "verb", "m": "numeral", "q": "mea
 FIRST = {"b": "a", "z": "a", "j": "n", "s": "n", "t": "n", **{c: c for c in CLASSES}}  # jieba's finer classes by their first letter
 WHOLE = {"zg": "n", "eng": "n", "ADJ": "a", "NOUN": "n", "PROPN": "n", "VERB": "v", "NUM": "m", "PRON": "r"}  # and Universal tags
 # jieba's dictionary has "zg" for single characters of every class; those that are no nouns (by frequency), and nouns it calls verbs.
-ZG = {c: t for t, cs in (("d", "很较今仍反甚稍够"), ("r", "此每您"), ("c", "虽且"), ("p", "往"), ("v", "行穿掉奔踩挡"), ("y", "啊呼")) for c in cs}
+ZG = {
+    c: t
+    for t, cs in (("d", "很较今仍反甚稍够"), ("r", "此每您"), ("c", "虽且"), ("p", "往"), ("v", "行穿掉奔踩挡"), ("y", "啊呼"))
+    for c in cs
+}
 NOUNS = frozenset("花树")
 COLOUR = re.compile("[深浅淡暗亮鲜]?(?:[红橙橘黄绿青蓝紫粉黑白灰棕褐金银米肉彩杏茶栗]|咖啡|玫瑰|天空|翠|银灰|粉红|蓝绿)+色")
 ENGLISH_WORD = re.compile(r"\d+(?:[.,]\d+)*|n['’]t\b|['’](?:s|m|d|re|ve|ll)\b|[^\W\d_]+?(?=n['’]t\b)|[^\W\d_]+(?:-[^\W\d_]+)*|\S", re.I)
