@@ -78,3 +78,15 @@ def test_an_expert_draws_only_what_is_routed_to_it_with_traced_ends(times):
         for expert in range(split.experts):
             t = draw(jax.random.key(expert), edges[expert], edges[expert + 1])
             assert np.all(expert_of(t, edges) == expert) and np.all(expert_of(np.asarray(t), edges) == expert)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1 - 2**-24])
+@pytest.mark.parametrize("times", [{"name": "table"}, {"name": "uniform"}], ids=str)
+def test_the_luckless_draw_at_the_very_end_of_a_slice_stays_in_it(jitter, times, monkeypatch):
+    """What happens once in millions of draws: a time that rounds to the neighbour's edge, or a timestep that is the neighbour's."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jax.numpy.full(shape, jitter, jax.numpy.float32))
+    process, edges = process_of({"name": "ldm_linear"}, times), SPLITS["uniform"](20).edges(Gaussian().quantile)
+    for expert in (0, 6, 13, 19):
+        t = np.asarray(process.draw(jax.random.key(0), 4, edges[expert], edges[expert + 1]), np.float64)
+        assert np.all(expert_of(t, edges) == expert)
+        assert times["name"] != "table" or np.allclose(1000 * t, np.round(1000 * t), atol=1e-3)

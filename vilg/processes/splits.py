@@ -84,7 +84,7 @@ def expert_of(t: Any, edges: np.ndarray) -> Any:
 def require_owned(times: Any, edges: np.ndarray, expert: int) -> None:
     """UserError for the first time that lies outside the expert's slice."""
     n = len(edges) - 1
-    require(0 <= expert < n, "expert", expert, f"must be from 0 to {n - 1}")
+    require(0 <= expert < n, f"{PATH}.expert", expert, f"must be from 0 to {n - 1}")
     times = np.atleast_1d(np.asarray(times, np.float64))
     outside = times[(times <= 0) | (times > 1 + SAME_TIME) | (expert_of(times, edges) != expert)]
     slice_ = f"({edges[expert]:g}, {edges[expert + 1]:g}]"
