@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vilg.nn.denoisers import UNetConfig
+from vilg.nn.unet import unrolled
 from vilg.program import unbox
 from vilg.types import UserError
 
@@ -78,7 +79,7 @@ def test_scanned_blocks_compute_what_unrolled_blocks_compute_and_weights_of_one_
     params, args = randomised(module, *inputs((2, 3))), inputs((2, 3))
     apply = jax.jit(module.apply)
     whole = np.asarray(apply(params, *args))
-    np.testing.assert_allclose(jax.jit(plain.apply)(params, *args), whole, atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(jax.jit(plain.apply)({"params": unrolled(params["params"])}, *args), whole, atol=1e-5 * np.abs(whole).max())
     np.testing.assert_array_equal(apply(params, *args, jnp.ones((2, 5))), whole)
     assert np.abs(apply(params, *args, jnp.full((2, 5), 2.0)) - whole).max() > 1e-3
 
@@ -126,7 +127,7 @@ def theirs_with(params):
         norm_num_groups=8, resnet_time_scale_shift="scale_shift", down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn", up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
     )  # fmt: skip
-    weights = {}
+    weights, params = {}, unrolled(params)
 
     def put(name, kernel, bias):
         kernel = np.asarray(kernel)
@@ -156,15 +157,11 @@ def theirs_with(params):
         put(f"{name}.to_out.0", p["out"].reshape(c, c), p["out_bias"])
 
     def level(name, prefix):
-        groups = sorted(k for k in params if k.startswith(f"{prefix}_"))
-        for group in groups:
-            first = int(group.rsplit("_", 1)[1])
-            stacked = params[group]["residual"]["conv_in"]["kernel"].ndim == 5
-            for i in range(params[group]["residual"]["conv_in"]["kernel"].shape[0] if stacked else 1):
-                p = jax.tree.map(lambda x, i=i: x[i], params[group]) if stacked else params[group]
-                residual(f"{name}.resnets.{first + i}", p["residual"])
-                if "attention" in p:
-                    attention(f"{name}.attentions.{first + i}", p["attention"])
+        for step in (k for k in params if k.startswith(f"{prefix}_")):
+            index = step.rsplit("_", 1)[1]
+            residual(f"{name}.resnets.{index}", params[step]["residual"])
+            if "attention" in params[step]:
+                attention(f"{name}.attentions.{index}", params[step]["attention"])
 
     for name in ("conv_in", "conv_out"):
         layer(name, params[name])

@@ -67,7 +67,7 @@ def measure(
     @jax.jit
     def update(state: Any) -> Any:
         params, kept = state
-        grads = jax.grad(lambda p: ((module.apply(p, *ours) - noise) ** 2).mean())(params)
+        grads = jax.grad(lambda p: jnp.mean((jnp.asarray(module.apply(p, *ours)) - noise) ** 2))(params)
         updates, kept = optimizer.update(grads, kept, params)
         return optax.apply_updates(params, updates), kept
 
