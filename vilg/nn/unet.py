@@ -1,13 +1,14 @@
 """The U-Net denoiser of ERNIE-ViLG 2.0: the ADM / GLIDE family, whose parameter count is the paper's (SPEC 1.4).
 
-Convolutional, so that any grid runs whose sides the number of halvings divides. Consecutive blocks of equal sizes share their
-parameters' arrays along "layers" and are scanned, so that each is compiled once.
+Convolutional, so that any grid runs whose sides the number of halvings divides. With `scan`, consecutive blocks of equal sizes have
+their parameters stacked along "layers" and are compiled once; `unrolled` gives the parameters of the same U-Net without.
 """
 
 import itertools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -99,13 +100,30 @@ class UNet(nn.Module):
         widths = [h.shape[-1]] + [channels] * (count - 1)
         sizes = [(width, None if skips is None else skips[i].shape[-1]) for i, width in enumerate(widths)]
         kept: list[Array] = []
-        for _, run in itertools.groupby(range(count), key=lambda i: sizes[i]):
+        for _, run in itertools.groupby(range(count), key=lambda i: sizes[i] if self.scan else i):
             first, *rest = run
             step, beside = rematerialised(Step, self.remat, REMAT_FIELD), None if skips is None else skips[first]
             if rest:
                 over = () if skips is None else (0,)
-                step = repeated(Step, 1 + len(rest), self.scan, self.remat, REMAT_FIELD, 4, over)
+                step = repeated(Step, 1 + len(rest), True, self.remat, REMAT_FIELD, 4, over)
                 beside = None if skips is None else jnp.stack([skips[i] for i in (first, *rest)])
             h, states = step(*fields, name=f"{name}_{first}")(h, beside, *shared)
             kept += list(states) if rest else [states]
         return h, kept
+
+
+def unrolled(params: Any) -> Any:
+    """A scanned U-Net's parameters as the same U-Net has them with scan=False.
+
+    Sampling on a CPU wants it, once before its loop: slices of stacked weights are copies, an eighth of a forward pass (bench_unet.py).
+    """
+    out = {}
+    for name, block in params.items():
+        kernel = block["residual"]["conv_in"]["kernel"] if "residual" in block else None
+        if kernel is None or kernel.ndim == 4:
+            out[name] = block
+            continue
+        prefix, _, first = name.rpartition("_")
+        for i in range(kernel.shape[0]):
+            out[f"{prefix}_{int(first) + i}"] = jax.tree.map(lambda x, i=i: x[i], block)
+    return out

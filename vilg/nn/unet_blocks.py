@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b _ _ _"], time: Float[Array, "b d"]) -> Float[Array, "b _ _ _"]:
+    def __call__(self, x: Float[Array, "b y x c"], time: Float[Array, "b d"]) -> Float[Array, "b u v f"]:
         resample, zeros = RESAMPLE[self.resample], nn.initializers.zeros_init()
         hidden = resample(nn.silu(group_norm(self.groups, "norm_in", self.dtype, EPSILON)(x)))
         hidden = convolution(self.channels, "conv_in", dtype=self.dtype)(hidden)
