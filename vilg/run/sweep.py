@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vilg.config import lookup, require
 from vilg.evals.base import interval, t_interval
@@ -35,7 +35,7 @@ from vilg.experiment import Experiment, build_experiment, load_file, to_dict
 from vilg.program import Program
 from vilg.report.dots import draw_dots
 from vilg.run.quickstart import Costs
-from vilg.run.session import open_session
+from vilg.run.session import has_parameters, open_session
 from vilg.run.train import flat, train
 from vilg.run.workdir import commit, versions
 from vilg.training.log import read_metrics
@@ -202,7 +202,7 @@ def shared_codec(experiment: Experiment, codecs: dict[Any, tuple[str, bool]], pl
     """The workdir of the experiment's codec, and whether it is trained there by the sweep: where one like it is, else the config's, else
     `place`. A codec without parameters needs none."""
     codec = experiment.codec_experiment
-    if codec is None or not jax.tree.leaves(jax.eval_shape(codec.codec.init, jax.random.key(0))):
+    if codec is None or not has_parameters(codec.codec):
         return "", False
     given = experiment.codec_workdir if not codecs else ""  # the base's config speaks of the base's codec
     return codecs.setdefault((codec.hash, codec.training.steps), (given, False) if given else (str(place), True))
@@ -343,7 +343,7 @@ def show(summary: Summary, ablation: Ablation) -> None:
     for title, cells in (ablation.tables or {"": list(summary)}).items():
         caption = "mean [95 %: Wilson of counted trials, else t over seeds]"
         caption += "; below it the difference from the control" if ablation.controls else ""
-        table = Table("cell", *metrics.values(), title=title or None, caption=caption)
+        table = Table(Column("cell", no_wrap=True), *metrics.values(), title=title or None, caption=caption)
         for cell in cells:
             if cell in summary:
                 table.add_row(cell, *(figure(summary[cell].get(metric)) for metric in metrics))

@@ -101,8 +101,10 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
             f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this one is {codec_hash}; give the original"
         )
     if "codec" not in stored:
-        alone = Program(dataclasses.replace(experiment, generator=None), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
-        reached = Reconstruction(images=256)(Session(alone, frozen, frozen, None, 0))
+        reached: dict[str, float] = {}  # of a codec that has nothing to learn nothing is asked
+        if has_parameters(experiment.codec):
+            alone = Program(dataclasses.replace(experiment, generator=None), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
+            reached = Reconstruction(images=256)(Session(alone, frozen, frozen, None, 0))
         gate(reached, experiment.config["codec"].get("floors") or {})
         directory.write(stored | {"codec_hash": codec_hash, "codec": reached})
         say(f"codec: {', '.join(f'{k} {v:.3f}' for k, v in reached.items())}", quiet)
