@@ -60,6 +60,13 @@ def build(cls: type, section: Mapping[str, Any], path: str, **given: Any) -> Any
     return cls(**values, **given)
 
 
+def entry(table: Mapping[str, type], section: Any, path: str) -> Any:
+    """The table's class named by section["name"], built from the section; what is built already stays."""
+    if not hasattr(section, "items"):
+        return section
+    return build(lookup(table, section.get("name"), f"{path}.name"), section, path)
+
+
 def check(value: Any, hint: Any, field: str, signed: bool = False) -> Any:
     """The value as the annotated type (int -> float and list -> tuple are allowed), or a UserError."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)

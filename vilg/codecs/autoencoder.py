@@ -8,7 +8,6 @@ the gradient there. Architectures are a table; adversarial.py routes gradients; 
 """
 
 import abc
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -23,19 +22,12 @@ from vilg.codecs.base import psnr
 from vilg.codecs.blocks import convolution, run
 from vilg.codecs.convolutional import Convolutional
 from vilg.codecs.patch import Patch
-from vilg.config import build, lookup, require
+from vilg.config import build, entry, require
 from vilg.parallel.constrain import constrain
 from vilg.types import Params
 
 ARCHITECTURES = {"convolutional": Convolutional, "patch": Patch}
 PICTURE = ("batch", "rows", "columns", None)
-
-
-def entry(table: Mapping[str, type], section: Any, path: str) -> Any:
-    """The table's class named by section["name"], built from the section; what is built already stays."""
-    if not hasattr(section, "items"):
-        return section
-    return build(lookup(table, section.get("name"), f"{path}.name"), section, path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def gate(scores: Mapping[str, float], floors: Mapping[str, float]) -> None:
     """Raises a UserError unless each score that has a floor reaches it: no generator is trained on a codec that is not good enough."""
     for name, floor in floors.items():
         if name not in scores:
-            raise UserError(f"codec.floors.{name}={floor!r}: unknown figure; this data has {', '.join(scores)}")
+            raise UserError(f"codec.floors.{name}={floor!r}: unknown figure; this codec and data have {', '.join(scores) or 'none'}")
         if not scores[name] >= floor:
             raise UserError(
                 f"codec.floors.{name}={floor!r}: the codec reaches {scores[name]:.4f}, too little to train a generator on; "

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vilg.codecs import codebook
-from vilg.codecs.autoencoder import Autoencoder, entry
+from vilg.codecs.autoencoder import Autoencoder
 from vilg.codecs.base import count_codes, perplexity, to_unit
 from vilg.codecs.quantize import QUANTIZERS
-from vilg.config import require
+from vilg.config import entry, require
 from vilg.types import Batch, Metrics, Params
 
 

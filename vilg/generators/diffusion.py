@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vilg.config import build, lookup, require
+from vilg.config import build, entry, lookup, require
 from vilg.generators.guidance import empty_prompt, with_options
 from vilg.nn.denoisers import DENOISERS, TextEncoderConfig
 from vilg.parallel.axes import named
@@ -99,7 +99,7 @@ class Diffusion:
                 object.__setattr__(self, name, make(section, f"generator.{name}"))
 
         part("process", lambda s, path: build(lookup(PROCESSES, s.get("name"), f"{path}.name"), s, path, **self._given(PROCESSES, s)))
-        part("denoiser", lambda s, path: build(lookup(DENOISERS, s.get("name"), f"{path}.name"), s, path))
+        part("denoiser", functools.partial(entry, DENOISERS))
         part("text", functools.partial(build, TextEncoderConfig))
         part("experts", functools.partial(build, Experts))
         part("knowledge", functools.partial(build, Knowledge))

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vilg.codecs.vq import entry
-from vilg.config import require
+from vilg.config import entry, require
 from vilg.processes.base import DenoisingControls, Plan
 from vilg.processes.draws import stratified
 from vilg.processes.samplers import spaced

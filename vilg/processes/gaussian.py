@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vilg.codecs.vq import entry
-from vilg.config import require
+from vilg.config import entry, require
 from vilg.processes.base import DenoisingControls, Plan
 from vilg.processes.draws import DRAWS, stratified
 from vilg.processes.samplers import table

@@ -89,8 +89,9 @@ def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
 
 def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, quiet: bool) -> Params:
     """The codec's parameters: trained here if no codec.workdir is given, and good enough to start on (the config's floors)."""
-    given = experiment.codec_workdir
+    given, floors = experiment.codec_workdir, experiment.config["codec"].get("floors") or {}
     if not has_parameters(experiment.codec):
+        gate({}, floors)  # nothing is asked of a codec that has nothing to learn
         return {}
     if not given:
         train(experiment.codec_experiment.config, directory.codec, quiet, title="codec")
@@ -101,11 +102,9 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
             f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this one is {codec_hash}; give the original"
         )
     if "codec" not in stored:
-        reached: dict[str, float] = {}  # of a codec that has nothing to learn nothing is asked
-        if has_parameters(experiment.codec):
-            alone = Program(dataclasses.replace(experiment, generator=None), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
-            reached = Reconstruction(images=256)(Session(alone, frozen, frozen, None, 0))
-        gate(reached, experiment.config["codec"].get("floors") or {})
+        alone = Program(dataclasses.replace(experiment, generator=None), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
+        reached = Reconstruction(images=256)(Session(alone, frozen, frozen, None, 0))
+        gate(reached, floors)
         directory.write(stored | {"codec_hash": codec_hash, "codec": reached})
         say(f"codec: {', '.join(f'{k} {v:.3f}' for k, v in reached.items())}", quiet)
     return frozen
