@@ -176,7 +176,8 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
     else:
         fields = {k: v for k, v in codec_section.items() if k != "workdir"}
         codec = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
-        if not inside and not isinstance(codec, Trainable):
+        trained: Any = codec
+        if not inside and not isinstance(trained, Trainable):
             raise UserError(f"codec.name={fields['name']!r}: has nothing to train; name it in the codec.experiment of a generator")
     for part in ("train", "valid"):
         drawn = getattr(getattr(data, part), "image_size", codec.image_size)  # of a source that draws its pictures

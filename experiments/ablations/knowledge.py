@@ -35,7 +35,8 @@ def cell(attention_weight: float = 0.0, region_weight: float = 0.0, mode: str = 
     return {"data.knowledge": NONE | shares, "generator.knowledge": weights}
 
 
-TEXTUAL, VISUAL = dict(tags=0.5, attention=0.5), dict(regions=0.5)
+TEXTUAL: dict[str, Any] = dict(tags=0.5, attention=0.5)
+VISUAL: dict[str, Any] = dict(regions=0.5)
 CELLS: dict[str, dict[str, Any]] = {
     "off": {},
     "tags": cell(tags=0.5),
