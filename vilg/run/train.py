@@ -111,19 +111,22 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
 
 
 def prepare_space(experiment: Experiment, program: Program, directory: Workdir, codec: Params, start: str, quiet: bool) -> Params:
-    """The frozen parameters of the generator's space. The scale of latents is the starting run's, else measured here once, and stored."""
-    stored = directory.read()
-    if "latents" not in stored:
+    """The frozen parameters of the generator's space. The scale of latents is the starting run's, else measured here once, and stored.
+
+    Every process measures the same, so that none waits for a file of another's."""
+    scale = directory.read().get("latents")
+    if scale is None and experiment.space.scaled:
         scale = Workdir(start).read().get("latents") if start else None
-        if scale is None and experiment.space.scaled:
-            source = experiment.data.train
+        if scale is None:
             size = -(-64 // program.batch_shards) * program.batch_shards
-            batches = experiment.data.loader.once(source, None, image_size=experiment.codec.image_size, batch_size=size, limit=MEASURED)
+            batches = experiment.data.loader.once(
+                experiment.data.train, None, image_size=experiment.codec.image_size, batch_size=size, limit=MEASURED
+            )
             session = Session(program, None, experiment.space.freeze(codec, None), None, 0)
             scale = experiment.space.measure(session.codes(np.concatenate([b["image"][b["valid"]] for b in batches])))
             say(f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation {np.mean(scale['std']):.3f} over {MEASURED} pictures", quiet)
         directory.write(directory.read() | {"latents": scale})
-    return experiment.space.freeze(codec, directory.read()["latents"])
+    return experiment.space.freeze(codec, scale)
 
 
 def prepare_start(experiment: Experiment, directory: Workdir, quiet: bool) -> str:
