@@ -124,7 +124,7 @@ def prepare_space(experiment: Experiment, program: Program, directory: Workdir, 
             )
             session = Session(program, None, experiment.space.freeze(codec, None), None, 0)
             scale = experiment.space.measure(session.codes(np.concatenate([b["image"][b["valid"]] for b in batches])))
-            say(f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation {np.mean(scale['std']):.3f} over {MEASURED} pictures", quiet)
+            say(f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation {np.mean(scale['std']):.3f} over at most {MEASURED} pictures", quiet)
         directory.write(directory.read() | {"latents": scale})
     return experiment.space.freeze(codec, scale)
 
