@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vilg.nn.convolution import average, convolution, fan_in_uniform, group_norm, upsample
+from vilg.nn.convolution import apply_to_any_grid, average, convolution, fan_in_uniform, group_norm, upsample
 from vilg.nn.cross_attention import JointAttention
 from vilg.nn.dense import dense
 from vilg.parallel.constrain import constrain
@@ -33,11 +33,11 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Float[Array, "b y x c"], time: Float[Array, "b d"]) -> Float[Array, "b u v f"]:
         resample, zeros = RESAMPLE[self.resample], nn.initializers.zeros_init()
         hidden = resample(nn.silu(group_norm(self.groups, "norm_in", self.dtype, EPSILON)(x)))
-        hidden = convolution(self.channels, "conv_in", dtype=self.dtype)(hidden)
+        hidden = apply_to_any_grid(convolution(self.channels, "conv_in", dtype=self.dtype), hidden)
         modulate = dense(2 * self.channels, ("channels_in", "channels_out"), "time", fan_in_uniform, self.dtype)(nn.silu(time))
         scale, shift = jnp.split(modulate[:, None, None], 2, -1)
         hidden = group_norm(self.groups, "norm_out", self.dtype, EPSILON)(hidden) * (1 + scale) + shift
-        hidden = convolution(self.channels, "conv_out", kernel_init=zeros, dtype=self.dtype)(nn.silu(hidden))
+        hidden = apply_to_any_grid(convolution(self.channels, "conv_out", kernel_init=zeros, dtype=self.dtype), nn.silu(hidden))
         x = resample(x)
         if x.shape[-1] != self.channels:
             x = convolution(self.channels, "shortcut", size=1, padding=0, dtype=self.dtype)(x)

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         if args.lite:
             rows += bench_generator.measure_gpt2(width=1024, heads=16, repeats=1)
     if "unet" in kinds:
-        rows += bench_unet.measure()
+        rows += bench_unet.measure() + bench_unet.measure(side=16, batch=4)
     show(rows)
     if args.json:
         machine = {"machine": platform.processor() or platform.machine(), "cores": args.cores}

@@ -36,8 +36,8 @@ def theirs(channels: int, blocks: int, context: int, head_width: int) -> Any:
 def measure(
     channels: int = 64,
     blocks: int = 3,
-    side: int = 16,
-    batch: int = 4,
+    side: int = 32,
+    batch: int = 2,
     text: int = 32,
     context: int = 128,
     steps: int = 50,
