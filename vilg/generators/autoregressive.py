@@ -19,13 +19,12 @@ from vilg.generators.guidance import Controls, choose, empty_prompt, guide, with
 from vilg.nn import code_tables, patterns
 from vilg.nn.attention import PatternOptions
 from vilg.nn.code_tables import CodeTables
+from vilg.nn.dense import DTYPES
 from vilg.nn.embed import TokenEmbed
 from vilg.nn.transformer import REMAT, Trunk, TrunkShape, unrolled
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 from vilg.types import END, PAD, Batch, Metrics, Params
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Model(nn.Module):

@@ -105,7 +105,7 @@ class DiTConfig:
 
     def module(self, outputs: int, context_width: int, grid: tuple[int, int], attend_mode: str) -> nn.Module:
         """The Linen module."""
-        lookup(ATTEND, attend_mode, "generator.knowledge.attend_mode")
+        lookup(ATTEND, attend_mode, "generator.knowledge.attention_mode")
         check_grid(grid, self.factor, "generator.denoiser", f"patch={self.patch}")
         return DiT(
             outputs, grid, self.width, self.layers, self.heads, self.mlp_ratio, self.patch, 0.0 if self.zero_gates else 1.0, self.rotary_base,
@@ -171,7 +171,7 @@ class UNetConfig:
 
     def module(self, outputs: int, context_width: int, grid: tuple[int, int], attend_mode: str) -> nn.Module:
         """The Linen module."""
-        lookup(ATTEND, attend_mode, "generator.knowledge.attend_mode")
+        lookup(ATTEND, attend_mode, "generator.knowledge.attention_mode")
         check_grid(grid, self.factor, "generator.denoiser", f"multipliers={self.multipliers}")
         return UNet(
             outputs, self.channels, self.multipliers, self.blocks, self.attention, self.head_width, self.groups, self.pooled_text,
