@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import permutations
 from typing import Any
 
@@ -162,15 +162,15 @@ def parse(text: str) -> Parsed | None:
         if match is None:
             continue
         groups = {name: " ".join(value.lower().split()) for name, value in match.groupdict().items()}
-
-        def mean(slot: str, name: str, groups=groups, language=language) -> Any:
-            return _meaning(language, slot)[groups[name]]
-
+        meaning = partial(_meaning, language)
         letters = {"one": "A", "two": "AB", "three": "ABC", "group": "G"}[kind]
         shape = "shapes" if kind == "group" else "shape"
-        objects = tuple((mean("size", f"size{x}"), mean("colour", f"colour{x}"), mean(shape, f"{shape}{x}")) for x in letters)
-        relation = mean("relation", "relation") if "relation" in groups else None
-        count = mean("count", "countG") if kind == "group" else len(objects)
+        objects = tuple(
+            (meaning("size")[groups[f"size{x}"]], meaning("colour")[groups[f"colour{x}"]], meaning(shape)[groups[f"{shape}{x}"]])
+            for x in letters
+        )
+        relation = meaning("relation")[groups["relation"]] if "relation" in groups else None
+        count = meaning("count")[groups["countG"]] if kind == "group" else len(objects)
         if kind == "group" and count < 2:
             return None
         return Parsed(language, objects, relation, count)
@@ -204,14 +204,14 @@ def _relation(scene: Scene, a: Object, b: Object) -> str | None:
     return relation_between(a, b)
 
 
+def _wording(language: str, kind: str, key: Any) -> str:
+    return WORDS[language][kind][key][0]
+
+
 def questions(scene: Scene, language: str) -> list[dict[str, Any]]:
     """Questions about the scene that have one answer: how many, which colour, which shape, where."""
     require(language in LANGUAGES, "language", language, f"must be one of {', '.join(LANGUAGES)}")
-    table = WORDS[language]
-
-    def word(kind: str, key: Any) -> str:
-        return table[kind][key][0]
-
+    word = partial(_wording, language)
     zh = language == "zh"
     count, number = word("count", len(scene.objects)), str(len(scene.objects))
     asked: list[tuple[str, tuple[str, ...]]] = []

@@ -116,16 +116,11 @@ def _layout(rng: random.Random, config: SceneConfig, count: int, group: bool) ->
 
 def _places(rng: random.Random, pixels: int, snap: int, sizes: list[str]) -> list[tuple[int, int]] | None:
     """Centres in grid steps, far enough apart: two of any size always, a third where one is found soon."""
-
-    def anywhere(size: str) -> tuple[int, int]:
-        low, n = _span(pixels, snap, size)
-        return low + int(rng.random() * n), low + int(rng.random() * n)
-
-    first = anywhere(sizes[0])
+    first = _anywhere(rng, _span(pixels, snap, sizes[0]))
     if len(sizes) == 1:
         return [first]
     # Along one axis the two are far enough apart by construction (two large ones almost never would be by chance).
-    second, apart = anywhere(sizes[1]), _apart(pixels, snap, sizes[0], sizes[1])
+    second, apart = _anywhere(rng, _span(pixels, snap, sizes[1])), _apart(pixels, snap, sizes[0], sizes[1])
     order = (0, 1) if rng.random() < 0.5 else (1, 0)
     (low, _), (other_low, n) = (_span(pixels, snap, sizes[i]) for i in order)
     slack = other_low + n - 1 - low - apart
@@ -141,10 +136,15 @@ def _places(rng: random.Random, pixels: int, snap: int, sizes: list[str]) -> lis
         return places
     needed = [_apart(pixels, snap, size, sizes[2]) for size in sizes[:2]]
     for _ in range(20):
-        x, y = anywhere(sizes[2])
+        x, y = _anywhere(rng, _span(pixels, snap, sizes[2]))
         if all(max(abs(x - px), abs(y - py)) >= apart for (px, py), apart in zip(places, needed, strict=True)):
             return [*places, (x, y)]
     return None
+
+
+def _anywhere(rng: random.Random, span: tuple[int, int]) -> tuple[int, int]:
+    low, n = span
+    return low + int(rng.random() * n), low + int(rng.random() * n)
 
 
 @lru_cache

@@ -182,26 +182,25 @@ def judge(reading: Reading, scene: Scene) -> Score:
         return Score(reading=reading)
     seen, asked = reading.objects, scene.objects
     count = len(seen) == len(asked)
-
-    def same(*names: str) -> bool:
-        return Counter(_look(o, names) for o in seen) == Counter(_look(o, names) for o in asked)
-
     relation = scene.relation is None or (min(len(seen), len(asked)) > 1 and _relation_holds(seen, scene))
-    full = same("size", "colour", "shape")
-    return Score(
-        True, count, same("colour"), same("shape"), same("size"), relation, same("colour", "shape"), count and full and relation, reading
-    )  # fmt: skip
+    full = _same(seen, asked, "size", "colour", "shape")
+    colour, shape, size = (_same(seen, asked, name) for name in ("colour", "shape", "size"))
+    return Score(True, count, colour, shape, size, relation, _same(seen, asked, "colour", "shape"), count and full and relation, reading)
+
+
+def _same(seen: tuple[Object, ...], asked: tuple[Object, ...], *names: str) -> bool:
+    return Counter(_look(o, names) for o in seen) == Counter(_look(o, names) for o in asked)
 
 
 def _look(o: Object, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(getattr(o, name) for name in names)
 
 
+def _likeness(a: Object, b: Object) -> int:
+    return sum(x == y for x, y in zip(a.attributes, b.attributes, strict=True))
+
+
 def _relation_holds(seen: tuple[Object, ...], scene: Scene) -> bool:
     """Whether the objects seen that are most like the first two asked for stand as asked."""
-
-    def likeness(pair: tuple[Object, ...]) -> int:
-        return sum(a == b for s, o in zip(pair, scene.objects[:2], strict=True) for a, b in zip(s.attributes, o.attributes, strict=True))
-
-    a, b = max(permutations(seen, 2), key=likeness)
+    a, b = max(permutations(seen, 2), key=lambda pair: sum(_likeness(s, o) for s, o in zip(pair, scene.objects[:2], strict=True)))
     return relation_between(a, b, margin=1 / SIDE) == scene.relation
