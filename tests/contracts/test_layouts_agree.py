@@ -13,14 +13,14 @@ from vilg.types import Maintained
 SPECS = [name for name in LAYOUTS if name != "group_sharded"] + [f"group_sharded:stage={s}" for s in (1, 2, 3)]
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 KINDS = ("sparse", "codec", "experts")
-UNET = dict(name="unet", channels=16, multipliers=(1, 2), blocks=1, attention=(2,), head_width=8, groups=8, scan=False)
+UNET = dict(name="unet", channels=16, multipliers=(1, 2), blocks=1, attention=(2,), head_width=4, groups=8, scan=False)
 
 
 def experiment_of(kind: str, **changes):
     if kind == "codec":
         return build_experiment(tiny_config().codec.experiment)
     if kind == "experts":  # a U-Net, whose convolutions are what partitioning gets wrong
-        made = dict(generator__denoiser=UNET, generator__experts=dict(n=4, train_text=True), training__batch_size=32)
+        made = dict(generator__denoiser=UNET, generator__experts=dict(n=4, train_text=True), generator__text__heads=8, training__batch_size=32)
         return build_experiment(tiny_diffusion(**made, **changes))
     extra = dict(generator__patterns=["column", "convolution"], generator__caption_every=2) if kind == "sparse" else {}
     return build_experiment(tiny_config(**{"generator__width": 64, "generator__heads": 8, **extra, **changes}))
