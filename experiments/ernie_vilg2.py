@@ -5,10 +5,10 @@
     vilg evaluate --workdir=runs/tiny2 --out=runs/tiny2/scores.json
 
 size          parameters        hardware, time, what to expect
-tiny          U-Net             two cores; for trying the machinery, too small to draw well
-tiny_experts  2 experts         after tiny (training.first), which they start from as copies
-small         DiT 8 x 256       all of `synthetic`, unsnapped; see experiments/results/README.md
-emoji         DiT 8 x 256       real bilingual emoji at 64 px; `vilg data prepare emoji --out=runs/data/emoji` first
+tiny          U-Net             for trying the machinery, too small to draw well
+tiny_experts  2 experts         after tiny (training.first), which they start from as copies; not run to the end
+small         DiT 8 x 256       all of `synthetic`, unsnapped, for a GPU: its codec was trained there (258 s beside other runs), the rest not run
+emoji         DiT 8 x 256       real bilingual emoji at 64 px; `vilg data prepare emoji --out=runs/data/emoji` first; not run
 ablation      874 M + 500 M     the paper's ablation model; not run
 paper_dense   2.2 B + 1.3 B     the paper's stage 1: one expert; not run
 paper         10 x 2.2 B + 1.3 B  the paper's stage 2, which starts from stage 1; not run

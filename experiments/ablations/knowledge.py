@@ -3,7 +3,9 @@
     vilg sweep --config=experiments/ablations/knowledge.py --out=runs/ablations/knowledge
 
 Words, boxes and labels are the synthetic source's own annotations. All sizes are the paper's: weights .01 and .1, half of the samples,
-a tenth for replacement; `textual_1` and `visual_1` weigh ten times as much, since at this scale .01 may be too little to see.
+a tenth for replacement; `textual_1` and `visual_1` weigh ten times as much, since at this scale .01 may be too little to see. Synthetic
+captions name every object and have no machine captions, so completion and replacement find nothing to do here: those cells are controls.
+Not run.
 """
 
 from typing import Any

@@ -72,7 +72,8 @@ def test_doctor_says_where_training_misses_the_caption():
 
 
 def test_a_generator_without_noise_has_none(session):
-    other = dataclasses.replace(session, program=Proxy(session.program, None))
-    object.__setattr__(other.program, "experiment", build_experiment(tiny_config()))
+    other, program = dataclasses.replace(session), Proxy(session.program, None)
+    program.experiment = build_experiment(tiny_config())
+    object.__setattr__(other, "program", program)
     with pytest.raises(UserError, match="evals.caption_gap: this generator has no noise levels"):
         CaptionGap()(other)

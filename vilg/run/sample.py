@@ -54,6 +54,7 @@ class ListStyles(argparse.Action):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
+    parser.usage = "vilg sample --workdir=DIR --prompt=TEXT --out=DIR [options]"  # all of them twice would not fit a screen
     parser.add_argument("--workdir", required=True, help="a generator's run")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; repeat for more")
     parser.add_argument("--prompts", help="prompts from a .txt, .csv, .tsv or .jsonl file")
