@@ -5,7 +5,8 @@
 32x32 pixels, 8x8 codes, 8 colours x 6 shapes x 3 sizes, one or two objects, 4 relations, plain background, centres snapped to the codec's
 4-pixel patches. A tenth of the colour-shape pairs is withheld from training. One VQ codec serves both: the transformer (1.0) draws its ids,
 the diffusion model (2.0; here a DiT of one expert) its latents.
-Reached: see experiments/results/README.md.
+Reached on the test split: transformer 1.000 one object, .926 two objects, captions 1.000 / .664 (commit d84a213, 621 CPU-seconds with the codec);
+diffusion .953 / .887, held-out pairs .793 / .680 (commit b9ad0d2, 1,070 CPU-seconds beside tests). Both in one run: not measured.
 """
 
 from typing import Any

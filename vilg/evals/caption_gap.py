@@ -16,7 +16,7 @@ from vilg.evals.base import Subject
 from vilg.types import Levelled, UserError
 
 MATTERS = 0.5  # of the largest gap: from there on the caption is said to matter
-DRAWN = 0.25  # of the training draws should fall where it does
+DRAWN = 0.15  # of the training draws should fall where it does
 MINDED = 0.05  # a smaller relative gap at every level is none
 
 
