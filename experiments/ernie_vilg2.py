@@ -5,7 +5,7 @@
     vilg evaluate --workdir=runs/tiny2 --out=runs/tiny2/scores.json
 
 size          parameters        hardware, time, what to expect
-tiny          U-Net             for trying the machinery, too small to draw well
+tiny          U-Net             146 CPU-seconds, codec included; for trying the machinery, too small to draw well
 tiny_experts  2 experts         after tiny (training.first), which they start from as copies; not run to the end
 small         DiT 8 x 256       all of `synthetic`, unsnapped, for a GPU: its codec was trained there (258 s beside other runs), the rest not run
 emoji         DiT 8 x 256       real bilingual emoji at 64 px; `vilg data prepare emoji --out=runs/data/emoji` first; not run
