@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vilg.codecs.base import to_bytes, to_unit
 from vilg.config import require
 from vilg.experiment import Experiment
+from vilg.parallel.axes import is_box
 from vilg.parallel.constrain import placing
 from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
@@ -27,11 +27,6 @@ from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, UserError
 
 WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
 BIG = 10_000_000  # parameters from which that limit is enforced
-
-
-def is_box(x: Any) -> bool:
-    """Whether x is a parameter boxed with its logical axes."""
-    return isinstance(x, nn.LogicallyPartitioned)
 
 
 def unbox(tree: Any) -> Any:

@@ -22,9 +22,9 @@ from jaxtyping import Array, Float, Int
 from vilg.config import build, entry, lookup, require
 from vilg.generators.guidance import empty_prompt, with_options
 from vilg.nn.denoisers import DENOISERS, TextEncoderConfig
-from vilg.parallel.axes import named
+from vilg.parallel.axes import is_box, named
 from vilg.parallel.constrain import constrain, each
-from vilg.processes import PROCESSES
+from vilg.processes import build_process
 from vilg.processes.base import DenoisingControls
 from vilg.processes.splits import SPLITS, expert_of, group
 from vilg.types import Batch, Metrics, Params, UserError
@@ -98,18 +98,13 @@ class Diffusion:
             if hasattr(section, "items"):
                 object.__setattr__(self, name, make(section, f"generator.{name}"))
 
-        part("process", lambda s, path: build(lookup(PROCESSES, s.get("name"), f"{path}.name"), s, path, **self._given(PROCESSES, s)))
+        part("process", lambda section, path: build_process(section, self.image_vocabulary, path))
         part("denoiser", functools.partial(entry, DENOISERS))
         part("text", functools.partial(build, TextEncoderConfig))
         part("experts", functools.partial(build, Experts))
         part("knowledge", functools.partial(build, Knowledge))
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         _ = self.edges, self._denoiser, self._text  # what does not go together is refused when the experiment is built
-
-    def _given(self, table: Mapping[str, type], section: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that a process takes from the codec."""
-        names = {f.name for f in dataclasses.fields(lookup(table, section.get("name"), "generator.process.name"))}
-        return {"vocabulary": self.image_vocabulary} if "vocabulary" in names else {}
 
     # --- what the parts are ------------------------------------------------------------------------------------------------
 
@@ -161,7 +156,6 @@ class Diffusion:
         """The denoiser's parameters, boxed or not, once for each expert."""
         if not self.experts.stacked:
             return denoiser
-        is_box = lambda x: hasattr(x, "names")  # noqa: E731
 
         def copy(x: Any) -> Any:
             one = x.value if is_box(x) else x

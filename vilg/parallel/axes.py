@@ -1,6 +1,7 @@
 """The closed list of logical axis names: one name a meaning. Parameters and activations use the same names."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 
@@ -20,3 +21,8 @@ def check_axes(axes: tuple[str | None, ...]) -> tuple[str | None, ...]:
 def named(init: Callable, *axes: str | None) -> Callable:
     """A parameter initializer whose result carries a logical axis name for each dimension (None: never sharded)."""
     return nn.with_logical_partitioning(init, check_axes(axes))
+
+
+def is_box(x: Any) -> bool:
+    """Whether x is a parameter boxed with its logical axes."""
+    return isinstance(x, nn.LogicallyPartitioned)

@@ -5,6 +5,7 @@ betas hold at t = (i + 1) / 1000; between them the angle atan(sigma / alpha) is 
 `shift` multiplies sigma / alpha, so log SNR + 2 log(1 / shift) (simple diffusion, 2301.11093).
 """
 
+import abc
 import functools
 import math
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ def numeric(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(abc.ABC):
     """What all schedules share; they differ in `log_ratio` and its inverse `time`."""
 
     shift: float = 1.0
@@ -36,18 +37,18 @@ class Schedule:
     def __post_init__(self) -> None:
         require(self.shift > 0, f"{PATH}.shift", self.shift, "must be above 0; 1 is no shift, more is more noise")
 
+    @abc.abstractmethod
     def levels(self, t: Any) -> tuple[Any, Any]:
         """(alpha, sigma) at times t."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def time(self, log_ratio: Any) -> Any:
         """The t at which log(sigma / alpha) has this value, held to [0, 1]."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def ends(self) -> tuple[float, float]:
         """log(sigma / alpha) just above t = 0, and at t = 1."""
-        raise NotImplementedError
 
     def alpha(self, t: Any) -> Any:
         """The factor of the clean codes."""
@@ -76,9 +77,9 @@ class Table(Schedule):
 
     whole = True
 
+    @abc.abstractmethod
     def betas(self) -> np.ndarray:
         """[1000], float64."""
-        raise NotImplementedError
 
     @functools.cached_property
     def angles(self) -> np.ndarray:

@@ -111,20 +111,19 @@ class Session:
         names, program = list(inputs), self.program
         if not isinstance(self.experiment.generator, Stepwise):
             return self.batched(lambda t, k: program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), inputs["text"], keys)
-        plan = self.experiment.generator.plan(controls)
+        plan, shared = self.experiment.generator.plan(controls), self.experiment.generator.shared(self.params)
+        rows = [{k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()} for j in range(len(plan.times))]
         total = len(plan.times) * -(-len(keys) // self._size(len(keys)))
         done = 0
 
         def draw(*arrays: np.ndarray) -> Any:
             nonlocal done
             wrapped = jax.random.wrap_key_data(jnp.asarray(arrays[-1]))
-            shared = self.experiment.generator.shared(self.params)
             state = program.begin(controls, grid)(shared, dict(zip(names, arrays, strict=False)), wrapped)
             for expert, first, last in plan.runs:
                 weights = self._expert(expert)
                 for j in range(first, last):
-                    row = {k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()}
-                    state = program.advance(controls)(weights, state, row, jnp.int32(j), wrapped)
+                    state = program.advance(controls)(weights, state, rows[j], jnp.int32(j), wrapped)
                     done += 1
                     if watch is not None:
                         jax.block_until_ready(state)
