@@ -7,8 +7,8 @@
 size          parameters        hardware, time, what to expect
 tiny          U-Net             146 CPU-seconds, codec included; for trying the machinery, too small to draw well
 tiny_experts  2 experts         after tiny (training.first), which they start from as copies; not run to the end
-small         DiT 8 x 256       all of `synthetic`, unsnapped, for a GPU: its codec was trained there (258 s beside other runs), the rest not run
-emoji         DiT 8 x 256       real bilingual emoji at 64 px; `vilg data prepare emoji --out=runs/data/emoji` first; not run
+small         DiT 4 x 192       all of `synthetic`, unsnapped; trains small_snapped and small_plain first (training.first); not run
+emoji         DiT 4 x 192       real bilingual emoji at 64 px; `vilg data prepare emoji --out=runs/data/emoji` first; not run
 ablation      874 M + 500 M     the paper's ablation model; not run
 paper_dense   2.2 B + 1.3 B     the paper's stage 1: one expert; not run
 paper         10 x 2.2 B + 1.3 B  the paper's stage 2, which starts from stage 1; not run
@@ -94,46 +94,73 @@ def tiny_experts() -> dict:
     return config
 
 
-def small() -> dict:
-    """All of `synthetic`: up to three objects anywhere, counts, every background. Wide noise, since backgrounds are decided late."""
-    config, codec = tiny(), tokenizer("small")
+def small_alone(steps: int) -> dict:
+    """All of `synthetic`, from nothing: up to three objects anywhere, counts, every background, on latents of a KL codec."""
+    config, codec = tiny(), tokenizer("kl_small")
     train = dict(codec["data"]["train"], weights=(0.2, 0.6, 0.2))
     config["data"].update(train=train, valid=codec["data"]["valid"], text=dict(vocabulary=640, length=40))
-    config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.5, two_objects=0.85))
-    config["generator"]["process"]["times"].update(mean=1.0, std=1.5)
+    config["codec"].update(experiment=codec, floors=dict(two_objects=0.95))
+    config["generator"]["process"]["times"].update(mean=1.2, std=1.3)  # wider: backgrounds are decided late
     config["generator"].update(
         denoiser=dict(
             name="dit",
-            width=256,
-            layers=8,
-            heads=8,
+            width=192,
+            layers=4,
+            heads=6,
             mlp_ratio=4.0,
             patch=1,
             zero_gates=False,
             rotary_base=100.0,
             qk_norm=True,
             embed_scale=0.5,
-            scan=True,
+            scan=False,
             remat="none",
             dtype="float32",
         )
     )
-    config["generator"]["text"].update(width=256, layers=2, heads=8, scan=True)
-    config["optimizer"].update(warmup_steps=100)
-    config["training"].update(steps=12_000, batch_size=128, ema=0.999, checkpoint_every=1000, log_every=50, sample_every=4000)
+    config["generator"]["text"].update(width=192, layers=1, heads=6)
+    config["optimizer"].update(warmup_steps=30)
+    config["training"].update(steps=steps, batch_size=64, ema=0.0, checkpoint_every=100, keep_last=2, log_every=20, sample_every=1000)
     config["evals"] = dict(
-        losses=dict(batches=4), scenes=dict(n=256, split="test", captions=False, guidance=2.5, sampler="ddim", steps=30, last=0.28)
+        losses=dict(batches=4), scenes=dict(n=256, split="test", captions=False, guidance=2.5, sampler="ddim", steps=20, last=0.28)
     )
+    return config
+
+
+def small() -> dict:
+    """All of `synthetic`, after small_plain, after small_snapped: what is said is learned where little else is to be learned."""
+    config = small_alone(2900)
+    config["training"].update(first=small_plain())
+    return config
+
+
+def small_plain() -> dict:
+    """The second part of `small`: objects anywhere on the plain background."""
+    config = easier(small_alone(800), dict(backgrounds=("plain",)))
+    config["training"].update(first=small_snapped())
+    return config
+
+
+def small_snapped() -> dict:
+    """The first part of `small`: centres on the codec's grid too, so that few places are to be told apart."""
+    return easier(small_alone(600), dict(backgrounds=("plain",), snap=4))
+
+
+def easier(config: dict, scenes: dict) -> dict:
+    """The config on some of the scenes, its learning rate left high for what comes after, its noise where the captions act."""
+    for part in ("train", "valid"):
+        config["data"][part].update(scenes)
+    config["generator"]["process"]["times"].update(mean=1.7, std=1.0)
+    config["optimizer"].update(end_ratio=0.3)
     return config
 
 
 def emoji() -> dict:
     """Real bilingual data, and the table of splits beside the clone (codec.experiment.data.*.split in tokenizer.py)."""
-    config, codec = small(), tokenizer("emoji")
+    config, codec = small_alone(2500), tokenizer("emoji")
     config["data"].update(train=codec["data"]["train"], valid=codec["data"]["valid"], text=dict(vocabulary=4096, length=32, records=20_000))
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
     config["generator"]["text"].update(window=0)
-    config["training"].update(steps=6000)
     config["evals"] = dict(
         losses=dict(batches=8), twins=dict(n=128, choices=16, guidance=2.5, sampler="ddim", steps=30, last=0.28), caption_gap=dict(records=512)
     )
@@ -208,6 +235,8 @@ SIZES = {
     "tiny": tiny,
     "tiny_experts": tiny_experts,
     "small": small,
+    "small_plain": small_plain,
+    "small_snapped": small_snapped,
     "emoji": emoji,
     "ablation": ablation,
     "paper_dense": paper_dense,
