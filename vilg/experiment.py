@@ -208,14 +208,8 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
     if config["training"].get("first"):
         require(isinstance(config["training"]["first"], Mapping), "training.first", config["training"]["first"], "must be an experiment")
         first = build_experiment(config["training"]["first"])
-        for part, theirs, ours in (("codec.experiment.codec", first.codec, codec), ("generator", first.generator, generator)):
-            shown: Any = ours
-            for field in dataclasses.fields(shown) if shown is not None else ():
-                if field.name in getattr(shown, "grows_in", ()):
-                    continue
-                a, b = (getattr(x, field.name, None) for x in (theirs, ours))
-                require(a == b, f"training.first.{part}.{field.name}", a, f"must be as in this experiment, {b!r}; override both")
-        require(type(first.generator) is type(generator), "training.first.generator", first.generator, "must be this experiment's")
+        require_same(first.codec, codec, "training.first.codec.experiment.codec")
+        require_same(first.generator, generator, "training.first.generator")
     layout_extra = [k for k in config["layout"] if k != "name"]
     if layout_extra:
         raise UserError(f"layout.{layout_extra[0]}: unknown field; sizes go into layout.name, such as 'fsdp_tp:model=4'")
@@ -245,6 +239,15 @@ def check_knowledge(marked: Knowledge | None, generator: Any) -> None:
         value, share = getattr(weights, weight), getattr(marked, mark, 0)
         remedy = f"weighs what is not marked: give data.knowledge.{mark} a share, or 0"
         require(not value or share > 0, f"generator.knowledge.{weight}", value, remedy)
+
+
+def require_same(theirs: Any, ours: Any, path: str) -> None:
+    """Errors: UserError where what `training.first` trains is something else, but for what a class says a run `grows_in`."""
+    if dataclasses.is_dataclass(ours) and type(theirs) is type(ours):
+        for name in (f.name for f in dataclasses.fields(ours) if f.name not in getattr(ours, "grows_in", ())):
+            require_same(getattr(theirs, name), getattr(ours, name), f"{path}.{name}")
+    else:
+        require(theirs == ours, path, theirs, f"must be as in this experiment, {ours!r}; override both")
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

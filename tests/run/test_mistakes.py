@@ -1,10 +1,13 @@
 """The command contract for bad input: one sentence, exit code 2, and nothing left behind."""
 
+import contextlib
+import re
 import shutil
 
 import pytest
 
-from tests.conftest import tiny_config
+from tests.conftest import tiny_config, tiny_diffusion
+from vilg.experiment import build_experiment
 from vilg.run import cli
 from vilg.run.train import train
 from vilg.run.workdir import Workdir
@@ -149,3 +152,18 @@ def test_an_experiment_file_that_fails_is_named_with_its_line(broken, tmp_path, 
 def test_two_runs_cannot_share_a_workdir(run, tmp_path):
     with Workdir(tmp_path / "w").locked(), pytest.raises(UserError, match="another run is writing"):
         train(tiny_config(), tmp_path / "w", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"generator__process__times": {"name": "uniform"}, "generator__process__weighting": {"name": "snr"}, "generator__drop_text": 0.3}, ""),
+        ({"generator__process__prediction": "eps"}, "training.first.generator.process.prediction='eps': must be as in this experiment, 'v'"),
+        ({"generator__process__schedule": {"name": "cosine"}}, "training.first.generator.process.schedule=Cosine"),
+        ({"generator__denoiser__width": 64}, "training.first.generator.denoiser.width=64"),
+    ],
+)
+def test_what_is_trained_first_differs_only_in_what_a_run_may_grow_in(changes, words):
+    first = tiny_diffusion(**changes).to_dict()
+    with pytest.raises(UserError, match=re.escape(words)) if words else contextlib.nullcontext():
+        build_experiment(tiny_diffusion(training__first=first))

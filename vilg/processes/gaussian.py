@@ -105,6 +105,7 @@ class Gaussian:
     times: Any = field(default_factory=lambda: {"name": "table"})
 
     space = "latents"
+    grows_in = ("weighting", "times")  # in what a run may differ from the one that it starts from
 
     def __post_init__(self) -> None:
         for name, names in (("schedule", SCHEDULES), ("weighting", WEIGHTINGS), ("times", DRAWS)):
