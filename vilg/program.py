@@ -315,9 +315,9 @@ class Program:
         return self.jit(self.experiment.generator.log_likelihood, out_shardings=self.replicated)
 
     @functools.cached_property
-    def losses_at(self) -> Callable:
-        """Compiled: (params, text, codes, t) -> each row's loss at one time."""
-        return self.jit(self.experiment.generator.losses_at, out_shardings=self.replicated)
+    def errors_at(self) -> Callable:
+        """Compiled: (params, text, codes, t) -> how wrong each row's prediction of its codes is at one time."""
+        return self.jit(self.experiment.generator.errors_at, out_shardings=self.replicated)
 
     @functools.cached_property
     def agreement(self) -> Callable:

@@ -174,15 +174,15 @@ class Ranker(Protocol):
 
 @runtime_checkable
 class Levelled(Protocol):
-    """A Generator whose loss is taken at a time, from clean (0) to noise (1)."""
+    """A Generator that is trained at a time, from clean (0) to noise (1)."""
 
     @property
     def process(self) -> Any:
         """What noise does (vilg/processes)."""
         ...
 
-    def losses_at(self, params: Params, text: Int[Array, "b m"], codes: Any, t: Float[Array, ""]) -> Float[Array, " b"]:
-        """Each row's loss at one time, with the same noise whatever the text."""
+    def errors_at(self, params: Params, text: Int[Array, "b m"], codes: Any, t: Float[Array, ""]) -> Float[Array, " b"]:
+        """How wrong each row's prediction of its codes is at one time, with the same noise whatever the text."""
         ...
 
 

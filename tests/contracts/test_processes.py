@@ -71,6 +71,8 @@ def test_loss_is_float32_at_each_position_with_gradients(process):
     output = output_of(process, noisy).astype(jnp.bfloat16)
     loss, gradient = jax.value_and_grad(lambda o: process.loss(o, codes, noisy, t).sum())(output)
     assert process.loss(output, codes, noisy, t).dtype == jnp.float32 and process.loss(output, codes, noisy, t).shape == (4, *GRID)
+    error = process.error(output, codes, noisy, t)
+    assert error.dtype == jnp.float32 and error.shape == (4, *GRID) and np.all(error >= 0) and np.any(error > 0)
     assert np.isfinite(loss) and loss > 0 and np.isfinite(np.float32(gradient)).all() and np.any(np.float32(gradient) != 0)
 
 

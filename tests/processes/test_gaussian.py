@@ -70,7 +70,9 @@ def test_a_weighting_is_one_loss_whatever_is_predicted(weighting):
         noisy = process.corrupt(codes, times, jax.random.key(1))
         alpha, sigma = (np.asarray(level)[:, None, None, None] for level in process.schedule.levels(times))
         said = codes + 0.3 * jax.random.normal(jax.random.key(2), codes.shape)
-        loss = process.loss(from_clean(prediction, said, noisy, alpha, sigma), codes, noisy, times)
+        output = from_clean(prediction, said, noisy, alpha, sigma)
+        loss = process.loss(output, codes, noisy, times)
+        np.testing.assert_allclose(process.error(output, codes, noisy, times), np.mean((said - codes) ** 2, -1), rtol=2e-3)
         snr = (alpha / sigma) ** 2
         expected = factor[section["name"]](snr[..., 0]) * np.mean((said - codes) ** 2, -1)
         np.testing.assert_allclose(loss, expected, rtol=2e-3)

@@ -13,13 +13,13 @@ from vilg.types import UserError
 
 
 class Knows:
-    """A program whose loss at t is 1 with the own caption (the text of a picture is its code), and 1 + t with another."""
+    """A program whose error at t is 1 with the own caption (the text of a picture is its code), and 1 + t with another."""
 
     def __init__(self, program, minds: bool):
         self.experiment, self.minds, self.program = program.experiment, minds, program
         self.batch_shards = program.batch_shards
 
-    def losses_at(self, params, text, codes, t):
+    def errors_at(self, params, text, codes, t):
         own = np.array([hash(c.tobytes()) == self.owner[i.tobytes()] for i, c in zip(text, codes, strict=True)])
         return np.where(own | (not self.minds), 1.0, 1.0 + float(t))
 
@@ -36,7 +36,7 @@ def test_the_gap_is_what_another_caption_costs(session, minds):
     evaluator = CaptionGap(levels=4, records=16)
     text, codes = evaluator._records(subject)
     fake.owner = {i.tobytes(): hash(c.tobytes()) for i, c in zip(text, codes, strict=True)}
-    object.__setattr__(subject, "program", Proxy(session.program, fake.losses_at))
+    object.__setattr__(subject, "program", Proxy(session.program, fake.errors_at))
     figures = evaluator(subject)
     gaps = [figures[f"level_{k:02d}"]["gap"] for k in range(4)]
     np.testing.assert_allclose(gaps, [0.125, 0.375, 0.625, 0.875] if minds else [0.0] * 4, atol=1e-6)
@@ -44,8 +44,8 @@ def test_the_gap_is_what_another_caption_costs(session, minds):
 
 
 class Proxy:
-    def __init__(self, program, losses_at):
-        self.program, self.losses_at = program, losses_at
+    def __init__(self, program, errors_at):
+        self.program, self.errors_at = program, errors_at
 
     def __getattr__(self, name):
         return getattr(self.program, name)
@@ -62,13 +62,18 @@ def test_doctor_says_where_training_misses_the_caption():
         name="gaussian", prediction="x0", schedule=dict(name="log_linear", sigma_min=0.01, sigma_max=100.0),
         times=dict(name="lognormal", mean=-2.0, std=0.5),
     ))).generator  # fmt: skip
-    rows = [{"t": (k + 0.5) / 10, "noise": 10.0**k, "gap": gap} for k, gap in enumerate([0, 0, 0, 0, 0, 0, 0.1, 0.9, 1.0, 0.8])]
-    missed = summary(rows, generator)
-    assert missed["largest_at_noise"] == 1e8 and missed["drawn_where_it_matters"] < 0.01
+
+    def figures(costs):  # of a model whose own error grows with noise: the relative gap is largest at the lowest noise at all
+        rows = [{"t": (k + 0.5) / 10, "noise": 10.0**k, "own": 0.01 * 2**k, "other": 0.01 * 2**k + cost} for k, cost in enumerate(costs)]
+        return summary([{**row, "gap": row["other"] / row["own"] - 1} for row in rows], generator)
+
+    missed = figures([0.02, 0, 0, 0, 0, 0, 0.1, 0.9, 1.0, 0.8])
+    assert missed["largest_at_noise"] == 1.0
+    assert (missed["matters_from_noise"], missed["matters_to_noise"]) == (1e7, 1e9) and missed["drawn_where_it_matters"] < 0.01
     assert "0% of the training draws fall where the caption matters" in verdict(missed)
-    met = summary([{**row, "gap": gap} for row, gap in zip(rows, [0, 0, 0.9, 1.0, 0.9, 0, 0, 0, 0, 0], strict=True)], generator)
+    met = figures([0, 0, 0.9, 1.0, 0.9, 0, 0, 0, 0, 0])
     assert met["drawn_where_it_matters"] > 0.9 and verdict(met) == "ok"
-    assert "captions change the loss by 1.0% at most" in verdict({**met, "largest": 0.01})
+    assert "captions change the error by 1.0% at most" in verdict({**met, "largest": 0.01})
 
 
 def test_a_generator_without_noise_has_none(session):

@@ -1,7 +1,7 @@
-"""Whether a diffusion generator minds its captions, and at which noise: the loss with the own caption against that with another's.
+"""Whether a diffusion generator minds its captions, and at which noise: the error with the own caption and with another's.
 
 Separate from the loss, which hides it: a model that ignores its captions has nearly the same loss as one that obeys them. Every run ends
-with this figure; `vilg doctor` reads it, and warns where training puts little of its noise where the caption matters (`verdict`).
+with these figures; `vilg doctor` reads them, and warns where training puts little of its noise where the caption matters (`verdict`).
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from vilg.config import require
 from vilg.evals.base import Subject
 from vilg.types import Levelled, UserError
 
-MATTERS = 0.5  # of the largest gap: from there on the caption is said to matter
-DRAWN = 0.15  # of the training draws should fall where it does
+MATTERS = 0.5  # of the largest cost of another caption: from there on the caption is said to matter
+DRAWN = 0.25  # of the training draws should fall where it does
 MINDED = 0.05  # a smaller relative gap at every level is none
 
 
@@ -24,8 +24,9 @@ MINDED = 0.05  # a smaller relative gap at every level is none
 class CaptionGap:
     """`levels` times evenly spread over all of time (the training draws are what is judged), `records` validation records.
 
-    A level's gap is (loss with another record's caption - loss with the own) / loss with the own, both with the same noise: the weighting
-    of the loss cancels out.
+    Errors are those of the clean codes (Process.error), with the same noise for both captions. A level's gap is relative, (other - own) /
+    own, which shows a model that minds its captions a little; where the caption matters is told by the difference, since the own error
+    of a good model is next to nothing at low noise.
     """
 
     levels: int = 12
@@ -45,7 +46,7 @@ class CaptionGap:
         rows = []
         for t in times:
             own, others = (
-                np.mean(subject.batched(lambda i, c, t=t: subject.program.losses_at(subject.params, i, c, jnp.float32(t)), ids, codes))
+                np.mean(subject.batched(lambda i, c, t=t: subject.program.errors_at(subject.params, i, c, jnp.float32(t)), ids, codes))
                 for ids in (text, other)
             )
             gap = float((others - own) / max(own, 1e-12))
@@ -74,25 +75,34 @@ class CaptionGap:
 
 
 def summary(rows: list[dict[str, float]], generator: Any) -> dict[str, float]:
-    """The largest gap, the noise that it is at, and the share of training draws that falls on levels where the caption matters."""
+    """The largest gap and the noise that it is at; the lowest and highest noise at which the caption matters, and the share of training
+    draws that falls on such levels (0 where no caption costs anything)."""
     gaps = np.array([row["gap"] for row in rows])
+    costs = np.array([row["other"] - row["own"] for row in rows])
     edges = np.arange(len(rows) + 1) / len(rows)
     drawn = np.diff(generator.process.mass(edges))
     best = int(np.argmax(gaps))
-    share = float(drawn[gaps >= MATTERS * gaps[best]].sum()) if gaps[best] > 0 else 0.0
-    return {"largest": float(gaps[best]), "largest_at_noise": rows[best]["noise"], "drawn_where_it_matters": share}
+    matters = np.flatnonzero(costs >= MATTERS * costs.max()) if costs.max() > 0 else np.arange(0)
+    from_noise, to_noise = (rows[k]["noise"] for k in matters[[0, -1]]) if len(matters) else (0.0, 0.0)
+    return {
+        "largest": float(gaps[best]),
+        "largest_at_noise": rows[best]["noise"],
+        "matters_from_noise": from_noise,
+        "matters_to_noise": to_noise,
+        "drawn_where_it_matters": float(drawn[matters].sum()),
+    }
 
 
 def verdict(figures: Mapping[str, float]) -> str:
     """What doctor says of the figures."""
     if figures["largest"] < MINDED:
         return (
-            f"note: captions change the loss by {figures['largest']:.1%} at most; train longer, or move the noise "
+            f"note: captions change the error by {figures['largest']:.1%} at most; train longer, or move the noise "
             "(generator.process.times, .schedule): see experiments/ablations/noise.py"
         )
     if figures["drawn_where_it_matters"] < DRAWN:
         return (
-            f"note: {figures['drawn_where_it_matters']:.0%} of the training draws fall where the caption matters, around noise "
-            f"{figures['largest_at_noise']:.2g}; centre generator.process.times there"
+            f"note: {figures['drawn_where_it_matters']:.0%} of the training draws fall where the caption matters, at noise "
+            f"{figures['matters_from_noise']:.2g} to {figures['matters_to_noise']:.2g}; centre generator.process.times there"
         )
     return "ok"

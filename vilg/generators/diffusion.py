@@ -11,7 +11,7 @@ runs through the experts outside and through the evaluations inside; evaluations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -339,16 +339,20 @@ class Diffusion:
 
     # --- what a text is worth ----------------------------------------------------------------------------------------------
 
-    def losses_at(self, params: Params, text: Int[Array, "b m"], codes: Array, t: Float[Array, ""]) -> Float[Array, " b"]:
-        """Each row's loss at one time, under the expert that owns it. The noise belongs to the row's codes and the time, so that texts can
-        be compared, wherever in a batch they stand."""
+    def errors_at(self, params: Params, text: Int[Array, "b m"], codes: Array, t: Float[Array, ""]) -> Float[Array, " b"]:
+        """How wrong each row's prediction of its codes is at one time (Process.error)."""
+        return self._at(self.process.error, params, text, codes, t)
+
+    def _at(self, measure: Callable, params: Params, text: Int[Array, "b m"], codes: Array, t: Float[Array, ""]) -> Float[Array, " b"]:
+        """`measure` of each row at one time, under the expert that owns it. The noise belongs to the row's codes and the time, so that texts
+        can be compared, wherever in a batch they stand."""
         keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), jnp.sum(row * 1024).astype(jnp.int32)))(codes)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, (t * 1e6).astype(jnp.int32))
         noisy = jax.vmap(lambda row, key: self.process.corrupt(row[None], t[None], key)[0])(codes, keys)
         states, pooled = self.encode_text(params, text)
         times = jnp.full((text.shape[0],), t)
         output = self._denoise(self.expert(params, expert_of(t, self.edges)), noisy, times, states, pooled)
-        return jnp.mean(self.process.loss(output, codes, noisy, times), (1, 2))
+        return jnp.mean(measure(output, codes, noisy, times), (1, 2))
 
     def levels(self, n: int) -> Float[Array, " n"]:
         """n increasing times, one from each of n equal shares of the training times (of the one expert's slice, where one is trained alone)."""
@@ -359,7 +363,7 @@ class Diffusion:
         """Minus the mean training loss at LEVELS times."""
 
         def one(total: Array, t: Array) -> tuple[Array, None]:
-            return total + self.losses_at(params, text, codes, t), None
+            return total + self._at(self.process.loss, params, text, codes, t), None
 
         total, _ = jax.lax.scan(one, jnp.zeros((text.shape[0],)), self.levels(LEVELS))
         return -total / LEVELS

@@ -91,12 +91,18 @@ class Absorbing:
         self, output: Float[Array, "b y x v"], codes: Int[Array, "b y x"], noisy: Int[Array, "b y x"], t: Float[Array, " b"]
     ) -> Float[Array, "b y x"]:
         """Weighted nats at masked positions, 0 at the others; its sum over positions bounds -log p(codes)."""
-        log_p = jax.nn.log_softmax(output.astype(jnp.float32))
-        nats = -jnp.take_along_axis(log_p, codes[..., None], -1)[..., 0]
         weight = self.masking.rate(t)
         if self.largest_weight > 0:
             weight = jnp.minimum(weight, self.largest_weight)
-        return jnp.where(noisy == self.vocabulary, weight[:, None, None] * nats, 0.0)
+        return weight[:, None, None] * self.error(output, codes, noisy, t)
+
+    def error(
+        self, output: Float[Array, "b y x v"], codes: Int[Array, "b y x"], noisy: Int[Array, "b y x"], t: Float[Array, " b"]
+    ) -> Float[Array, "b y x"]:
+        """Nats at masked positions, 0 at the others."""
+        log_p = jax.nn.log_softmax(output.astype(jnp.float32))
+        nats = -jnp.take_along_axis(log_p, codes[..., None], -1)[..., 0]
+        return jnp.where(noisy == self.vocabulary, nats, 0.0)
 
     def guide(
         self, conditional: Float[Array, "b y x v"], unconditional: Float[Array, "b y x v"], guidance: Any, rescale: Any = 0.0

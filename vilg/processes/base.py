@@ -101,6 +101,10 @@ class Process(Protocol):
         """Weighted loss at each position, float32."""
         ...
 
+    def error(self, output: Float[Array, "b y x o"], codes: Array, noisy: Array, t: Float[Array, " b"]) -> Float[Array, "b y x"]:
+        """How wrong the output is about the clean codes, whatever the loss weighs: mean squared error of codes, or nats; float32."""
+        ...
+
     def guide(self, conditional: Array, unconditional: Array, guidance: Any, rescale: Any) -> Array:
         """Raw outputs combined; guidance 1 gives `conditional` bit for bit."""
         ...

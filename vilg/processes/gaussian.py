@@ -148,6 +148,12 @@ class Gaussian:
         target = from_clean(self.prediction, codes, noisy, alpha, sigma)
         return self.weight(t)[:, None, None] * jnp.mean(jnp.square(output.astype(jnp.float32) - target), -1)
 
+    def error(
+        self, output: Float[Array, "b y x c"], codes: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]
+    ) -> Float[Array, "b y x"]:
+        """The squared error of x0, mean over channels."""
+        return jnp.mean(jnp.square(self.clean(output, noisy, t) - codes.astype(jnp.float32)), -1)
+
     def weight(self, t: Float[Array, " b"]) -> Float[Array, " b"]:
         """The factor of the loss of what is predicted (the table above)."""
         log_snr = jnp.clip(self.schedule.log_snr(t), -60.0, 60.0)
