@@ -8,6 +8,7 @@ small     32      8x8 of 4096   patch-local       9.4 minutes of two idle cores:
 emoji     64      8x8 of 2048   patch, context    34 CPU-minutes: 22.9 dB, .92 of the codes in use
 kl_tiny   32      8x8 x 8       patch-local       37 CPU-seconds: 40.6 dB, all two-object scenes read right; latents of deviation 5.2
 kl_small  32      8x8 x 16      patch-local       165 CPU-seconds: 37.9 dB, .99 of two-object scenes read right
+kl_emoji  64      16x16 x 8     patch, context    not run
 f8_8192   256     32x32 of 8192 taming VQGAN      not run (68,995,971 parameters; Gumbel; needs coco_captions prepared by tfds)
 kl_f8     256     32x32 x 4     LDM kl-f8         not run (83,653,863 parameters; needs coco_captions prepared by tfds)
 """
@@ -125,6 +126,23 @@ def kl_small() -> dict:
     return config
 
 
+def kl_emoji() -> dict:
+    """The emoji of `emoji`, as 16x16 latents of 8 channels (six numbers become one)."""
+    config = emoji()
+    config["codec"] = dict(
+        name="kl",
+        workdir="",
+        image_size=64,
+        latent_channels=8,
+        architecture=dict(name="patch", patch=4, width=128, depth=2, encoder_context=1, context=2, channels=16, refinements=1),
+        kl_weight=1e-6,
+        l1=1.0,
+        l2=0.0,
+    )
+    config["training"].update(steps=800, sample_every=0)
+    return config
+
+
 def kl_f8() -> dict:
     """LDM's kl-f8 (CompVis/latent-diffusion, models/first_stage_models/kl-f8/config.yaml; shared SPEC 1.2): 256 px -> 32x32 of 4 channels,
     no attention but in the middle. LDM's 12 rows a device in each of 2 microbatches and rate of 4.5e-6 a row, on 8 devices (its number is
@@ -182,4 +200,4 @@ def f8_8192() -> dict:
     )
 
 
-SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "kl_tiny": kl_tiny, "kl_small": kl_small, "f8_8192": f8_8192, "kl_f8": kl_f8}
+SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "kl_tiny": kl_tiny, "kl_small": kl_small, "kl_emoji": kl_emoji, "f8_8192": f8_8192, "kl_f8": kl_f8}

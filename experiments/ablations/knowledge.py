@@ -2,10 +2,10 @@
 
     vilg sweep --config=experiments/ablations/knowledge.py --out=runs/ablations/knowledge
 
-Words, boxes and labels are the synthetic source's own annotations. All sizes are the paper's: weights .01 and .1, half of the samples,
-a tenth for replacement; `textual_1` and `visual_1` weigh ten times as much, since at this scale .01 may be too little to see. Synthetic
-captions name every object and have no machine captions, so completion and replacement find nothing to do here: those cells are controls.
-Not run.
+Words, boxes and labels are the synthetic source's own annotations. Shares are the paper's: half of the samples, a tenth for replacement.
+Its weights (.01 on attention, .1 on regions) may be too little to see at this scale, so `_10` weighs ten times as much. In `omitted` the
+captions of half of the pictures name one of their two objects, as people's do, and the control of completion (names of the others are
+appended) and replacement (a whole machine caption, where there is one) is that cell. Not run.
 """
 
 from typing import Any
@@ -37,6 +37,11 @@ def cell(attention_weight: float = 0.0, region_weight: float = 0.0, mode: str = 
     return {"data.knowledge": NONE | shares, "generator.knowledge": weights}
 
 
+def omitted(**shares: float) -> dict[str, Any]:
+    """Captions that omit objects, with these shares of knowledge."""
+    return {"data.train.omitted": 0.5, "data.valid.omitted": 0.5, **cell(**shares)}
+
+
 TEXTUAL: dict[str, Any] = dict(tags=0.5, attention=0.5)
 VISUAL: dict[str, Any] = dict(regions=0.5)
 CELLS: dict[str, dict[str, Any]] = {
@@ -44,11 +49,17 @@ CELLS: dict[str, dict[str, Any]] = {
     "tags": cell(tags=0.5),
     "textual": cell(0.01, **TEXTUAL),
     "textual_logit": cell(0.01, mode="logit", **TEXTUAL),
-    "textual_1": cell(0.1, **TEXTUAL),
+    "textual_10": cell(0.1, **TEXTUAL),
     "visual": cell(0.0, 0.1, **VISUAL),
-    "visual_1": cell(0.0, 1.0, **VISUAL),
+    "visual_10": cell(0.0, 1.0, **VISUAL),
     "both": cell(0.01, 0.1, **TEXTUAL, **VISUAL),
-    "both_completion": cell(0.01, 0.1, **TEXTUAL, **VISUAL, completion=0.5),
-    "both_completion_replacement": cell(0.01, 0.1, **TEXTUAL, **VISUAL, completion=0.5, replacement=0.1),
+    "omitted": omitted(),
+    "omitted_completion": omitted(completion=0.5),
+    "omitted_replacement": omitted(replacement=0.1),
+    "omitted_both": omitted(completion=0.5, replacement=0.1),
 }
-CONTROLS = {name: "off" for name in CELLS if name != "off"}
+CONTROLS = {name: "omitted" if name.startswith("omitted_") else "off" for name in CELLS if name != "off"}
+TABLES = {
+    "weights on key words and regions": [name for name in CELLS if not name.startswith("omitted")],
+    "captions that omit objects": ["off", *(name for name in CELLS if name.startswith("omitted"))],
+}

@@ -128,3 +128,24 @@ def test_rendering_is_quick():
     start = time.process_time()
     [render(scene) for scene in scenes]
     assert (time.process_time() - start) / 300 < 0.75e-3  # 0.25 ms when idle; cores here are shared
+
+
+def test_captions_may_omit_objects_which_machine_captions_then_name():
+    plain, source, omits = Synthetic(annotations=True), Synthetic(annotations=True, omitted=0.5), 0
+    for i in range(200):
+        whole, record = plain[i], source[i]
+        assert np.array_equal(whole["image"], record["image"]) and whole["scene"] == record["scene"]
+        scene = Scene.from_dict(record["scene"])
+        if "machine_captions" not in record:
+            assert record["captions"] == whole["captions"]
+            continue
+        omits += 1
+        assert len(scene.objects) > 1 and not scene.group and record["machine_captions"] == whole["captions"]
+        assert all(caption_is_right(c["text"], Scene(scene.objects[:1]), c["language"]) for c in record["captions"])
+        assert record["machine_words"] == whole["words"] and len(record["boxes"]) == len(scene.objects)
+        for o, box in zip(scene.objects, record["boxes"], strict=True):
+            assert caption_is_right(f"一个{box['labels']['zh']}", Scene((o,)), "zh") and box["labels"]["en"] == box["label"]
+    several = sum(len(Scene.from_dict(plain[i]["scene"]).objects) > 1 and not Scene.from_dict(plain[i]["scene"]).group for i in range(200))
+    assert 0.35 < omits / several < 0.65
+    with pytest.raises(UserError, match="omitted=1.5: must be a share of pictures"):
+        Synthetic(omitted=1.5)

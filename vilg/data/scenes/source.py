@@ -11,24 +11,27 @@ from vilg.config import require
 from vilg.data.scenes.captions import LANGUAGES, WORDINGS, describe, kind_of, questions
 from vilg.data.scenes.render import render
 from vilg.data.scenes.sampling import SPLITS, SceneConfig, sample_scene
-from vilg.data.scenes.scene import Scene
+from vilg.data.scenes.scene import Object, Scene
 
 
 @dataclass(frozen=True)
 class Synthetic(SceneConfig):
-    """Procedural scenes. `n` is how many there are to draw; `annotations` adds boxes, words and
-    questions to a record, which training does not need."""
+    """Procedural scenes. `n` is how many there are to draw; `annotations` adds boxes, words and questions to a record, which training does
+    not need. `omitted` is the share of pictures with several different objects whose captions name the first of them only, as people's
+    captions do; what would have been said is then the record's `machine_captions`, where it is annotated."""
 
     n: int = 1_000_000
     seed: int = 0
     split: Literal["train", "valid", "test"] = "train"
     languages: tuple[str, ...] = LANGUAGES
     annotations: bool = False
+    omitted: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         require(self.n >= 1, "n", self.n, "must be at least 1")
         require(self.split in SPLITS, "split", self.split, f"must be one of {', '.join(SPLITS)}")
+        require(0 <= self.omitted <= 1, "omitted", self.omitted, "must be a share of pictures, from 0 to 1")
         known = bool(self.languages) and all(language in LANGUAGES for language in self.languages)
         require(known, "languages", self.languages, f"name one or more of {', '.join(LANGUAGES)}")
 
@@ -49,7 +52,10 @@ class Synthetic(SceneConfig):
         rng = self._rng(i)
         scene = sample_scene(rng, self, self.split)
         kind = kind_of(scene)
-        captions = [describe(scene, language, rng.randrange(len(WORDINGS[language][kind]))) for language in self.languages]
+        whole = [describe(scene, language, rng.randrange(len(WORDINGS[language][kind]))) for language in self.languages]
+        omits = self.omitted > 0 and kind in ("two", "three") and rng.random() < self.omitted
+        first, one = Scene(scene.objects[:1]), [rng.randrange(len(WORDINGS[language]["one"])) for language in self.languages if omits]
+        captions = [describe(first, language, k) for language, k in zip(self.languages, one, strict=True)] if omits else whole
         record = {
             "id": f"synthetic/{self.split}/{self.seed}/{i}",
             "image": render(scene, self.image_size),
@@ -59,11 +65,19 @@ class Synthetic(SceneConfig):
             "scene": scene.to_dict(),
         }
         if self.annotations:
-            english = [describe(Scene((o,)), "en").text.removeprefix("a ") for o in scene.objects]
-            record["boxes"] = [{"xyxy": list(o.box), "label": label} for o, label in zip(scene.objects, english, strict=True)]
+            names = [{language: name(o, language) for language in LANGUAGES} for o in scene.objects]
+            record["boxes"] = [{"xyxy": list(o.box), "label": n["en"], "labels": n} for o, n in zip(scene.objects, names, strict=True)]
             record["words"] = [[{"text": text, "tag": tag} for text, tag in caption.words] for caption in captions]
+            if omits:
+                record["machine_captions"] = [{"text": caption.text, "language": caption.language} for caption in whole]
+                record["machine_words"] = [[{"text": text, "tag": tag} for text, tag in caption.words] for caption in whole]
             record["qa"] = [qa for language in self.languages for qa in questions(scene, language)]
         return record
+
+
+def name(o: Object, language: str) -> str:
+    """What an object is called: its caption without the article."""
+    return "".join(describe(Scene((o,)), language).text.split("一个" if language == "zh" else "a ", 1))
 
 
 def cell(source: Synthetic, objects: int, pairs: str, n: int, split: str = "test") -> list[Scene]:
