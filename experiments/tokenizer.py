@@ -200,4 +200,13 @@ def f8_8192() -> dict:
     )
 
 
-SIZES = {"tiny": tiny, "small": small, "emoji": emoji, "kl_tiny": kl_tiny, "kl_small": kl_small, "kl_emoji": kl_emoji, "f8_8192": f8_8192, "kl_f8": kl_f8}
+SIZES = {
+    "tiny": tiny,
+    "small": small,
+    "emoji": emoji,
+    "kl_tiny": kl_tiny,
+    "kl_small": kl_small,
+    "kl_emoji": kl_emoji,
+    "f8_8192": f8_8192,
+    "kl_f8": kl_f8,
+}
