@@ -1,7 +1,13 @@
 import itertools
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,3 +204,32 @@ def test_worker_processes_give_the_same_batches(text_model):
         same(one, two)
     assert plain.step == parallel.step == 3
     parallel.close()
+
+
+def test_processes_that_make_batches_end_with_their_parent():
+    program = """
+import multiprocessing, time
+from vilg.data.loader import Loader
+from vilg.data.scenes.source import Synthetic
+
+if __name__ == "__main__":
+    stream = Loader(workers=2).stream(Synthetic(n=64), None, batch_size=2, image_size=32)
+    next(stream)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(100)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.send_signal(signal.SIGKILL)
+
+    def alive():
+        found = {pid: Path(f"/proc/{pid}/stat") for pid in children}
+        return [pid for pid, stat in found.items() if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"]
+
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and alive():
+        time.sleep(0.2)
+    left = alive()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert len(children) == 2 and not left

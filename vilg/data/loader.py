@@ -8,6 +8,9 @@ records, because then a bad record can be replaced inside its row. Pixels stay u
 import dataclasses
 import functools
 import logging
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -251,7 +254,7 @@ class Stream:
                 flags.FLAGS.mark_as_parsed()
             eager = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
             workers = grain.MultiprocessingOptions(num_workers=self.loader.workers, per_worker_buffer_size=self.loader.prefetch)
-            return iter(eager.mp_prefetch(workers))
+            return iter(eager.mp_prefetch(workers, end_with_parent))
         return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=self.loader.prefetch)))
 
     def close(self) -> None:
@@ -291,6 +294,18 @@ class Stream:
                 )
         self.close()
         self.step, self.bad = int(state["step"]), dict(state["bad"])
+
+
+def end_with_parent(worker: int, workers: int) -> None:
+    """In a process that makes batches: it ends when its parent does, also where that was killed; Grain's would wait for ever."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def note_bad(bad: dict[str, str], batch: dict[str, Any], limit: int) -> None:
