@@ -1,0 +1,112 @@
+"""Costs of compiled programs against textbook formulas: bytes of every layout's collectives, and scanned layers as unrolled ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tests.conftest import tiny_diffusion
+from vilg.experiment import build_experiment
+from vilg.parallel.costs import count
+from vilg.parallel.hlo import parse
+from vilg.parallel.layouts import parse_layout
+from vilg.program import Program, unbox
+
+
+def costs_of(function, *shapes, sizes=None):
+    return count(parse(jax.jit(function).lower(*shapes).compile().as_text()), sizes or {"data": 1})
+
+
+def array(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def gradients(layout: str, **changes):
+    """(costs, program) of loss and gradients of a DiT of four layers, in which every parameter is used once, on eight devices."""
+    shape = dict(generator__denoiser__width=64, generator__denoiser__layers=4, generator__denoiser__heads=8, generator__text__heads=8)
+    experiment = build_experiment(tiny_diffusion(**{**shape, **changes}))
+    program = Program(experiment, jax.devices(), parse_layout(layout))
+    params = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), unbox(program.boxed), program.state_sharding.params
+    )
+    b, codec = experiment.training.batch_size, experiment.codec
+    batch = {
+        "text": jax.ShapeDtypeStruct((b, experiment.data.text.length), jnp.int32, sharding=program.batch_sharding),
+        "codes": jax.ShapeDtypeStruct((b, *codec.grid, codec.latent_channels), jnp.float32, sharding=program.batch_sharding),
+    }
+    compiled = program.jit(lambda p, x: program.gradients(p, x, jax.random.key(3), jnp.int32(5))[2]).lower(params, batch).compile()
+    return count(parse(compiled.as_text()), program.sizes), program
+
+
+def test_a_dot_is_two_operations_a_multiply_add():
+    assert costs_of(lambda a, b: a @ b, array(32, 48), array(48, 16)).total_flops == 2 * 32 * 48 * 16
+    assert costs_of(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), array(3, 8, 16), array(3, 16, 4)).total_flops == 2 * 3 * 8 * 16 * 4
+
+
+@pytest.mark.parametrize(("stride", "padding", "groups"), [(1, "SAME", 1), (2, "SAME", 1), (1, "VALID", 2)])
+def test_a_convolution_counts_only_what_meets_the_picture(stride, padding, groups):
+    """Against the products that a one-by-one sum makes: convolving ones with ones gives the number of valid positions."""
+
+    def convolve(x, k):
+        return jax.lax.conv_general_dilated(
+            x, k, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+        )
+
+    x, k = (2, 9, 7, 4), (3, 3, 4 // groups, 6)
+    products = float(np.sum(convolve(jnp.ones(x), jnp.ones(k))))
+    assert costs_of(convolve, array(*x), array(*k)).total_flops == 2 * products
+
+
+def test_a_convolutions_gradients_cost_what_it_costs():
+    def loss(x, k):
+        return jnp.sum(jax.lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")) ** 2)
+
+    x, k = array(2, 8, 8, 4), array(3, 3, 4, 6)
+    forward = costs_of(loss, x, k).total_flops
+    assert costs_of(jax.grad(loss, (0, 1)), x, k).total_flops == pytest.approx(3 * forward, rel=1e-6)
+
+
+def test_a_loop_is_counted_as_often_as_it_runs():
+    weights, x = array(5, 16, 16), array(4, 16)
+    scanned = costs_of(lambda w, x: jax.lax.scan(lambda y, m: (jnp.tanh(y @ m), None), x, w)[0], weights, x)
+    assert scanned.total_flops == 5 * 2 * 4 * 16 * 16 and not scanned.warnings
+
+
+def test_forward_and_backward_are_told_apart():
+    def loss(w, x):
+        return jnp.sum(jnp.tanh(x @ w) ** 2)
+
+    flops = costs_of(jax.grad(loss), array(16, 16), array(4, 16)).flops
+    assert flops["forward"] == flops["backward"] == 2 * 4 * 16 * 16 and flops["optimizer"] == 0
+
+
+def test_plain_data_parallelism_sums_every_gradient_once():
+    costs, program = gradients("dp")
+    reduced = costs.table()["data"]["all-reduce"]["bytes"]
+    assert set(costs.table()) == {"data"}
+    assert reduced == pytest.approx(4 * program.parameters, rel=0.05)
+
+
+@pytest.mark.parametrize("layout", ["dp", "fsdp", "tp"])
+def test_scanned_layers_cost_what_unrolled_layers_cost(layout):
+    """With recomputation, since what XLA saves between unrolled layers a loop cannot save."""
+    made = dict(generator__denoiser__remat="full")
+    scanned, unrolled = (gradients(layout, **made, generator__denoiser__scan=scan)[0] for scan in (True, False))
+    assert scanned.total_flops == pytest.approx(unrolled.total_flops, rel=0.02)
+    for axis, kinds in unrolled.table().items():
+        total = sum(kind["bytes"] for kind in kinds.values())
+        assert sum(kind["bytes"] for kind in scanned.table()[axis].values()) == pytest.approx(total, rel=0.02), axis
+
+
+def test_a_weight_on_the_wrong_axis_shows_as_bytes_on_that_axis():
+    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "model"))
+
+    def run(spec):
+        x = jax.ShapeDtypeStruct((64, 256), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data")))
+        scale = jax.ShapeDtypeStruct((256,), jnp.float32, sharding=NamedSharding(mesh, spec))
+        text = jax.jit(lambda x, s: x * s, out_shardings=x.sharding).lower(x, scale).compile().as_text()
+        return count(parse(text), dict(mesh.shape)).table()
+
+    assert run(PartitionSpec()) == {}
+    assert set(run(PartitionSpec("model"))) == {"model"}
