@@ -22,8 +22,9 @@ from vilg.parallel.axes import is_box
 from vilg.parallel.constrain import placing
 from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
+from vilg.parallel.model_flops import forward_flops
 from vilg.training.state import TrainState
-from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, UserError
+from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, Trainable, UserError
 
 WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
 BIG = 10_000_000  # parameters from which that limit is enforced
@@ -225,8 +226,9 @@ class Program:
         key = jax.random.fold_in(jax.random.key(experiment.seed + 1), state.step)
         batch = experiment.prepare(frozen, batch)
         metrics, observed, grads = self.gradients(state.params, batch, key, state.step)
-        updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
-        params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
+        with jax.named_scope("optimizer"):
+            updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+            params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
         metrics |= {"gradient_norm": _norm(grads), "update_norm": _norm(updates), "learning_rate": self.learning_rate(state.step)}
         statistics = state.statistics
         if isinstance(experiment.trainable, Maintained):
@@ -238,6 +240,17 @@ class Program:
             decay = jnp.minimum(training.ema, (1 + state.step) / (10 + state.step))
             ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
         return TrainState(state.step + 1, params, optimizer, ema, statistics), metrics
+
+    @functools.cached_property
+    def model_flops(self) -> float:
+        """FLOPs of an update's forward and backward pass over the whole batch, nothing recomputed: the trainable's own formula, else three
+        times the matrix products and convolutions of its loss."""
+        trainable, size = self.experiment.trainable, self.experiment.training.batch_size
+        if hasattr(trainable, "model_flops"):
+            return trainable.model_flops(size)
+        loss = functools.partial(trainable.loss, key=jax.random.key(0), step=jnp.int32(0))
+        batch = jax.eval_shape(self.experiment.prepare, self._frozen_shapes(), self._batch_shapes())
+        return 3 * forward_flops(loss, unbox(self.boxed), batch)
 
     def learning_rate(self, step: jax.Array) -> jax.Array:
         """The schedule's value."""
@@ -329,6 +342,39 @@ class Program:
         """Compiled: a smaller generator's parameters -> this one's."""
         return self.jit(self.experiment.generator.grow, out_shardings=self.state_sharding.params)
 
+    # --- plans -------------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes and shardings of the train state, as a restore or a compilation wants them."""
+        return jax.tree.map(_abstract, self.state_shape, self.state_sharding)
+
+    def lower_train_step(self) -> Any:
+        """The train step traced for abstract arguments: nothing is allocated."""
+        batch = jax.tree.map(lambda x: _abstract(x, self.batch_sharding), self._batch_shapes())
+        frozen = jax.tree.map(lambda x: _abstract(x, self.replicated), self._frozen_shapes())
+        return self.train_step.lower(self.abstract_state, batch, frozen)
+
+    def _batch_shapes(self) -> Batch:
+        """A global batch, as the loader makes it."""
+        experiment, size = self.experiment, self.experiment.training.batch_size
+        side = experiment.codec.image_size
+        batch: Batch = {"image": jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8)}
+        if experiment.generator is not None:
+            batch["text"] = jax.ShapeDtypeStruct((size, experiment.data.text.length), jnp.int32)
+            if experiment.data.knowledge is not None:
+                batch["key"] = jax.ShapeDtypeStruct((size, experiment.data.text.length), jnp.bool_)
+                batch["region"] = jax.ShapeDtypeStruct((size, *experiment.codec.grid), jnp.bool_)
+        return batch
+
+    def _frozen_shapes(self) -> Params:
+        """What a generator's update needs beside its own parameters; None for a codec's own run."""
+        experiment = self.experiment
+        if experiment.generator is None:
+            return None
+        codec = unbox(jax.eval_shape(cast(Trainable, experiment.codec).init, jax.random.key(0)))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), experiment.space.freeze(codec, None))
+
     # --- data --------------------------------------------------------------------------------------------------------------
 
     def place(self, batch: Batch) -> Batch:
@@ -339,6 +385,10 @@ class Program:
 
 def _names(spec: PartitionSpec | tuple[()]) -> tuple[str, ...]:
     return tuple(a for s in spec if s is not None for a in (s if isinstance(s, tuple) else (s,)))
+
+
+def _abstract(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
 def _is_axes(x: Any) -> bool:

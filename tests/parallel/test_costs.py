@@ -23,8 +23,8 @@ def array(*shape):
 
 
 def gradients(layout: str, **changes):
-    """(costs, program) of loss and gradients of a DiT of four layers, in which every parameter is used once, on eight devices."""
-    shape = dict(generator__denoiser__width=64, generator__denoiser__layers=4, generator__denoiser__heads=8, generator__text__heads=8)
+    """(costs, program) of loss and gradients of a DiT of two layers, in which every parameter is used once, on eight devices."""
+    shape = dict(generator__denoiser__width=64, generator__denoiser__layers=2, generator__denoiser__heads=8, generator__text__heads=8)
     experiment = build_experiment(tiny_diffusion(**{**shape, **changes}))
     program = Program(experiment, jax.devices(), parse_layout(layout))
     params = jax.tree.map(

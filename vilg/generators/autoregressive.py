@@ -237,6 +237,21 @@ class Autoregressive:
         loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss
         return loss, {"text_to_image": image_loss, "image_to_text": text_loss}
 
+    def model_flops(self, batch: int) -> float:
+        """FLOPs of an update's forward and backward pass on so many rows, nothing recomputed: 6 x parameters of matrix products (tables that
+        are looked up excluded, output heads included) x positions, and attention at 12 d x the pairs that each layer's mask shows."""
+        model, n = self.model, self.grid[0] * self.grid[1]
+        d, captions, positions = self.width, batch // self.caption_every, self.text_length + n
+        layer = 4 * d * d + 2 * d * model.shape.mlp_width
+        products = self.layers * layer * (batch + captions) * positions
+        products += d * (self.image_vocabulary * batch * n + self.text_vocabulary * captions * (self.text_length - 1))
+        pairs = 0.0
+        for direction, rows in (("text_to_image", batch), ("image_to_text", captions)):
+            for name in model.shape.patterns:
+                pattern = patterns.make_pattern(name, model.shape.options)
+                pairs += rows * float(patterns.visible(pattern, direction, self.text_length, self.grid).sum())
+        return 6.0 * products + 12.0 * d * pairs
+
     def log_likelihood(self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]) -> Float[Array, " b"]:
         """log p(codes | text) in nats, without guidance or temperature."""
         params, codes = self.plain(params), codes.reshape(codes.shape[0], -1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from vilg.parallel.hlo import Computation, Instruction, Module, Shape, axes_of, groups_of, kind_of
 
-PHASES = ("forward", "backward", "optimizer", "other")
+PHASES: tuple[str, ...] = ("forward", "backward", "optimizer", "other")
 FREE = frozenset(
     "parameter constant tuple get-tuple-element bitcast while conditional call after-all partition-id replica-id opt-barrier "
     "async-start async-update async-done copy-done all-reduce-done all-gather-done collective-permute-done".split()
@@ -84,7 +84,8 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
     """The costs of a program on a mesh of these sizes."""
     devices = math.prod(sizes.values())
     flops, cycles = dict.fromkeys(PHASES, 0.0), dict.fromkeys(PHASES, 0.0)
-    traffic, warnings = 0.0, []
+    traffic = 0.0
+    warnings: list[str] = []
     collectives: list[Collective] = []
     kernels: list[Kernel] = []
     seen: set[tuple[str, int]] = set()
@@ -224,3 +225,60 @@ def _collective(
         groups=tuple(map(tuple, groups)),
         op_name=instruction.op_name,
     )
+
+
+# --- what is alive at once --------------------------------------------------------------------------------------------------
+
+ALIASES = frozenset("tuple get-tuple-element bitcast while conditional optimization-barrier opt-barrier copy-done async-done".split())
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """An array that is alive when memory is fullest: what makes it, and in which phase."""
+
+    bytes: float
+    shape: str
+    name: str
+    phase: str
+
+
+def fullest(module: Module) -> list[Buffer]:
+    """The arrays in main memory, made by the program itself, that are alive when the most of it is in use; largest first.
+
+    The schedule of the entry computation is gone through once; what loops hold inside is not seen, and an array that is updated in place
+    counts once. Good for names and proportions; totals are the compiler's own.
+    """
+    entry = module.computations[module.entry]
+    owner: dict[str, tuple[str, ...]] = {}
+    last: dict[str, int] = {}
+    for k, instruction in enumerate(entry.instructions):
+        sources = tuple(dict.fromkeys(o for name in instruction.operands for o in owner.get(name, ())))
+        for source in sources:
+            last[source] = k
+        if instruction.opcode == "parameter" or instruction.opcode == "constant":
+            owner[instruction.name] = ()
+        elif instruction.opcode in ALIASES or instruction.opcode == "dynamic-update-slice":
+            owner[instruction.name] = sources
+        else:
+            owner[instruction.name] = (instruction.name,)
+            last[instruction.name] = k
+    ends: dict[int, list[str]] = {}
+    for name, k in last.items():
+        ends.setdefault(k, []).append(name)
+    alive: dict[str, float] = {}
+    now, most, best = 0.0, 0.0, {}
+    for k, instruction in enumerate(entry.instructions):
+        size = _main(instruction.shapes) if owner[instruction.name] == (instruction.name,) else 0.0
+        if size:
+            alive[instruction.name] = size
+            now += size
+            if now > most:
+                most, best = now, dict(alive)
+        for name in ends.get(k, ()):
+            now -= alive.pop(name, 0.0)
+    found = []
+    for name, size in best.items():
+        made = entry.by_name[name]
+        shape = ", ".join(f"{s.dtype}[{','.join(map(str, s.dims))}]" for s in made.shapes if s.space == 0)
+        found.append(Buffer(size, shape, made.op_name or name, phase_of(module, made)))
+    return sorted(found, key=lambda b: -b.bytes)

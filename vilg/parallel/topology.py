@@ -16,7 +16,7 @@ from jax.experimental import topologies
 from vilg.config import lookup, require
 from vilg.types import UserError
 
-GIB = 2**30
+GIB = 2.0**30
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,12 +21,13 @@ VERBS = {
     "assemble": "one run of the runs that each trained one expert",
     "evaluate": "every evaluator of the config, as JSON",
     "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
+    "plan": "layouts ranked on TPUs that are not here: memory, collectives, estimated step",
     "data": "make, fetch, convert and look at data",
     "bench": "benchmarks, as ratios against a named baseline in one run",
     "doctor": "the environment, the devices, contradictions in a config",
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
-WITH_CONFIG = ("train", "sweep", "doctor", "quickstart")
+WITH_CONFIG = ("train", "sweep", "plan", "doctor", "quickstart")
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)  # what a path can be wrong with, where no path is told
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 

@@ -265,20 +265,11 @@ def restore(directory: Workdir, program: Program, step: int | None = None) -> tu
     restored = None
     if directory.checkpoints.is_dir():
         checkpoints = Checkpoints(directory.checkpoints, digest=program.jit(digest), read_only=True)
-        restored = checkpoints.restore(abstract_state(program), step)
+        restored = checkpoints.restore(program.abstract_state, step)
         checkpoints.close()
     if restored is None:
         raise UserError(f"workdir={str(directory.path)!r}: has no checkpoint yet; let `vilg train` reach training.checkpoint_every")
     return restored
-
-
-def abstract_state(program: Program) -> Any:
-    """Shapes and shardings, as a restore wants them."""
-
-    def one(shape: Any, sharding: Any) -> Any:
-        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
-
-    return jax.tree.map(one, program.state_shape, program.state_sharding)
 
 
 def fitting_layout(experiment: Experiment) -> Layout:

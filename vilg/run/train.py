@@ -29,7 +29,7 @@ from vilg.parallel.layouts import parse_layout
 from vilg.parallel.processes import first_before_others, is_first, join
 from vilg.program import Program
 from vilg.report.grids import grid
-from vilg.run.session import Session, abstract_state, codec_params, has_parameters, starting_params
+from vilg.run.session import Session, codec_params, has_parameters, starting_params
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
 from vilg.training.log import RunLog
@@ -152,7 +152,7 @@ def run(
 ) -> None:
     """From the restored or initial state to the last step."""
     training = experiment.training
-    restored = checkpoints.restore(abstract_state(program))
+    restored = checkpoints.restore(program.abstract_state)
     state, position = restored or (first_state(experiment, program, directory, frozen, start), None)
     text_model = None
     if experiment.generator is not None:
@@ -176,7 +176,7 @@ def run(
             say(f"{directory.path}: starts from the parameters of {start}", quiet)
         say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
     if is_first():
-        overview = parameter_overview.get_parameter_overview(abstract_state(program).params, include_stats="sharding")
+        overview = parameter_overview.get_parameter_overview(program.abstract_state.params, include_stats="sharding")
         directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
     first_before_others(f"commit of {directory.path}", directory.note_commit)
     log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if is_first() else None

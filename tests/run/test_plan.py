@@ -1,0 +1,102 @@
+"""vilg plan on fake devices: the contract of its JSON, ranks, what is kept, and what is said of layouts that do not fit."""
+
+import json
+
+import pytest
+
+from tests.conftest import tiny_config
+from vilg.parallel.topology import GIB, parse_topology
+from vilg.run import cli, plan
+from vilg.run.plan import blank, out_of_memory, ranked, row_of
+
+CPU = parse_topology("cpu:8")
+KEYS = {
+    "rank", "layout", "topology", "program", "devices", "mesh", "batch", "status", "error", "hbm_bytes", "hbm_limit_bytes", "hbm", "host_bytes",
+    "flops_per_device", "model_flops_per_device", "collective_bytes", "collectives", "estimated_step_seconds", "mfu", "estimated_mfu",
+    "tokens_per_second_per_chip", "sharded_fraction", "bound_by", "compile_seconds", "warnings",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """A row each of dp, fsdp and a layout whose mesh does not fit; the plans are kept in a directory of their own."""
+    config = tiny_config(generator__width=64, generator__heads=8).to_dict()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VILG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        hlo = str(tmp_path_factory.mktemp("hlo"))
+        made = [row_of(config, layout, "cpu:8", hlo) for layout in ("dp", "fsdp", "fsdp_tp:model=3")]
+        again = row_of(config, "fsdp", "cpu:8", None)
+    return made, again, hlo
+
+
+def test_rows_hold_what_the_contract_says(rows):
+    for row in rows[0]:
+        assert KEYS <= set(row) and row["topology"] == "cpu:8" and row["devices"] == 8 and row["batch"] == 16
+        json.dumps(row)
+    plain, sharded, failed = rows[0]
+    assert plain["status"] == sharded["status"] == "fits", (plain["error"], sharded["error"])
+    assert failed["status"] == "error" and "does not fit 8 device" in failed["error"]
+    assert plain["mesh"] == {"data": 8} and plain["sharded_fraction"] == 0 < 0.7 < sharded["sharded_fraction"]
+    assert set(plain["collectives"]["data"]) == {"all-reduce"} and "all-gather" in sharded["collectives"]["data"]
+    assert set(plain["hbm"]) == {"parameters", "optimizer", "activations", "temporaries"}
+    whole, share = plain["hbm"]["parameters"], sharded["sharded_fraction"]
+    assert sharded["hbm"]["parameters"] == pytest.approx(whole * (1 - share + share / 8), rel=1e-3)
+    assert plain["flops_per_device"] >= 0.9 * plain["model_flops_per_device"] > 0
+    assert 0 < plain["mfu"]["serial"] <= plain["mfu"]["likely"] <= plain["mfu"]["best"] and plain["estimated_mfu"] == plain["mfu"]["likely"]
+    assert plain["largest_buffers"][0]["bytes"] >= plain["largest_buffers"][-1]["bytes"] > 0
+
+
+def test_a_compiled_result_is_kept_by_content(rows):
+    made, again, _ = rows
+    assert again["cached"] and not made[1]["cached"] and again["collectives"] == made[1]["collectives"]
+
+
+def test_the_optimized_program_is_kept_where_asked(rows):
+    from pathlib import Path
+
+    files = {path.name: path.read_text() for path in Path(rows[2]).iterdir()}
+    assert set(files) == {"dp.txt", "fsdp.txt"} and all("ENTRY" in text for text in files.values())
+
+
+def test_rows_are_ranked_by_step_then_bytes_then_failure():
+    def row(layout, **fields):
+        return blank(layout, CPU) | fields
+
+    rows = [
+        row("broken"), row("slow", status="fits", estimated_step_seconds=2.0), row("huge", status="oom", hbm_bytes=9.0),
+        row("fast", status="fits", estimated_step_seconds=1.0), row("large", status="oom", hbm_bytes=5.0),
+    ]  # fmt: skip
+    assert [(r["rank"], r["layout"]) for r in ranked(rows)] == [(1, "fast"), (2, "slow"), (3, "large"), (4, "huge"), (5, "broken")]
+
+
+def test_a_compilers_refusal_is_a_verdict():
+    said = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 34.21G of 15.75G hbm. Exceeded"
+    assert out_of_memory(said) == {"needs": 34.21 * GIB, "has": 15.75 * GIB}
+    assert out_of_memory("it requires (34.21G) exceeds available HBM (15.75G)") == {"needs": 34.21 * GIB, "has": 15.75 * GIB}
+    assert out_of_memory("Mosaic failed") is None
+
+
+def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkeypatch):
+    made = {"dp": dict(status="fits", estimated_step_seconds=1.0, hbm_bytes=GIB, flops_per_device=1e12, collective_bytes={"data": 3e9})}
+    monkeypatch.setattr(plan, "compile_all", lambda config, layouts, *_: [blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts])
+    argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--topology=cpu:8", f"--json={tmp_path}/plan.json"]
+    assert cli.main([*argv, "--layouts=dp,tp"]) == 0
+    out = capsys.readouterr().out
+    assert "data 3" in out and "tp: broken" in out
+    report = json.loads((tmp_path / "plan.json").read_text())
+    assert set(report) == {"rows", "versions", "assumptions", "estimator_error", "config_hash"} and len(report["assumptions"]) > 3
+    assert cli.main([*argv, "--layouts=tp"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--topology=v9:2x2"], "topology='v9': known names are"),
+        (["--topology=v5p:4x4x4x4"], "write it as v5p:4x4x4"),
+        (["--topology=cpu:8", "--layouts=dq"], "known layouts are dp"),
+        (["--topology=cpu:8", "--batch=0"], "training.batch_size=0: must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_sentence(options, words, capsys):
+    assert cli.main(["plan", "--config=experiments/ernie_vilg.py:tiny", *options]) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,41 @@
+"""FLOPs of a traced function: matrix products and convolutions of its jaxpr, loops multiplied out.
+
+Separate from costs.py, which counts what a compiler made of it (with recomputation and padding): this is what the model itself needs.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def forward_flops(function: Callable, *arguments: Any) -> float:
+    """2 x multiply-adds of a function of these (abstract) arguments."""
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr: Any) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracting, _), _ = params["dimension_numbers"]
+            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            total += 2.0 * math.prod(out) * math.prod(left[d] for d in contracting)
+        elif name == "conv_general_dilated":
+            numbers, kernel = params["dimension_numbers"], equation.invars[1].aval.shape
+            per_output = math.prod(kernel) / kernel[numbers.rhs_spec[0]]
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * per_output
+        elif name == "cond":
+            total += max(_count(branch.jaxpr) for branch in params["branches"])
+        else:
+            times = params.get("length", 1) if name == "scan" else 1
+            for value in params.values():
+                for inner in value if isinstance(value, tuple | list) else (value,):
+                    if isinstance(inner, core.ClosedJaxpr):
+                        total += times * _count(inner.jaxpr)
+                    elif isinstance(inner, core.Jaxpr):
+                        total += times * _count(inner)
+    return total

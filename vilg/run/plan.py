@@ -1,0 +1,300 @@
+"""vilg plan: compiles a program under every layout for chips that are not here, and ranks the layouts with the reason.
+
+    vilg plan --config=experiments/ernie_vilg.py:10b --topology=v5p:4x4x4 --layouts=fsdp,fsdp_tp:model=4 --json=plan.json
+
+The real train step (optimizer, average, accumulation, remat and donation included) is compiled ahead of time by libtpu on a machine without a
+TPU, or for fake CPU devices with --topology=cpu:8. Bytes and FLOPs are counted from the compiled program with loops multiplied out; seconds
+and MFU are XLA's estimates under the assumptions that are printed beside them, never measurements. A layout that does not fit or fails is
+a row; the exit code is 0 if one row fits, else 1. Compiled results are kept by content in ~/.cache/vilg/plans ($VILG_CACHE).
+"""
+
+import argparse
+import concurrent.futures
+import gzip
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Column, Table
+
+from vilg.experiment import build_experiment, to_dict
+from vilg.parallel import costs as counting
+from vilg.parallel.estimate import ASSUMPTIONS, estimate
+from vilg.parallel.hlo import parse
+from vilg.parallel.layouts import LAYOUTS, parse_layout
+from vilg.parallel.topology import GIB, LIBTPU, Topology, parse_topology
+from vilg.program import Program
+from vilg.run.workdir import versions
+from vilg.types import UserError
+
+FORMAT = 1  # of what is kept: a change of rows makes older ones useless
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+LARGEST = 8  # buffers that a row names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("--topology", required=True, metavar="NAME", help="v5p:4x4x4, v5e:16x16,slices=2, ..., or cpu:8 for fake devices")
+    parser.add_argument("--layouts", default="all", help="names joined by commas, with sizes such as fsdp_tp:model=4 (default: all)")
+    parser.add_argument("--batch", type=int, metavar="ROWS", help="the global batch of every row (default: the experiment's)")
+    parser.add_argument("--json", metavar="FILE", help="rows, versions and assumptions as JSON")
+    parser.add_argument("--hlo", metavar="DIR", help="keeps each optimized program as text")
+    parser.add_argument("--jobs", type=int, default=0, help="compilations at once (default: by cores and free memory)")
+
+
+def main(args: argparse.Namespace, config: Any) -> int:
+    """Compiles, ranks and prints; the exit code."""
+    if config is None:
+        raise UserError("--config is missing: give an experiment, such as --config=experiments/ernie_vilg.py:10b")
+    topology = parse_topology(args.topology)
+    prepare(topology)
+    config = to_dict(config)
+    if args.batch is not None:
+        config["training"]["batch_size"] = args.batch
+    layouts = list(LAYOUTS) if args.layouts == "all" else args.layouts.split(",")
+    for layout in layouts:
+        parse_layout(layout)
+    experiment = build_experiment(config)
+    topology.devices()  # an unknown shape or a missing libtpu is told before anything is compiled
+    rows = ranked(compile_all(config, layouts, topology, args.hlo, args.jobs))
+    report = {
+        "rows": rows,
+        "versions": {**versions(), **compiler()},
+        "assumptions": list(ASSUMPTIONS),
+        "estimator_error": None,  # not calibrated on a published configuration yet
+        "config_hash": experiment.hash,
+    }
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1))
+    show(rows, topology)
+    return 0 if any(row["status"] == "fits" for row in rows) else 1
+
+
+def prepare(topology: Topology) -> None:
+    """The environment that libtpu, or fake devices, need; before JAX is used."""
+    for name, value in LIBTPU.items():
+        os.environ.setdefault(name, value)
+    if topology.generation == "cpu" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={topology.size}".strip()
+
+
+def compiler() -> dict[str, str]:
+    """The version of libtpu, where it is installed."""
+    from importlib import metadata
+
+    try:
+        return {"libtpu": metadata.version("libtpu")}
+    except metadata.PackageNotFoundError:
+        return {}
+
+
+def compile_all(config: dict[str, Any], layouts: Sequence[str], topology: Topology, hlo: str | None, jobs: int) -> list[dict[str, Any]]:
+    """A row a layout, compiled in processes of their own, since one may die or take all memory."""
+    jobs = jobs or max(1, min(len(layouts), os.cpu_count() or 1, int(free_memory() / (6 * GIB))))
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(row_of, config, layout, str(topology), hlo): layout for layout in layouts}
+        for done in concurrent.futures.as_completed(waiting):
+            layout = waiting[done]
+            try:
+                row = done.result()
+            except concurrent.futures.process.BrokenProcessPool:
+                row = blank(layout, topology) | {"status": "error", "error": "the compiler's process died (memory?); give --jobs=1"}
+            print(f"{layout}: {row['status']} after {row['compile_seconds']:.0f} s{', kept' if row['cached'] else ''}", file=sys.stderr, flush=True)
+            rows.append(row)
+    return rows
+
+
+def free_memory() -> float:
+    """Bytes that this machine could still give."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text()) if Path("/proc/meminfo").exists() else None
+    return int(found[1]) * 1024.0 if found else 8.0 * GIB
+
+
+# --- one layout ------------------------------------------------------------------------------------------------------------
+
+
+def blank(layout: str, topology: Topology) -> dict[str, Any]:
+    """A row of which nothing is known yet."""
+    names = (
+        "error hbm_bytes hbm host_bytes flops_per_device model_flops_per_device collective_bytes collectives estimated_step_seconds mfu "
+        "estimated_mfu tokens_per_second_per_chip images_per_second_per_chip sharded_fraction bound_by"
+    )
+    row: dict[str, Any] = {"rank": None, "layout": layout, "topology": str(topology), "program": "train", "devices": topology.size}
+    row |= {"mesh": None, "batch": None, "status": "error", **dict.fromkeys(names.split())}
+    row |= {"hbm_limit_bytes": topology.chip.hbm / topology.chip.devices, "compile_seconds": 0.0, "cached": False, "warnings": []}
+    return row
+
+
+def row_of(config: dict[str, Any], layout: str, topology_text: str, hlo: str | None) -> dict[str, Any]:
+    """The row of one layout; every failure is a row too."""
+    topology = parse_topology(topology_text)
+    row, began = blank(layout, topology), time.monotonic()
+    row["batch"] = config["training"]["batch_size"]
+    try:
+        devices = topology.devices()
+        program = Program(build_experiment({**config, "layout": {"name": layout}}), devices)
+        row |= {"mesh": program.sizes, "sharded_fraction": program.sharded_fraction}
+        row["model_flops_per_device"] = program.model_flops / topology.size
+        lowered = program.lower_train_step()
+        place = kept_at(lowered, topology)
+        found = compiled_text(lowered, place)
+        row |= {"cached": found["cached"], "warnings": found["warnings"]}
+        if found["oom"]:
+            row |= {"status": "oom", "hbm_bytes": found["oom"]["needs"], "hbm_limit_bytes": found["oom"]["has"]}
+        else:
+            row |= measured(program, found, topology)
+            if hlo:
+                Path(hlo).mkdir(parents=True, exist_ok=True)
+                (Path(hlo) / f"{layout.replace(':', '_').replace('=', '')}.txt").write_text(found["text"])
+    except UserError as error:
+        row["error"] = str(error)
+    except Exception as error:  # noqa: BLE001 - a layout that fails is a row, whatever the compiler says
+        row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
+    row["compile_seconds"] = time.monotonic() - began
+    return row
+
+
+def kept_at(lowered: Any, topology: Topology) -> Path:
+    """Where the result of compiling this program for this topology is kept: by the program's own text and the compiler."""
+    content = [FORMAT, lowered.as_text(), str(topology), {**versions(), **compiler()}, os.environ.get("LIBTPU_INIT_ARGS", "")]
+    place = Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / "plans"
+    return place / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json.gz"
+
+
+def compiled_text(lowered: Any, place: Path) -> dict[str, Any]:
+    """{"text", "memory", "oom", "warnings", "cached"} of the compiled program, from what is kept, else compiled now and kept."""
+    if place.is_file():
+        return {**json.loads(gzip.decompress(place.read_bytes())), "cached": True}
+    found: dict[str, Any] = {"text": "", "memory": {}, "oom": None, "warnings": []}
+    try:
+        compiled = lowered.compile()
+        memory = compiled.memory_analysis()
+        names = ("argument", "output", "alias", "temp", "generated_code", "host_argument", "host_output", "host_alias", "host_temp")
+        found["memory"] = {name: getattr(memory, f"{name}_size_in_bytes", 0) for name in names}
+        found["text"] = compiled.as_text()
+    except Exception as error:  # the compiler's own error classes differ between releases
+        found["oom"] = out_of_memory(str(error))
+        if found["oom"] is None:
+            raise
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(gzip.compress(json.dumps(found).encode(), 5))
+    temporary.replace(place)
+    return {**found, "cached": False}
+
+
+def out_of_memory(message: str) -> dict[str, float] | None:
+    """{"needs", "has"} in bytes of a compiler's refusal for want of memory; None for any other error."""
+    found = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", message) or re.search(
+        r"\(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)", message
+    )
+    if not found:
+        return None
+    return {"needs": float(found[1]) * UNITS[found[2]], "has": float(found[3]) * UNITS[found[4]]}
+
+
+def measured(program: Program, found: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
+    """What a row says of a program that was compiled."""
+    module = parse(found["text"])
+    costs = counting.count(module, program.sizes)
+    chip, memory = topology.chip, found["memory"]
+    seconds = estimate(costs, topology, list(program.mesh.devices.flat))
+    model_flops = program.model_flops / topology.size
+    mfu = seconds.mfu(model_flops, chip)
+    needed = memory["argument"] + memory["output"] - memory["alias"] + memory["temp"] + memory["generated_code"]
+    limit = chip.hbm / chip.devices
+    experiment = program.experiment
+    rows = experiment.training.batch_size
+    length = experiment.data.text.length + math.prod(experiment.codec.grid) if experiment.generator is not None else 0
+    warnings = [*found["warnings"], *costs.warnings]
+    return {
+        "status": "fits" if needed <= limit or topology.generation == "cpu" else "oom",
+        "hbm_bytes": needed,
+        "hbm_limit_bytes": limit,
+        "hbm": split(program, module, float(memory["temp"])),
+        "largest_buffers": [vars(b) for b in counting.fullest(module)[:LARGEST]],
+        "host_bytes": memory["host_argument"] + memory["host_output"] - memory["host_alias"] + memory["host_temp"],
+        "flops_per_device": costs.total_flops,
+        "flops_by_phase": dict(costs.flops),
+        "collective_bytes": {axis: sum(kind["bytes"] for kind in kinds.values()) for axis, kinds in costs.table().items()},
+        "collectives": costs.table(),
+        "collectives_by_phase": {phase: table for phase in counting.PHASES if (table := costs.table(phase=phase))},
+        "estimated_step_seconds": seconds.likely,
+        "seconds": {"compute": seconds.compute, "memory": seconds.memory, "asynchronous": seconds.asynchronous, "synchronous": seconds.synchronous},
+        "mfu": mfu,
+        "estimated_mfu": mfu["likely"],
+        "tokens_per_second_per_chip": rows * length / seconds.likely / topology.chips if length else None,
+        "images_per_second_per_chip": rows / seconds.likely / topology.chips,
+        "bound_by": seconds.bound_by,
+        "warnings": warnings,
+    }
+
+
+def split(program: Program, module: Any, temporary: float) -> dict[str, float]:
+    """Bytes a device by what they hold. Activations: what the forward pass leaves for the backward pass when memory is fullest."""
+
+    def bytes_of(tree: Any, shardings: Any) -> float:
+        pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
+        return float(sum(math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize for x, sharding in pairs))
+
+    shapes, shardings = program.state_shape, program.state_sharding
+    parameters = bytes_of(shapes.params, shardings.params)
+    alive = counting.fullest(module)
+    activations = min(temporary, sum(b.bytes for b in alive if b.phase == "forward"))
+    optimizer = bytes_of((shapes.optimizer, shapes.ema, shapes.statistics), (shardings.optimizer, shardings.ema, shardings.statistics))
+    return {"parameters": parameters, "optimizer": optimizer, "activations": activations, "temporaries": temporary - activations}
+
+
+# --- what a person sees ----------------------------------------------------------------------------------------------------
+
+
+def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What fits first, by estimated step; then what does not fit, by bytes; then what failed."""
+    order = ("fits", "oom", "error")
+
+    def key(row: dict[str, Any]) -> tuple[int, float, str]:
+        second = row["estimated_step_seconds"] if row["status"] == "fits" else row["hbm_bytes"]
+        return order.index(row["status"]), float(second or 0), row["layout"]
+
+    return [{**row, "rank": k + 1} for k, row in enumerate(sorted(rows, key=key))]
+
+
+def show(rows: Sequence[Mapping[str, Any]], topology: Topology) -> None:
+    """The table for people; below it what is wrong with layouts."""
+    simple = topology.generation == "cpu"
+    names = ("GiB/device", "TFLOP", "collectives, GB", *(() if simple else ("step ms", "MFU", "bound by")))
+    table = Table(
+        Column("#", justify="right"), Column("layout", no_wrap=True), "mesh", *(Column(name, justify="right") for name in names),
+        title=f"{rows[0]['program']} step, batch {rows[0]['batch']}, {topology.chips} chips ({topology})",
+        caption="bytes are of whole arrays, loops multiplied out" + ("" if simple else "; times and MFU are XLA-estimated, never measured"),
+    )  # fmt: skip
+    for row in rows:
+        mesh = "x".join(f"{axis}={size}" for axis, size in (row["mesh"] or {}).items())
+        cells = [str(row["rank"]), row["layout"], mesh]
+        if row["status"] == "fits":
+            moved = ", ".join(f"{axis} {size / 1e9:.3g}" for axis, size in row["collective_bytes"].items()) or "none"
+            cells += [f"{row['hbm_bytes'] / GIB:.2f}", f"{row['flops_per_device'] / 1e12:.3g}", moved]
+            cells += [] if simple else [f"{1e3 * row['estimated_step_seconds']:.1f}", f"{row['estimated_mfu']:.3f}", row["bound_by"]]
+        else:
+            cells += ["does not fit" if row["status"] == "oom" else "failed", *["-"] * (len(names) - 1)]
+        table.add_row(*cells)
+    Console().print(table)
+    for row in rows:
+        if row["status"] == "oom":
+            print(f"{row['layout']}: needs {row['hbm_bytes'] / GIB:.2f} GiB, has {row['hbm_limit_bytes'] / GIB:.2f} GiB")
+        elif row["status"] == "error":
+            print(f"{row['layout']}: {row['error']}")
+        for warning in row["warnings"]:
+            print(f"{row['layout']}: {warning}")
