@@ -263,7 +263,11 @@ class Autoregressive:
         params = self.plain(params)
         if not self.scan:
             return self.model, {"params": params}
-        return dataclasses.replace(self, scan=False).model, {"params": {**params, "trunk": unrolled(params["trunk"])}}
+        return dataclasses.replace(self, scan=False).model, {"params": self.unrolled(params)}
+
+    def unrolled(self, params: Params) -> Params:
+        """Parameters, or their gradients, as the same generator has them with scan=False."""
+        return {**params, "trunk": unrolled(params["trunk"])}
 
     def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Controls) -> Int[Array, "b y x"]:
         """Codes of one image a prompt, by cached decoding; with guidance the empty prompt runs beside each prompt."""

@@ -171,6 +171,11 @@ class Diffusion:
             return params
         return {**params, "denoiser": self._copies(params["denoiser"])}
 
+    def unrolled(self, params: Params) -> Params:
+        """Parameters, or their gradients, as the same generator has them with scan=False."""
+        unroll = jax.vmap(self.denoiser.unrolled) if self.experts.stacked else self.denoiser.unrolled
+        return {**params, "denoiser": unroll(params["denoiser"])}
+
     def labels(self, params: Params) -> Any:
         """"frozen" for the text encoder (and the table of codes) once there are experts, "generator" for the denoiser; None before."""
         if self.experts.n == 1 or self.experts.train_text:

@@ -5,7 +5,7 @@ module is called as module(x [b y x c], time [b] (1000 t), context [b m d], pool
 """
 
 import dataclasses
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 
@@ -15,7 +15,7 @@ from vilg.nn.dense import DTYPES
 from vilg.nn.dit import DiT
 from vilg.nn.text_encoder import TextEncoder
 from vilg.nn.transformer import REMAT
-from vilg.nn.unet import UNet
+from vilg.nn.unet import UNet, unrolled
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -30,6 +30,10 @@ class DenoiserConfig(Protocol):
 
     def module(self, outputs: int, context_width: int, grid: tuple[int, int], attend_mode: str) -> nn.Module:
         """The denoiser that puts out `outputs` channels; `grid` is the usual one, others that `factor` divides run too."""
+        ...
+
+    def unrolled(self, params: Any) -> Any:
+        """One denoiser's parameters as the same denoiser has them with scan=False."""
         ...
 
 
@@ -112,6 +116,10 @@ class DiTConfig:
             self.qk_norm, self.embed_scale, attend_mode, self.query_chunk, self.remat, self.scan, DTYPES[self.dtype],
         )  # fmt: skip
 
+    def unrolled(self, params: Any) -> Any:
+        """The parameters themselves: layers are stacked whether or not they are scanned."""
+        return params
+
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
@@ -177,6 +185,10 @@ class UNetConfig:
             outputs, self.channels, self.multipliers, self.blocks, self.attention, self.head_width, self.groups, self.pooled_text,
             attend_mode, self.query_chunk, self.remat, self.scan, DTYPES[self.dtype],
         )  # fmt: skip
+
+    def unrolled(self, params: Any) -> Any:
+        """Scanned blocks apart."""
+        return unrolled(params)
 
 
 DENOISERS: dict[str, type] = {"unet": UNetConfig, "dit": DiTConfig}

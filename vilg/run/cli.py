@@ -22,12 +22,13 @@ VERBS = {
     "evaluate": "every evaluator of the config, as JSON",
     "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
     "plan": "layouts ranked on TPUs that are not here: memory, collectives, estimated step",
+    "verify": "loss and gradients of a step equal under every layout, on fake devices",
     "data": "make, fetch, convert and look at data",
     "bench": "benchmarks, as ratios against a named baseline in one run",
     "doctor": "the environment, the devices, contradictions in a config",
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
-WITH_CONFIG = ("train", "sweep", "plan", "doctor", "quickstart")
+WITH_CONFIG = ("train", "sweep", "plan", "verify", "doctor", "quickstart")
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)  # what a path can be wrong with, where no path is told
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 

@@ -1,0 +1,261 @@
+"""vilg verify: one step's loss and gradients under every layout on fake devices, against one device.
+
+    vilg verify --config=experiments/ernie_vilg.py:tiny --layouts=all --devices=8 --json=verify.json
+
+First every layout with the config's own options, then each option (recomputation, accumulation, scanned or unrolled layers, the way attention
+is computed) changed alone under dp and fsdp_tp; with --full every option under every layout. Parameters, codes and randomness are the same
+everywhere: parameters are the initial ones, disturbed, so that none hides what comes before it; codes are those of random pictures, computed
+once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit code 1 if a row differs or none was compared.
+"""
+
+import argparse
+import copy
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Column, Table
+
+from vilg.codecs.base import to_unit
+from vilg.config import require
+from vilg.experiment import Experiment, build_experiment, to_dict
+from vilg.nn.dense import DTYPES
+from vilg.parallel.costs import count
+from vilg.parallel.hlo import parse
+from vilg.parallel.layout import Layout
+from vilg.parallel.layouts import LAYOUTS, parse_layout
+from vilg.program import Program, path_name, unbox
+from vilg.run.workdir import versions
+from vilg.types import UserError
+
+TOLERANCES = {"float32": {"loss": 1e-5, "gradients": 1e-5}, "bfloat16": {"loss": 1e-3, "gradients": 2e-2}}
+FLOOR = 1e-3  # of the largest leaf's largest gradient: a smaller leaf is measured against that
+VARIED = ("dp", "fsdp_tp")  # under which each option is changed alone
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("--layouts", default="all", help="names joined by commas, with sizes such as fsdp_tp:model=4 (default: all)")
+    parser.add_argument("--devices", type=int, default=8, help="fake devices (default: 8)")
+    parser.add_argument("--dtype", choices=sorted(TOLERANCES), default="float32", help="of the model's computation (default: float32)")
+    parser.add_argument("--full", action="store_true", help="every option under every layout")
+    parser.add_argument("--json", metavar="FILE", help="rows and tolerances as JSON")
+
+
+def main(args: argparse.Namespace, config: Any) -> int:
+    """Compares and prints; the exit code."""
+    if config is None:
+        raise UserError("--config is missing: give an experiment, such as --config=experiments/ernie_vilg.py:tiny")
+    require(args.devices > 1, "devices", args.devices, "give at least 2")
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}".strip()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    here = len(jax.devices())
+    require(here >= args.devices, "devices", args.devices, f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}")
+    config = with_dtype(to_dict(config), args.dtype)
+    names = list(LAYOUTS) if args.layouts == "all" else args.layouts.split(",")
+    layouts = {name: parse_layout(name) for name in names}
+    rows = verify(config, layouts, args.devices, args.dtype, args.full)
+    report = {"rows": rows, "reference": {"layout": "dp", "devices": 1}, "tolerances": TOLERANCES[args.dtype], "versions": versions()}
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1))
+    show(rows, args.devices)
+    wrong = [row for row in rows if row["status"] != "equal" and not row["error"]]
+    return 0 if not wrong and any(row["status"] == "equal" for row in rows) else 1
+
+
+def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """The config with every "dtype" of the generator set."""
+    require(dtype in DTYPES, "dtype", dtype, f"must be one of {', '.join(DTYPES)}")
+    config = copy.deepcopy(config)
+    for section in sections_with(config["generator"], "dtype"):
+        section["dtype"] = dtype
+    return config
+
+
+def sections_with(section: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    """The section and those in it that have the field."""
+    found = [section] if field in section else []
+    return found + [one for value in section.values() if isinstance(value, dict) for one in sections_with(value, field)]
+
+
+# --- options ---------------------------------------------------------------------------------------------------------------
+
+
+def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What can be changed without changing the result: one changed option each, as {option: value}."""
+    generator = dict(config["generator"])
+    found: list[dict[str, Any]] = [{"accumulation": 2 if config["training"].get("accumulation", 1) == 1 else 1}]
+    remats = [s["remat"] for s in sections_with(generator, "remat")]
+    if remats:
+        found += [{"remat": "full" if remats[0] == "none" else "none"}]
+    scans = [s["scan"] for s in sections_with(generator, "scan")]
+    if scans:
+        found += [{"scan": not scans[0]}]
+    if "attention" in generator and isinstance(generator["attention"], str):
+        found += [{"attention": "dense" if generator["attention"] == "blockwise" else "blockwise"}]
+    return found
+
+
+def with_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with options changed wherever they are."""
+    config = copy.deepcopy(dict(config))
+    for name, value in options.items():
+        if name == "accumulation":
+            config["training"]["accumulation"] = value
+        elif name == "attention":
+            config["generator"]["attention"] = value
+        else:
+            for section in sections_with(config["generator"], name):
+                section[name] = value
+    return config
+
+
+# --- one step --------------------------------------------------------------------------------------------------------------
+
+
+class Inputs:
+    """What every step is given: parameters of the scanned model, and a batch with codes, on the host."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        scanned = build_experiment(with_options(config, {"scan": True}))
+        self.scanned = scanned
+        self.params = jax.device_get(disturbed(unbox(scanned.trainable.init(jax.random.key(scanned.seed)))))
+        self.batch = batch_of(scanned)
+
+    def for_(self, experiment: Experiment) -> Any:
+        """The parameters as this experiment has them."""
+        return self.params if is_scanned(experiment) else plain(experiment, self.params)
+
+
+def is_scanned(experiment: Experiment) -> bool:
+    """Whether its generator scans its layers."""
+    return any(section["scan"] for section in sections_with(dict(experiment.config["generator"]), "scan"))
+
+
+def plain(experiment: Experiment, params: Any) -> Any:
+    """Parameters, or gradients, with layers apart."""
+    return experiment.generator.unrolled(params) if hasattr(experiment.generator, "unrolled") else params
+
+
+def disturbed(params: Any) -> Any:
+    """Without zeros that hide what comes before them, and with experts that differ."""
+    return jax.tree.map(lambda x: x + 0.02 * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params)
+
+
+def batch_of(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Random pictures and texts; for a generator the pictures' codes under its codec's initial parameters, computed once."""
+    rng = np.random.default_rng(0)
+    size, side = experiment.training.batch_size, experiment.codec.image_size
+    images = rng.integers(0, 256, (size, side, side, 3), dtype=np.uint8)
+    if experiment.generator is None:
+        return {"image": images}
+    text = rng.integers(5, experiment.data.text.vocabulary, (size, experiment.data.text.length)).astype(np.int32)
+    codec: Any = experiment.codec
+    frozen = experiment.space.freeze(unbox(codec.init(jax.random.key(1))), None)
+    codes = np.asarray(experiment.space.encode(frozen, to_unit(jnp.asarray(images))))
+    if codes.dtype == np.float32:
+        codes = ((codes - codes.mean()) / max(float(codes.std()), 1e-6)).astype(np.float32)
+    return {"text": text, "codes": codes}
+
+
+class Step:
+    """Loss, gradients by name (layers apart), collectives and the sharded share of one step."""
+
+    def __init__(self, experiment: Experiment, inputs: Inputs, layout: Layout, devices: Sequence[jax.Device]):
+        program = Program(experiment, devices, layout)
+        params = jax.device_put(inputs.for_(experiment), program.state_sharding.params)
+        batch = {k: jax.device_put(v, program.batch_sharding) for k, v in inputs.batch.items()}
+        compiled = program.jit(lambda p, b: program.gradients(p, b, jax.random.key(3), jnp.int32(5))).lower(params, batch).compile()
+        metrics, _, grads = compiled(params, batch)
+        grads = jax.device_get(grads)
+        grads = plain(experiment, grads) if is_scanned(experiment) else grads
+        self.loss = float(metrics["loss"])
+        self.gradients = {path_name(p): np.asarray(g, np.float32) for p, g in jax.tree_util.tree_flatten_with_path(grads)[0]}
+        self.mesh, self.sharded_fraction = program.sizes, program.sharded_fraction
+        self.collectives = count(parse(compiled.as_text()), program.sizes).table()
+
+
+def compared(reference: Step, other: Step, dtype: str) -> dict[str, Any]:
+    """Errors and the status of a step against the reference. Of gradients: the largest difference in a leaf, over the larger of the leaf's own
+    largest value and FLOOR x the largest leaf's; `worst_leaf` names it. A step without collectives computes something else."""
+    tolerances = TOLERANCES[dtype]
+    largest = max(float(np.abs(g).max(initial=0)) for g in reference.gradients.values())
+    errors = {}
+    for name, g in reference.gradients.items():
+        scale = max(float(np.abs(g).max(initial=0)), FLOOR * largest)
+        difference = np.abs(g - other.gradients[name]).max(initial=0) if np.isfinite(other.gradients[name]).all() else np.inf
+        errors[name] = float(difference / max(scale, 1e-30))
+    worst = max(errors, key=lambda name: errors[name])
+    loss = abs(other.loss - reference.loss) / max(abs(reference.loss), 1e-30)
+    equal = loss <= tolerances["loss"] and errors[worst] <= tolerances["gradients"]
+    first = next((name for name, error in errors.items() if error > tolerances["gradients"]), None)
+    silent = not other.collectives and int(np.prod(list(other.mesh.values()))) > 1
+    return {
+        "loss_error": loss,
+        "gradient_error": errors[worst],
+        "worst_leaf": worst,
+        "first_leaf": first,
+        "status": "invalid" if silent else "equal" if equal else "differs",
+    }
+
+
+def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: int, dtype: str, full: bool) -> list[dict[str, Any]]:
+    """A row for every layout and option."""
+    inputs = Inputs(config)
+    references: dict[int, Step] = {}
+    rows = []
+    changes = options_of(config)
+    todo = [(name, {}) for name in layouts] + [(name, o) for o in changes for name in layouts if full or name.partition(":")[0] in VARIED]
+    for name, options in todo:
+        began = time.monotonic()
+        row: dict[str, Any] = {"layout": name, "mesh": None, "devices": devices, "options": options, "dtype": dtype, "loss_error": None}
+        row |= {"gradient_error": None, "worst_leaf": None, "first_leaf": None, "sharded_fraction": None, "collectives": None}
+        row |= {"status": "invalid", "error": ""}
+        try:
+            experiment = build_experiment(with_options(config, options))
+            accumulation = experiment.training.accumulation  # what a microbatch draws is its own, so one device has to have as many
+            if accumulation not in references:
+                alone = build_experiment(with_options(config, {"accumulation": accumulation}))
+                references[accumulation] = Step(alone, inputs, parse_layout("dp"), jax.devices()[:1])
+            step = Step(experiment, inputs, layouts[name], jax.devices()[:devices])
+            row |= {"mesh": step.mesh, "sharded_fraction": step.sharded_fraction, "collectives": step.collectives}
+            row |= compared(references[accumulation], step, dtype)
+        except UserError as error:  # a layout that does not fit this model or these devices is said, and compares nothing
+            row["error"] = str(error)
+        row["seconds"] = time.monotonic() - began
+        told = ", ".join(f"{k}={v}" for k, v in options.items())
+        print(f"{name} {told}: {row['error'] or row['status']}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+        rows.append(row)
+    return rows
+
+
+def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
+    """The table for people; below it what differs, and what was not compared."""
+    table = Table("layout", "options", "mesh", *(Column(n, justify="right") for n in ("loss", "gradients", "sharded")), "collectives", "verdict",
+                  title=f"one step on {devices} devices against one, relative errors")  # fmt: skip
+    for row in rows:
+        options = ", ".join(f"{k}={v}" for k, v in row["options"].items())
+        if row["error"]:
+            table.add_row(row["layout"], options, *["-"] * 5, "not compared")
+            continue
+        mesh = "x".join(f"{axis}={size}" for axis, size in row["mesh"].items())
+        kinds = ", ".join(dict.fromkeys(kind for axis in row["collectives"].values() for kind in axis)) or "none"
+        errors = (f"{row['loss_error']:.1e}", f"{row['gradient_error']:.1e}", f"{row['sharded_fraction']:.0%}")
+        table.add_row(row["layout"], options, mesh, *errors, kinds, row["status"])
+    Console().print(table)
+    for row in rows:
+        if row["error"]:
+            print(f"{row['layout']}: {row['error']}")
+        elif row["status"] == "differs":
+            print(f"{row['layout']}: {row['first_leaf'] or 'the loss'} differs; the worst is {row['worst_leaf']} ({row['gradient_error']:.1e})")
+        elif row["status"] == "invalid":
+            print(f"{row['layout']}: no collectives on {row['devices']} devices: it computes something else")
