@@ -127,11 +127,10 @@ class Inputs:
 
     def __init__(self, config: Mapping[str, Any]):
         scanned = build_experiment(with_options(config, {"scan": True}))
-        self.scanned = scanned
         self.params = jax.device_get(disturbed(unbox(scanned.trainable.init(jax.random.key(scanned.seed)))))
         self.batch = batch_of(scanned)
 
-    def for_(self, experiment: Experiment) -> Any:
+    def params_of(self, experiment: Experiment) -> Any:
         """The parameters as this experiment has them."""
         return self.params if is_scanned(experiment) else plain(experiment, self.params)
 
@@ -172,7 +171,7 @@ class Step:
 
     def __init__(self, experiment: Experiment, inputs: Inputs, layout: Layout, devices: Sequence[jax.Device]):
         program = Program(experiment, devices, layout)
-        params = jax.device_put(inputs.for_(experiment), program.state_sharding.params)
+        params = jax.device_put(inputs.params_of(experiment), program.state_sharding.params)
         batch = {k: jax.device_put(v, program.batch_sharding) for k, v in inputs.batch.items()}
         compiled = program.jit(lambda p, b: program.gradients(p, b, jax.random.key(3), jnp.int32(5))).lower(params, batch).compile()
         metrics, _, grads = compiled(params, batch)
