@@ -37,7 +37,7 @@ def cell(attention_weight: float = 0.0, region_weight: float = 0.0, mode: str = 
     return {"data.knowledge": NONE | shares, "generator.knowledge": weights}
 
 
-def omitted(**shares: float) -> dict[str, Any]:
+def omitted(**shares: Any) -> dict[str, Any]:
     """Captions that omit objects, with these shares of knowledge."""
     return {"data.train.omitted": 0.5, "data.valid.omitted": 0.5, **cell(**shares)}
 

@@ -107,7 +107,7 @@ def test_options_are_changed_wherever_they_are():
 
 def test_scanned_experts_give_what_unrolled_ones_give():
     """Of a U-Net with two experts: parameters and gradients are brought into the same form before they are compared."""
-    unet = dict(name="unet", channels=8, multipliers=(1,), blocks=2, attention=(), head_width=4, groups=8, scan=False)
+    unet = dict(name="unet", channels=8, multipliers=(1, 2), blocks=2, attention=(), head_width=4, groups=8, scan=False)
     config = tiny_diffusion(generator__denoiser=unet, generator__experts=dict(n=2, train_text=True)).to_dict()
     inputs, alone = Inputs(config), jax.devices()[:1]
     plain, scanned = (Step(build_experiment(with_options(config, {"scan": scan})), inputs, parse_layout("dp"), alone) for scan in (False, True))
