@@ -87,6 +87,11 @@ LAYOUTS: dict[str, Callable[..., Layout]] = {
 }
 
 
+def parse_layouts(text: str) -> dict[str, Layout]:
+    """The layouts of names joined by commas, or of "all", by what was written."""
+    return {name: parse_layout(name) for name in (LAYOUTS if text == "all" else text.split(","))}
+
+
 def parse_layout(text: str) -> Layout:
     """The layout of "name" or "name:axis=size:axis=size", such as "fsdp_tp:model=4"."""
     name, *options = str(text).split(":")

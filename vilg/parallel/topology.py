@@ -7,6 +7,7 @@ One table, CHIPS, with its sources; `plan` takes every figure from here. A topol
 import dataclasses
 import importlib.util
 import math
+import os
 import re
 from typing import Any
 
@@ -74,9 +75,13 @@ class Topology:
         """JAX devices of all slices."""
         return self.chips * self.chip.devices
 
+    @property
+    def slice(self) -> str:
+        """The name of one slice."""
+        return f"{self.generation}:{'x'.join(map(str, self.shape))}"
+
     def __str__(self) -> str:
-        name = f"{self.generation}:{'x'.join(map(str, self.shape))}"
-        return name if self.slices == 1 else f"{name},slices={self.slices}"
+        return self.slice if self.slices == 1 else f"{self.slice},slices={self.slices}"
 
     def devices(self) -> list[jax.Device]:
         """What programs are compiled for. The environment must hold LIBTPU before JAX is first used.
@@ -92,12 +97,18 @@ class Topology:
                 f"topology={str(self)!r}: libtpu, which compiles for TPUs, is not installed; run pip install 'vilg[tpu]', "
                 "or plan for fake devices with --topology=cpu:8"
             )
-        name = f"{self.generation}:{'x'.join(map(str, self.shape))}"
         options = {**dict(self.chip.options), **({"num_slices": self.slices} if self.slices > 1 else {})}
         try:
-            return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices)
+            return list(topologies.get_topology_desc(platform="tpu", topology_name=self.slice, **options).devices)
         except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError) as error:
             raise UserError(f"topology={str(self)!r}: libtpu refuses it: {str(error).splitlines()[0]}") from None
+
+
+def ask_for_fake_devices(count: int) -> None:
+    """Tells XLA to make so many CPU devices, unless the environment already says how many; before JAX is first used."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_force_host_platform_device_count" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={count}".strip()
 
 
 def parse_topology(text: str) -> Topology:

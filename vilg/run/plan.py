@@ -31,8 +31,8 @@ from vilg.experiment import build_experiment, to_dict
 from vilg.parallel import costs as counting
 from vilg.parallel.estimate import ASSUMPTIONS, estimate
 from vilg.parallel.hlo import parse
-from vilg.parallel.layouts import LAYOUTS, parse_layout
-from vilg.parallel.topology import GIB, LIBTPU, Topology, parse_topology
+from vilg.parallel.layouts import parse_layouts
+from vilg.parallel.topology import GIB, LIBTPU, Topology, ask_for_fake_devices, parse_topology
 from vilg.program import Program
 from vilg.run.workdir import versions
 from vilg.types import UserError
@@ -61,9 +61,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     config = to_dict(config)
     if args.batch is not None:
         config["training"]["batch_size"] = args.batch
-    layouts = list(LAYOUTS) if args.layouts == "all" else args.layouts.split(",")
-    for layout in layouts:
-        parse_layout(layout)
+    layouts = list(parse_layouts(args.layouts))
     experiment = build_experiment(config)
     topology.devices()  # an unknown shape or a missing libtpu is told before anything is compiled
     rows = ranked(compile_all(config, layouts, topology, args.hlo, args.jobs))
@@ -84,8 +82,8 @@ def prepare(topology: Topology) -> None:
     """The environment that libtpu, or fake devices, need; before JAX is used."""
     for name, value in LIBTPU.items():
         os.environ.setdefault(name, value)
-    if topology.generation == "cpu" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={topology.size}".strip()
+    if topology.generation == "cpu":
+        ask_for_fake_devices(topology.size)
 
 
 def compiler() -> dict[str, str]:
@@ -209,6 +207,7 @@ def measured(program: Program, found: Mapping[str, Any], topology: Topology) -> 
     """What a row says of a program that was compiled."""
     module = parse(found["text"])
     costs = counting.count(module, program.sizes)
+    table, alive = costs.table(), counting.fullest(module)
     chip, memory = topology.chip, found["memory"]
     seconds = estimate(costs, topology, list(program.mesh.devices.flat))
     model_flops = program.model_flops / topology.size
@@ -223,14 +222,14 @@ def measured(program: Program, found: Mapping[str, Any], topology: Topology) -> 
         "status": "fits" if needed <= limit or topology.generation == "cpu" else "oom",
         "hbm_bytes": needed,
         "hbm_limit_bytes": limit,
-        "hbm": split(program, module, float(memory["temp"])),
-        "largest_buffers": [vars(b) for b in counting.fullest(module)[:LARGEST]],
+        "hbm": split(program, alive, float(memory["temp"])),
+        "largest_buffers": [vars(b) for b in alive[:LARGEST]],
         "host_bytes": memory["host_argument"] + memory["host_output"] - memory["host_alias"] + memory["host_temp"],
         "flops_per_device": costs.total_flops,
         "flops_by_phase": dict(costs.flops),
-        "collective_bytes": {axis: sum(kind["bytes"] for kind in kinds.values()) for axis, kinds in costs.table().items()},
-        "collectives": costs.table(),
-        "collectives_by_phase": {phase: table for phase in counting.PHASES if (table := costs.table(phase=phase))},
+        "collective_bytes": {axis: sum(kind["bytes"] for kind in kinds.values()) for axis, kinds in table.items()},
+        "collectives": table,
+        "collectives_by_phase": {phase: part for phase in counting.PHASES if (part := costs.table(phase=phase))},
         "estimated_step_seconds": seconds.likely,
         "seconds": {"compute": seconds.compute, "memory": seconds.memory, "asynchronous": seconds.asynchronous, "synchronous": seconds.synchronous},
         "mfu": mfu,
@@ -242,7 +241,7 @@ def measured(program: Program, found: Mapping[str, Any], topology: Topology) -> 
     }
 
 
-def split(program: Program, module: Any, temporary: float) -> dict[str, float]:
+def split(program: Program, alive: Sequence[counting.Buffer], temporary: float) -> dict[str, float]:
     """Bytes a device by what they hold. Activations: what the forward pass leaves for the backward pass when memory is fullest."""
 
     def bytes_of(tree: Any, shardings: Any) -> float:
@@ -251,7 +250,6 @@ def split(program: Program, module: Any, temporary: float) -> dict[str, float]:
 
     shapes, shardings = program.state_shape, program.state_sharding
     parameters = bytes_of(shapes.params, shardings.params)
-    alive = counting.fullest(module)
     activations = min(temporary, sum(b.bytes for b in alive if b.phase == "forward"))
     optimizer = bytes_of((shapes.optimizer, shapes.ema, shapes.statistics), (shardings.optimizer, shardings.ema, shardings.statistics))
     return {"parameters": parameters, "optimizer": optimizer, "activations": activations, "temporaries": temporary - activations}

@@ -31,7 +31,8 @@ from vilg.nn.dense import DTYPES
 from vilg.parallel.costs import count
 from vilg.parallel.hlo import parse
 from vilg.parallel.layout import Layout
-from vilg.parallel.layouts import LAYOUTS, parse_layout
+from vilg.parallel.layouts import parse_layout, parse_layouts
+from vilg.parallel.topology import ask_for_fake_devices
 from vilg.program import Program, path_name, unbox
 from vilg.run.workdir import versions
 from vilg.types import UserError
@@ -55,15 +56,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
     if config is None:
         raise UserError("--config is missing: give an experiment, such as --config=experiments/ernie_vilg.py:tiny")
     require(args.devices > 1, "devices", args.devices, "give at least 2")
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}".strip()
+    ask_for_fake_devices(args.devices)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     here = len(jax.devices())
     require(here >= args.devices, "devices", args.devices, f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}")
     config = with_dtype(to_dict(config), args.dtype)
-    names = list(LAYOUTS) if args.layouts == "all" else args.layouts.split(",")
-    layouts = {name: parse_layout(name) for name in names}
-    rows = verify(config, layouts, args.devices, args.dtype, args.full)
+    rows = verify(config, parse_layouts(args.layouts), args.devices, args.dtype, args.full)
     report = {"rows": rows, "reference": {"layout": "dp", "devices": 1}, "tolerances": TOLERANCES[args.dtype], "versions": versions()}
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1))
