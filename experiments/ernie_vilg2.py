@@ -7,7 +7,7 @@
 size          parameters        hardware, time, what to expect
 tiny          U-Net             146 CPU-seconds, codec included; for trying the machinery, too small to draw well
 tiny_experts  2 experts         after tiny (training.first), which they start from as copies; not run to the end
-small         DiT 4 x 192       all of `synthetic`, unsnapped; 6,501 CPU-seconds from nothing; valid, n 64: .922 / .938 (guidance 2.5); test not run
+small         DiT 4 x 192       all of `synthetic`, unsnapped; 6,501 CPU-seconds from nothing; test: .883 one object, .789 two (results/README.md)
 emoji         DiT 6 x 256       real bilingual emoji at 64 px; `vilg data prepare emoji --out=runs/data/emoji` first; not run
 ablation      874 M + 500 M     the paper's ablation model; not run
 paper_dense   2.2 B + 1.3 B     the paper's stage 1: one expert; not run
