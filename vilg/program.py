@@ -22,7 +22,7 @@ from vilg.parallel.axes import is_box
 from vilg.parallel.constrain import placing
 from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
-from vilg.parallel.model_flops import forward_flops
+from vilg.parallel.model_flops import traced_flops
 from vilg.training.state import TrainState
 from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, Trainable, UserError
 
@@ -249,8 +249,14 @@ class Program:
         if hasattr(trainable, "model_flops"):
             return trainable.model_flops(size)
         loss = functools.partial(trainable.loss, key=jax.random.key(0), step=jnp.int32(0))
-        batch = jax.eval_shape(self.experiment.prepare, self._frozen_shapes(), self._batch_shapes())
-        return 3 * forward_flops(loss, unbox(self.boxed), batch)
+        batch = jax.eval_shape(self.experiment.prepare, self.frozen_shapes(), self.batch_shapes())
+        return 3 * traced_flops(loss, unbox(self.boxed), batch)
+
+    @functools.cached_property
+    def update_flops(self) -> float:
+        """FLOPs of an update as it is traced, on all devices: matrix products and convolutions of the frozen codec, the forward and backward
+        pass with what is recomputed, and the optimizer."""
+        return traced_flops(self._traced(self.update), self.state_shape, self.batch_shapes(), self.frozen_shapes())
 
     def learning_rate(self, step: jax.Array) -> jax.Array:
         """The schedule's value."""
@@ -286,6 +292,17 @@ class Program:
         """Compiled for these controls: (params, text, keys) -> codes."""
         sample = self.experiment.generator.sample
         return self.jit(lambda params, text, keys: sample(params, text, keys, controls), out_shardings=self.replicated)
+
+    def sampling_flops(self, controls: Any) -> float:
+        """FLOPs of one picture as it is traced: matrix products and convolutions of the sampler, and of the codec that decodes it."""
+        experiment, length = self.experiment, self.experiment.data.text.length
+
+        def draw(params: Params, frozen: Params, text: jax.Array) -> jax.Array:
+            keys = jax.random.split(jax.random.key(0), 1)
+            return experiment.space.decode(frozen, experiment.generator.sample(params, text, keys, controls))
+
+        text = jax.ShapeDtypeStruct((1, length), jnp.int32)
+        return traced_flops(self._traced(draw), self.state_shape.params, self.frozen_shapes(), text)
 
     @functools.cache  # noqa: B019
     def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:
@@ -351,11 +368,11 @@ class Program:
 
     def lower_train_step(self) -> Any:
         """The train step traced for abstract arguments: nothing is allocated."""
-        batch = jax.tree.map(lambda x: _abstract(x, self.batch_sharding), self._batch_shapes())
-        frozen = jax.tree.map(lambda x: _abstract(x, self.replicated), self._frozen_shapes())
+        batch = jax.tree.map(lambda x: _abstract(x, self.batch_sharding), self.batch_shapes())
+        frozen = jax.tree.map(lambda x: _abstract(x, self.replicated), self.frozen_shapes())
         return self.train_step.lower(self.abstract_state, batch, frozen)
 
-    def _batch_shapes(self) -> Batch:
+    def batch_shapes(self) -> Batch:
         """A global batch, as the loader makes it."""
         experiment, size = self.experiment, self.experiment.training.batch_size
         side = experiment.codec.image_size
@@ -367,7 +384,7 @@ class Program:
                 batch["region"] = jax.ShapeDtypeStruct((size, *experiment.codec.grid), jnp.bool_)
         return batch
 
-    def _frozen_shapes(self) -> Params:
+    def frozen_shapes(self) -> Params:
         """What a generator's update needs beside its own parameters; None for a codec's own run."""
         experiment = self.experiment
         if experiment.generator is None:

@@ -11,7 +11,7 @@ from tests.conftest import tiny_config, tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.parallel.costs import Collective, Costs, Kernel
 from vilg.parallel.estimate import KERNEL_EFFICIENCY, estimate, rate, seconds_of
-from vilg.parallel.model_flops import forward_flops
+from vilg.parallel.model_flops import traced_flops
 from vilg.parallel.topology import CHIPS, parse_topology
 from vilg.program import Program, unbox
 from vilg.types import UserError
@@ -102,7 +102,7 @@ def test_the_formula_for_the_transformer_is_its_products_without_what_masks_hide
     program, generator = Program(experiment, jax.devices()[:1]), experiment.generator
     b, m, n = experiment.training.batch_size, experiment.data.text.length, 64
     batch = {"text": jax.ShapeDtypeStruct((b, m), jnp.int32), "codes": jax.ShapeDtypeStruct((b, 8, 8), jnp.int32)}
-    traced = 3 * forward_flops(lambda p, x: generator.loss(p, x, jax.random.key(0), jnp.int32(0)), unbox(program.boxed), batch)
+    traced = 3 * traced_flops(lambda p, x: generator.loss(p, x, jax.random.key(0), jnp.int32(0)), unbox(program.boxed), batch)
     both = m * m + n * n + 2 * m * n
     seen = {"text_to_image": m * m + n * (n + 1) / 2 + m * n, "image_to_text": n * n + m * (m + 1) / 2 + m * n}
     assert traced == pytest.approx(program.model_flops + hidden(generator, b, both, seen), rel=0.02)  # tables from code vectors are not counted
@@ -118,4 +118,4 @@ def test_any_other_model_is_three_times_its_traced_loss():
     one, two = program.model_flops, Program(build_experiment(tiny_diffusion(training__batch_size=32)), jax.devices()[:1]).model_flops
     assert 1.9 < two / one < 2.1 and one > 6 * 16 * 64 * program.parameters * 0.1
     weights, x = jax.ShapeDtypeStruct((3, 8, 8), jnp.float32), jax.ShapeDtypeStruct((2, 8), jnp.float32)
-    assert forward_flops(lambda w, x: jax.lax.scan(lambda y, m: (y @ m, None), x, w)[0], weights, x) == 3 * 2 * 2 * 8 * 8
+    assert traced_flops(lambda w, x: jax.lax.scan(lambda y, m: (y @ m, None), x, w)[0], weights, x) == 3 * 2 * 2 * 8 * 8

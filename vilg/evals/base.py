@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import scipy.stats
 
 
 @runtime_checkable
@@ -110,20 +109,3 @@ class Sampling:
         """Errors: UserError unless the generator has all that was given."""
         if generator is not None:
             self.controls(generator)
-
-
-def interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share that was measured on n trials (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def t_interval(values: Sequence[float]) -> list[float] | None:
-    """The 95 % interval of the mean of normal values (Student's t); None of fewer than two."""
-    if len(values) < 2:
-        return None
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return [float(np.mean(values)) - half, float(np.mean(values)) + half]

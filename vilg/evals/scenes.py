@@ -16,8 +16,9 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.scene import Scene
 from vilg.data.scenes.scorer import score
 from vilg.data.scenes.source import Synthetic, cell
-from vilg.evals.base import Sampling, Subject, interval
+from vilg.evals.base import Sampling, Subject
 from vilg.generators.guidance import Controls
+from vilg.metrics.intervals import interval
 from vilg.types import Captioner, UserError
 
 CELLS = {"single_object": (1, "seen"), "two_objects": (2, "seen"), "held_out_single": (1, "held_out"), "held_out_two": (2, "held_out")}
@@ -57,17 +58,19 @@ class Scenes(Sampling):
         """Whether the generator must be able to caption."""
         return self.captions
 
-    def trials(self, subject: Subject) -> list[Trial]:
-        """Every sample and caption with its verdict."""
+    def scenes(self, subject: Subject) -> dict[str, list[Scene]]:
+        """The scenes of each cell that the data have."""
         source = subject.experiment.data.train
         if not isinstance(source, Synthetic):
             raise UserError(f"evals.scenes reads {type(source).__name__} data, which it cannot score; it needs data.train.name='synthetic'")
+        asked = {name: CELLS[name] for name in self.cells}
+        there = {n: c for n, c in asked.items() if c[0] <= source.max_objects and not (c[1] == "held_out" and source.withheld == 0)}
+        return {name: cell(source, objects, pairs, self.n, self.split) for name, (objects, pairs) in there.items()}
+
+    def trials(self, subject: Subject) -> list[Trial]:
+        """Every sample and caption with its verdict."""
         out = []
-        for name in self.cells:
-            objects, pairs = CELLS[name]
-            if objects > source.max_objects or (pairs == "held_out" and source.withheld == 0):
-                continue
-            scenes = cell(source, objects, pairs, self.n, self.split)
+        for name, scenes in self.scenes(subject).items():
             languages = [LANGUAGES[i % len(LANGUAGES)] for i in range(self.n)]
             out += self._sampled(subject, name, scenes, languages)
             if self.captions and isinstance(subject.experiment.generator, Captioner):
@@ -78,13 +81,15 @@ class Scenes(Sampling):
         wordings = [len(WORDINGS[g][kind_of(s)]) for s, g in zip(scenes, languages, strict=True)]
         draws = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
         prompts = [describe(s, g, w).text for s, g, w in zip(scenes, languages, draws, strict=True)]
+        made = subject.sample(prompts, self.controls(subject.experiment.generator), self.seed, languages)
+        return [judged(name, s, m.language, m.prompt, m.image) for s, m in zip(scenes, made, strict=True)]
+
+    def ceiling(self, subject: Subject) -> list[Trial]:
+        """What a perfect generator would get through the codec: the true pictures of the same scenes, coded and given back."""
         out = []
-        controls = self.controls(subject.experiment.generator)
-        for scene, made in zip(scenes, subject.sample(prompts, controls, self.seed, languages), strict=True):
-            verdict = score(made.image, scene)
-            parts = {k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)}
-            right = (verdict.colour_and_shape and verdict.count) if len(scene.objects) == 1 else verdict.everything
-            out.append(Trial(name, "sample", scene, made.language, made.prompt, made.image, bool(right), parts))
+        for name, scenes in self.scenes(subject).items():
+            back = subject.pictures(subject.codes(np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])))
+            out += [judged(name, s, LANGUAGES[i % len(LANGUAGES)], "", image) for i, (s, image) in enumerate(zip(scenes, back, strict=True))]
         return out
 
     def _captioned(self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]) -> list[Trial]:
@@ -107,6 +112,14 @@ class Scenes(Sampling):
             "samples_per_prompt": 1,
             "reranking": "none",
         }
+
+
+def judged(cell_name: str, scene: Scene, language: str, prompt: str, image: np.ndarray) -> Trial:
+    """The trial of a picture that should show a scene. One object: colour, shape and number count; two: every attribute and the relation."""
+    verdict = score(image, scene)
+    parts = {k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)}
+    right = (verdict.colour_and_shape and verdict.count) if len(scene.objects) == 1 else verdict.everything
+    return Trial(cell_name, "sample", scene, language, prompt, image, bool(right), parts)
 
 
 def summarize(trials: Sequence[Trial]) -> dict[str, Any]:

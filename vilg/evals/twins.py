@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vilg.config import require
-from vilg.evals.base import Sampling, Subject, interval
+from vilg.evals.base import Sampling, Subject
+from vilg.metrics.intervals import interval
 from vilg.types import Likelihood, UserError
 
 LANGUAGES = ("zh", "en")

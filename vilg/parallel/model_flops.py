@@ -11,7 +11,7 @@ import jax
 from jax.extend import core
 
 
-def forward_flops(function: Callable, *arguments: Any) -> float:
+def traced_flops(function: Callable, *arguments: Any) -> float:
     """2 x multiply-adds of a function of these (abstract) arguments."""
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 

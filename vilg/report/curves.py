@@ -48,12 +48,12 @@ def draw_curves(curves: Mapping[str, Sequence[Mapping]], cpu_seconds: Mapping[st
             series = _series(lines, scalars)
             if all(len(x) < 2 for x, _ in series.values()):
                 continue
-            drawn.append(_draw(f"{name}: {panel}", panel, "step", series))
+            drawn.append(draw(f"{name}: {panel}", panel, "step", series))
             if panel == "loss":
                 axis, clock = _clock(lines, cpu_seconds.get(name))
                 timed = {label: (np.interp(x, *clock), y) for label, (x, y) in series.items()}
                 if len(clock[0]) > 1:
-                    drawn.append(_draw(f"{name}: {panel}", panel, axis, timed))
+                    drawn.append(draw(f"{name}: {panel}", panel, axis, timed))
     return drawn
 
 
@@ -91,7 +91,8 @@ def _clock(lines: Sequence[Mapping], cpu: float | None) -> tuple[str, tuple[np.n
     return "CPU-seconds", (steps, passed * cpu / passed[-1])
 
 
-def _draw(title: str, panel: str, axis: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Curve:
+def draw(title: str, panel: str, axis: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]], log: bool = False) -> Curve:
+    """One drawing of {label: (x, y)}; `log`: x in powers of ten."""
     style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": f"{title}/{axis}",
@@ -120,7 +121,11 @@ def _draw(title: str, panel: str, axis: str, series: Mapping[str, tuple[np.ndarr
             axes.yaxis.set_minor_formatter(NullFormatter())
         if panel in ("scores", "codebook usage"):
             axes.set_ylim(0, 1.02)
-        axes.set_xlim(left=0)
+        if log:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.set_xlim(left=0)
         axes.set_xlabel(axis)
         axes.set_ylabel(panel)
         axes.grid(True)

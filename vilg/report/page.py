@@ -4,23 +4,19 @@ Separate from the run so that it only shows what it is handed: nothing is sample
 the report (the same dict that becomes report.json); what the page looks like is in page.html, its curves in curves.py.
 """
 
-import base64
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import jinja2
 import numpy as np
-from PIL import Image
 
 from vilg.data.scenes.captions import LANGUAGES, describe, parse
 from vilg.data.scenes.scene import Scene
 from vilg.report.curves import draw_curves
+from vilg.report.templates import data_uri, template
 
 
 @runtime_checkable
@@ -140,7 +136,7 @@ def write_page(
     report = EMPTY | dict(report)
     scores, cpu = report["scores"], report["cpu_seconds"]
     captioners = [g for g in generators if any(t.kind == "caption" for t in g.trials)]
-    page = _template().render(
+    page = template("page.html").render(
         title=title,
         intro=intro,
         report=report,
@@ -153,7 +149,7 @@ def write_page(
         part_tables=[(g.name, _part_table(scores.get(g.name, {}).get("parts", {}))) for g in generators],
         cpu_limit=cpu_limit,
         stages=list(dict.fromkeys([*report["seconds"], *cpu])),
-        reconstructions=[(_uri(a), _uri(b)) for a, b in zip(*reconstructions, strict=True)] if reconstructions is not None else [],
+        reconstructions=[(data_uri(a), data_uri(b)) for a, b in zip(*reconstructions, strict=True)] if reconstructions is not None else [],
         sample_cells=_cells(generators, "sample", first, failures),
         captioners=[g.name for g in captioners],
         caption_cells=_cells(captioners, "caption", first_captions, failures // 2),
@@ -164,18 +160,6 @@ def write_page(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": lambda x: f"{100 * x:.1f} %", "whole": lambda x: f"{x:,.0f}"}
-    return environment.from_string((files("vilg.report") / "page.html").read_text(encoding="utf-8"))
-
-
-def _uri(image: np.ndarray) -> str:
-    out = io.BytesIO()
-    Image.fromarray(np.asarray(image, np.uint8)).save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def _entry(scores: Mapping[str, Any], pairs: str, key: str, target: Target | None = None) -> dict[str, Any] | None:
@@ -271,14 +255,14 @@ def _card(card: Mapping[str, Any], generators: Iterable[GeneratorView]) -> dict[
             continue
         fault = _sample_fault(t.parts, t.right) if t.kind == "sample" else "" if t.right else _caption_fault(t.prompt, t.scene, t.language)
         answers.append(
-            {"name": generator.name, "missing": False, "image": _uri(t.image), "text": t.prompt, "right": t.right, "fault": fault}
+            {"name": generator.name, "missing": False, "image": data_uri(t.image), "text": t.prompt, "right": t.right, "fault": fault}
         )
     return {
         "language": trial.language,
         "prompt": trial.prompt,
         "others": others,
         "truth": describe(trial.scene, trial.language).text,
-        "image": _uri(trial.image),
+        "image": data_uri(trial.image),
         "answers": answers,
     }
 

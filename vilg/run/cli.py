@@ -20,6 +20,7 @@ VERBS = {
     "caption": "captions of images",
     "assemble": "one run of the runs that each trained one expert",
     "evaluate": "every evaluator of the config, as JSON",
+    "compare": "generators against each other at one budget, by one protocol, on one page",
     "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
     "plan": "layouts ranked on TPUs that are not here: memory, collectives, estimated step",
     "verify": "loss and gradients of a step equal under every layout, on fake devices",
@@ -28,7 +29,7 @@ VERBS = {
     "doctor": "the environment, the devices, contradictions in a config",
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
-WITH_CONFIG = ("train", "sweep", "plan", "verify", "doctor", "quickstart")
+WITH_CONFIG = ("train", "compare", "sweep", "plan", "verify", "doctor", "quickstart")
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)  # what a path can be wrong with, where no path is told
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 

@@ -6,11 +6,8 @@ parts add up. Overrides of data, codec, layout and seed (--config.data...) hold 
 """
 
 import argparse
-import contextlib
 import json
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes, Trial, summarize
 from vilg.experiment import build_experiment, load_file, to_dict
 from vilg.report.page import GeneratorView, write_page
+from vilg.run.costs import Costs
 from vilg.run.session import open_session
 from vilg.run.train import train
 from vilg.run.workdir import Workdir, versions
@@ -42,32 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("--workdir", required=True, help="directory of everything that comes out")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
-
-
-class Costs:
-    """Seconds and CPU-seconds of each stage, kept in a file so that training in parts adds up."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.seconds, self.cpu_seconds = json.loads(path.read_text()) if path.exists() else ({}, {})
-
-    @contextlib.contextmanager
-    def stage(self, name: str, resumes: bool = False) -> Iterator[None]:
-        """Notes what the body takes, even if it is interrupted; adds it to what is there if the stage goes on where it stopped."""
-        wall, cpu = time.time(), cpu_time()
-        before = (self.seconds.get(name, 0), self.cpu_seconds.get(name, 0)) if resumes else (0, 0)
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(before[0] + time.time() - wall, 1)
-            self.cpu_seconds[name] = round(before[1] + cpu_time() - cpu, 1)
-            self.path.write_text(json.dumps([self.seconds, self.cpu_seconds]))
-
-
-def cpu_time() -> float:
-    """CPU-seconds of this process and its ended children."""
-    t = os.times()
-    return t.user + t.system + t.children_user + t.children_system
 
 
 def main(args: argparse.Namespace, config: Any) -> int:

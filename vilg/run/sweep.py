@@ -30,11 +30,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vilg.config import lookup, require
-from vilg.evals.base import interval, t_interval
 from vilg.experiment import Experiment, build_experiment, load_file, to_dict
+from vilg.metrics.intervals import interval, t_interval
 from vilg.program import Program
 from vilg.report.dots import draw_dots
-from vilg.run.quickstart import Costs
+from vilg.run.costs import Costs
 from vilg.run.session import has_parameters, open_session
 from vilg.run.train import flat, train
 from vilg.run.workdir import commit, versions

@@ -1,0 +1,1 @@
+"""Numbers from features, strings and outcomes: nothing here runs a model."""

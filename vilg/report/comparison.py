@@ -1,0 +1,123 @@
+"""The page of `vilg compare`: one HTML file that opens offline, made of report.json and the pictures beside it.
+
+Separate from page.py, which shows one report of the quickstart against targets; here contenders stand against each other.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vilg.report.curves import Curve, draw
+from vilg.report.templates import data_uri, template
+
+CELLS = {
+    "single_object": "one object",
+    "two_objects": "two objects",
+    "held_out_single": "one object, pair never seen",
+    "held_out_two": "two objects, pairs never seen",
+}
+COSTS = {"flops": "FLOPs a picture", "evaluations": "network evaluations a picture", "image_seconds": "seconds a picture, here"}
+
+
+def write_comparison(directory: str | Path, report: Mapping[str, Any]) -> Path:
+    """Writes DIRECTORY/index.html and returns its path."""
+    directory = Path(directory)
+    names = list(report["metrics"])
+    rows = [r | {"label": label(r["what"])} for r in report["comparisons"]]
+    page = template("comparison.html").render(
+        title="vilg compare: " + " and ".join(names),
+        names=names,
+        report=report,
+        answer=answer(rows),
+        quality=quality(report, names),
+        wins=[r for r in rows if r["language"] == "all" and "/" not in r["what"]],
+        languages=[r for r in rows if r["language"] != "all"],
+        parts=[r for r in rows if "/" in r["what"]],
+        curves=curves(report["curves"]),
+        cells=grids(directory, report["grid"]),
+        manifest=json.dumps(report["protocol"], indent=1, ensure_ascii=False),
+    )
+    (directory / "index.html").write_text(page, encoding="utf-8")
+    return directory / "index.html"
+
+
+def label(what: str) -> str:
+    """A cell, and a part of it, for people."""
+    cell, _, part = what.partition("/")
+    return CELLS.get(cell, cell) + (f": {part.replace('_', ' ')}" if part else "")
+
+
+def answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The comparison in sentences, one a cell and pair of contenders."""
+    out = []
+    for r in rows:
+        if r["language"] == "all" and "/" not in r["what"]:
+            told = {"better": f"{r['a']} is better", "worse": f"{r['b']} is better"}.get(r["verdict"], "no significant difference")
+            kept = "" if r["seeds"] > 1 else "; one training seed, so how much trainings vary is unknown"
+            out.append(
+                f"{label(r['what'])}: {told} ({r['a']} {r['score_a']:.3f}, {r['b']} {r['score_b']:.3f}, p = {r['p_holm']:.4f}{kept})."
+            )
+    return out
+
+
+def quality(report: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the score table: a cell, every contender's share with its interval, and what its codec allows."""
+    found = []
+    for cell, title in CELLS.items():
+        cells = []
+        for name in names:
+            kinds = report["metrics"][name]
+            entry = {"seeds": kinds["ema"]["seeds"], "raw": None, "ceiling": None, **share(kinds["ema"]["metrics"], cell)}
+            if "raw" in kinds:
+                entry["raw"] = share(kinds["raw"]["metrics"], cell).get("value")
+            entry["ceiling"] = share(report["ceiling"].get(name, {}), cell).get("value")
+            cells.append(entry)
+        if any("value" in c for c in cells):
+            found.append({"label": title, "cells": cells})
+    return found
+
+
+def share(metrics: Mapping[str, Any], cell: str) -> dict[str, Any]:
+    """{"value", "interval"} of a cell in the numbers of an evaluator of scenes; empty where there are none."""
+    for numbers in metrics.values():
+        place = numbers.get("held_out", {}) if cell.startswith("held_out_") else numbers
+        limits = numbers.get("ci95", {})
+        limits = limits.get("held_out", {}) if cell.startswith("held_out_") else limits
+        key = {"held_out_single": "single_object", "held_out_two": "two_objects"}.get(cell, cell)
+        if isinstance(place, Mapping) and key in place:
+            return {"value": place[key], "interval": limits.get(key)}
+    return {}
+
+
+def curves(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> list[Curve]:
+    """Scores against training FLOPs, and against each cost of sampling."""
+    drawn = []
+    axes = [("training", "flops", "training FLOPs"), *(("sampling", cost, name) for cost, name in COSTS.items())]
+    for kind, field, axis in axes:
+        for cell in ("single_object", "two_objects"):
+            series = {}
+            for name, points in found[kind].items():
+                pairs = sorted((p[field], share({"": p["metrics"]}, cell).get("value")) for p in points if share({"": p["metrics"]}, cell))
+                if pairs:
+                    series[name] = (np.array([x for x, _ in pairs], float), np.array([y for _, y in pairs], float))
+            if series:
+                drawn.append(draw(f"{CELLS[cell]}, {kind}", "scores", axis, series, log=kind == "sampling"))
+    return drawn
+
+
+def grids(directory: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Prompt by prompt, what each contender drew."""
+    cells: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
+    for name, lines in found.items():
+        for line in lines:
+            image = np.asarray(Image.open(directory / line["file"]).convert("RGB"))
+            card = {"name": name, "image": data_uri(image), "right": line["right"]}
+            cells.setdefault(line["cell"], {}).setdefault((line["prompt"], line["language"]), []).append(card)
+    return [
+        {"label": CELLS.get(cell, cell), "cards": [{"prompt": p, "language": g, "answers": a} for (p, g), a in prompts.items()]}
+        for cell, prompts in cells.items()
+    ]

@@ -1,0 +1,34 @@
+"""What the stages of a long job take, kept in a file so that a job done in parts adds up."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class Costs:
+    """Seconds and CPU-seconds of each stage, kept in a file so that training in parts adds up."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.seconds, self.cpu_seconds = json.loads(path.read_text()) if path.exists() else ({}, {})
+
+    @contextlib.contextmanager
+    def stage(self, name: str, resumes: bool = False) -> Iterator[None]:
+        """Notes what the body takes, even if it is interrupted; adds it to what is there if the stage goes on where it stopped."""
+        wall, cpu = time.time(), cpu_time()
+        before = (self.seconds.get(name, 0), self.cpu_seconds.get(name, 0)) if resumes else (0, 0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(before[0] + time.time() - wall, 1)
+            self.cpu_seconds[name] = round(before[1] + cpu_time() - cpu, 1)
+            self.path.write_text(json.dumps([self.seconds, self.cpu_seconds]))
+
+
+def cpu_time() -> float:
+    """CPU-seconds of this process and its ended children."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
