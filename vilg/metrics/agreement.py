@@ -1,26 +1,33 @@
 """How far raters agree, and how sure a mean over prompts is: Krippendorff's alpha and the percentile bootstrap over prompts.
 
-Separate from what the votes mean (ratings.py). Alpha itself is the `krippendorff` package's; this adds its two undefined cases.
+Separate from what the votes mean (ratings.py). Alpha is written out here because the package for it is under the GPL.
 """
 
 from typing import Literal
 
-import krippendorff
 import numpy as np
 from jaxtyping import Float
 
-AT_ONCE = 2_000_000  # numbers of one batch of resamples
+AT_ONCE = 500_000  # prompts drawn in one batch of resamples
 
 
 def alpha(ratings: Float[np.ndarray, "raters units"], level: Literal["nominal", "ordinal", "interval"]) -> float | None:
-    """Krippendorff's alpha (Content Analysis, 2004, chapter 11): 1 is full agreement, 0 is what chance gives. NaN is a missing rating.
+    """Krippendorff's alpha: 1 is full agreement, 0 is what chance gives. NaN is a missing rating.
 
-    None where it is 0 / 0: no unit has two ratings, or all ratings of such units are alike.
+    None where it is 0 / 0: no unit has two ratings, or all ratings of such units are alike. Source: Krippendorff, Computing Krippendorff's
+    alpha-reliability (2011), whose coincidence matrix is o here.
     """
-    paired = ratings[:, np.sum(~np.isnan(ratings), 0) >= 2]
-    if len(np.unique(paired[~np.isnan(paired)])) < 2:
+    values = np.unique(ratings[~np.isnan(ratings)])
+    counts = (ratings[:, :, None] == values).sum(0).astype(np.float64)  # [units, values]
+    counts = counts[counts.sum(1) >= 2]
+    o = np.einsum("uc,uk->ck", counts / (counts.sum(1, keepdims=True) - 1), counts)
+    o -= np.diag((counts / (counts.sum(1, keepdims=True) - 1)).sum(0))
+    often = o.sum(0)
+    if np.count_nonzero(often) < 2:
         return None
-    return float(krippendorff.alpha(reliability_data=paired, level_of_measurement=level))
+    places = np.cumsum(often) - often / 2 if level == "ordinal" else values  # the ordinal difference is that of mean ranks
+    apart = (np.subtract.outer(places, places) ** 2) if level != "nominal" else 1 - np.eye(len(values))
+    return float(1 - (often.sum() - 1) * (o * apart).sum() / (often @ apart @ often))
 
 
 def bootstrap(
@@ -35,6 +42,6 @@ def bootstrap(
     size = max(1, AT_ONCE // n)
     means = []
     for start in range(0, resamples, size):
-        times = random.multinomial(n, np.full(n, 1 / n), size=min(size, resamples - start))  # how often each prompt is drawn
-        means.append((times @ sums) / (times @ counts)[:, None])
+        drawn = random.integers(0, n, (min(size, resamples - start), n))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1)[:, None])
     return np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)

@@ -106,11 +106,9 @@ def serve(out: Path, study: Study, votes: Votes, host: str, port: int) -> None:
     """Serves until Ctrl-C."""
     with JudgeServer(host, port, out / "public", votes) as server:
         had = len({vote.rater for vote in votes.all()})
-        print(
-            f"{counted(len(study.items), 'item')} for {counted(study.raters, 'rater')}, {had} have begun; open {server.address}", flush=True
-        )
-        print(f"Ctrl-C ends; the same command goes on; `vilg judge --out={out} --report` counts", flush=True)
         try:
+            print(f"{counted(len(study.items), 'item')}, {had} of {counted(study.raters, 'rater')} have begun; open {server.address}", flush=True)
+            print(f"Ctrl-C ends; the same command goes on; `vilg judge --out={out} --report` counts", flush=True)
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             pass
