@@ -12,7 +12,7 @@ def test_a_vote_counts_for_the_model_on_its_side():
     items = {"a": Shown(("one", "two"), "p"), "b": Shown(("two", "one"), "q"), "c": Shown(("two", "three"), "p")}
     votes = [Vote("r", "a", "q", -1), Vote("s", "a", "q", -1), Vote("r", "b", "q", 1), Vote("s", "b", "q", 0), Vote("r", "c", "q", 1)]
     first, second = comparisons(votes, items, MODELS, "nominal", resamples=100)
-    assert (first["model"], first["against"], second["model"], second["against"]) == ("one", "two", "two", "three")
+    assert (first["system"], first["against"], second["system"], second["against"]) == ("one", "two", "two", "three")
     assert [first[k]["votes"] for k in ("win", "tie", "lose")] == [3, 1, 0]
     assert [first[k]["share"] for k in ("win", "tie", "lose")] == [0.75, 0.25, 0]
     assert first["win_rate"] == 0.875 and first["left"] == pytest.approx(2 / 3)
@@ -56,7 +56,7 @@ def test_scores_are_means_of_each_model():
     items = {"a": Shown(("one",), "p"), "b": Shown(("two",), "p"), "c": Shown(("one",), "q")}
     votes = [Vote("r", "a", "clarity", 5), Vote("s", "a", "clarity", 4), Vote("r", "c", "clarity", 1), Vote("r", "b", "clarity", 2)]
     first, second = scores(votes, items, MODELS, "ordinal", resamples=2000)
-    assert first["model"] == "one" and first["mean"] == pytest.approx(10 / 3) and first["given"] == {"1": 1, "4": 1, "5": 1}
+    assert first["system"] == "one" and first["mean"] == pytest.approx(10 / 3) and first["given"] == {"1": 1, "4": 1, "5": 1}
     assert first["ci95"] == [1.0, 4.5]  # p twice, q twice
     assert (first["votes"], first["prompts"], first["raters"]) == (3, 2, 2)
     assert second["mean"] == 2 and second["ci95"] == [2, 2] and second["alpha"] is None

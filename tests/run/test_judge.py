@@ -170,7 +170,11 @@ def test_votes_of_another_study_are_refused(three, tmp_path, capsys):
     refused(capsys, "are of another study than this one", out, kept(tmp_path, a, "r", [vote]))
     refused(capsys, "this study has no such item", out, kept(tmp_path, a, "r", [vote], id=b.id))
     good = vote | {"item": b.items[0].id}
-    for change, words in (({"value": 2}, "answered by one of -1, 0, 1"), ({"value": True}, "value=True"), ({"question": "x"}, "question='x'")):
+    for change, words in (
+        ({"value": 2}, "answered by one of -1, 0, 1"),
+        ({"value": True}, "value=True"),
+        ({"question": "x"}, "question='x'"),
+    ):
         refused(capsys, words, out, kept(tmp_path, b, "r", [good, good | change]))
     refused(capsys, "holds no study", f"--out={tmp_path / 'c'}", kept(tmp_path, b, "r", [good]))
     refused(capsys, "the study has no votes yet", out, "--report")  # nothing of a refused file was kept
@@ -280,12 +284,12 @@ def test_captions_are_scored_by_language(tmp_path, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "language: zh" in shown and "2 of 5 raters finished, 48 votes" in shown
     report = json.loads((tmp_path / "s" / "report.json").read_text())
-    rows = {(q, r["model"]): r for q, found in report["metrics"]["all"].items() for r in found}
+    rows = {(q, r["system"]): r for q, found in report["metrics"]["all"].items() for r in found}
     assert rows["relevance", "good"]["mean"] == 2 and rows["relevance", "bad"]["mean"] == 0
     assert rows["fluency", "good"]["mean"] == 1.5 and rows["fluency", "good"]["alpha"] == 1 and rows["fluency", "good"]["prompts"] == 2
     assert rows["average", "good"]["mean"] == pytest.approx((1.5 + 2 + 1.5) / 3)
     assert rows["relevance", "good"]["alpha"] is None  # nobody ever said anything else
-    chinese = {(q, r["model"]): r for q, found in report["metrics"]["language"]["zh"].items() for r in found}
+    chinese = {(q, r["system"]): r for q, found in report["metrics"]["language"]["zh"].items() for r in found}
     assert chinese["fluency", "bad"]["mean"] == 1 and chinese["fluency", "bad"]["votes"] == 4
     assert report["protocol"]["raters"] == {"planned": 5, "voted": 2, "finished": 2}
 

@@ -21,7 +21,12 @@ playwright_api = pytest.importorskip("playwright.sync_api")
 expect = playwright_api.expect
 
 MODELS = ("zebra_ours", "quokka_theirs")
-PROMPTS = ['<b>a "red" ring</b> & \'more\'</script><script>document.title="broken"</script>', "一只戴帽子的猫", "a blue cube", "三个绿色的球"]
+PROMPTS = [
+    '<b>a "red" ring</b> & \'more\'</script><script>document.title="broken"</script>',
+    "一只戴帽子的猫",
+    "a blue cube",
+    "三个绿色的球",
+]
 
 
 def write_samples(place, tint: int) -> None:
@@ -38,7 +43,10 @@ def write_samples(place, tint: int) -> None:
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright_api.sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser:
+    with (
+        playwright_api.sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
+    ):
         yield browser
 
 
@@ -155,7 +163,7 @@ def test_keys_and_clicks_become_win_rates(page, study, address, capsys):
     assert "2 of 2 raters finished, 16 votes" in " ".join(capsys.readouterr().out.split())
     report = json.loads((study / "report.json").read_text())
     (alignment,), (fidelity,) = (report["metrics"]["all"][q] for q in ("alignment", "fidelity"))
-    assert alignment["model"] == MODELS[1] and alignment["against"] == MODELS[0]  # by name
+    assert alignment["system"] == MODELS[1] and alignment["against"] == MODELS[0]  # by name
     assert [alignment[k]["votes"] for k in ("win", "tie", "lose")] == [4, 0, 4]
     assert alignment["win_rate"] == 0.5 and alignment["ci95"] == [0.5, 0.5]  # every prompt has one vote for each
     wins = left[:3].count(MODELS[1])
@@ -251,3 +259,5 @@ def test_chinese_a_phone_and_who_uses_no_mouse(page, study, address):
     page.keyboard.press("1")  # not while a picture is enlarged
     page.keyboard.press("Escape")
     assert page.get_attribute("[data-question=alignment] [data-value='1']", "aria-pressed") == "true"
+    page.keyboard.press("Enter")  # though the picture has the focus again: the item is complete
+    expect(page.locator("#position")).to_contain_text("2")

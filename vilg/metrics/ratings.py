@@ -46,7 +46,7 @@ def comparisons(
         result = [v.value if items[v.item].models[1] == model else -v.value for v in own]
         columns = np.array([[r > 0, r == 0, r < 0, (r + 1) / 2] for r in result], np.float64)
         shares, limits = pooled(own, items, columns, resamples, seed)
-        row: dict[str, Any] = {"model": model, "against": against}
+        row: dict[str, Any] = {"system": model, "against": against}
         for i, name in enumerate(("win", "tie", "lose")):
             row[name] = {"votes": int(columns[:, i].sum()), "share": float(shares[i]), "ci95": limits[i]}
         decided = [v.value for v in own if v.value]
@@ -69,7 +69,7 @@ def scores(
         values = [v.value for v in own]
         mean, limits = pooled(own, items, np.array(values, np.float64)[:, None], resamples, seed)
         given = {str(value): values.count(value) for value in sorted(set(values))}
-        row = {"model": model, "mean": float(mean[0]), "ci95": limits[0], "given": given}
+        row = {"system": model, "mean": float(mean[0]), "ci95": limits[0], "given": given}
         rows.append(row | counts(own, items) | {"alpha": alpha(table(own, values), level)})
     return rows
 

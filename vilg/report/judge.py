@@ -71,6 +71,7 @@ def judge_page(study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]
     `pixelated` shows pictures of few pixels as squares instead of blurred.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # in the order given: a question stands before its answer
     template = environment.from_string((files("vilg.report") / "judge.html").read_text(encoding="utf-8"))
     questions = [
         {

@@ -60,11 +60,11 @@ def scale(name: str, zh: str, en: str, lowest: int, words: Mapping[int, tuple[st
 
 
 SIDES = (
-    Choice(-1, ("1", "ArrowLeft"), {"zh": "左图更好", "en": "Left is better"}),
+    Choice(-1, ("1", "ArrowLeft"), {"zh": "左图", "en": "Left"}),
     Choice(0, ("2", "ArrowDown"), {"zh": "没有差别", "en": "No difference"}),
-    Choice(1, ("3", "ArrowRight"), {"zh": "右图更好", "en": "Right is better"}),
+    Choice(1, ("3", "ArrowRight"), {"zh": "右图", "en": "Right"}),
 )
-FIVE = {1: ("很差", "very poor"), 3: ("一般", "fair"), 5: ("很好", "very good")}
+FIVE = {1: ("很差", "bad"), 3: ("一般", "fair"), 5: ("很好", "great")}
 THREE = {0: ("差", "poor"), 1: ("一般", "fair"), 2: ("好", "good")}
 BLIND = {
     "zh": "题目的顺序是随机的，不显示由谁生成。请只根据所看到的内容作答，不要猜测来源。",

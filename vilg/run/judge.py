@@ -107,7 +107,10 @@ def serve(out: Path, study: Study, votes: Votes, host: str, port: int) -> None:
     with JudgeServer(host, port, out / "public", votes) as server:
         had = len({vote.rater for vote in votes.all()})
         try:
-            print(f"{counted(len(study.items), 'item')}, {had} of {counted(study.raters, 'rater')} have begun; open {server.address}", flush=True)
+            print(
+                f"{counted(len(study.items), 'item')}, {had} of {counted(study.raters, 'rater')} have begun; open {server.address}",
+                flush=True,
+            )
             print(f"Ctrl-C ends; the same command goes on; `vilg judge --out={out} --report` counts", flush=True)
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
@@ -171,15 +174,15 @@ def report(out: Path, study: Study, votes: Sequence[Vote]) -> None:
 def rendered(found: dict[str, list[dict[str, Any]]], pairs: bool, title: str) -> Table:
     """The rows as a table."""
     result = ("win", "tie", "lose", "win rate (95 %)") if pairs else ("mean (95 %)",)
-    table = Table("question", "model", *result, "alpha", "prompts", "raters", "votes", title=title)
+    table = Table("question", "system", *result, "alpha", "prompts", "raters", "votes", title=title)
     for question, rows in found.items():
         for row in rows:
             low, high = row["ci95"]
             if pairs:
                 shares = [f"{row[name]['share']:.1%}" for name in ("win", "tie", "lose")]
-                who, cells = f"{row['model']} against {row['against']}", [*shares, f"{row['win_rate']:.1%} ({low:.1%} to {high:.1%})"]
+                who, cells = f"{row['system']} against {row['against']}", [*shares, f"{row['win_rate']:.1%} ({low:.1%} to {high:.1%})"]
             else:
-                who, cells = row["model"], [f"{row['mean']:.3f} ({low:.3f} to {high:.3f})"]
+                who, cells = row["system"], [f"{row['mean']:.3f} ({low:.3f} to {high:.3f})"]
             agreed = "undefined" if row["alpha"] is None else f"{row['alpha']:.3f}"
             table.add_row(question, who, *cells, agreed, *(str(row[name]) for name in ("prompts", "raters", "votes")))
     return table
