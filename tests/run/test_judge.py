@@ -282,7 +282,7 @@ def test_captions_are_scored_by_language(tmp_path, capsys):
     options = [kept(tmp_path, study, rater, votes) for rater in ("r", "s")]
     assert judge(f"--out={tmp_path / 's'}", *options, "--report") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "language: zh" in shown and "2 of 5 raters finished, 48 votes" in shown
+    assert " zh fluency " in shown and "2 of 5 raters finished, 48 votes" in shown
     report = json.loads((tmp_path / "s" / "report.json").read_text())
     rows = {(q, r["system"]): r for q, found in report["metrics"]["all"].items() for r in found}
     assert rows["relevance", "good"]["mean"] == 2 and rows["relevance", "bad"]["mean"] == 0

@@ -54,8 +54,8 @@ def scale(name: str, zh: str, en: str, lowest: int, words: Mapping[int, tuple[st
     """A question answered by a number; `words` says in zh and en what some of the numbers mean."""
     choices = []
     for value in range(lowest, highest + 1):
-        meaning = dict(zip(("zh", "en"), words.get(value, ("", "")), strict=True))
-        choices.append(Choice(value, (str(value),), meaning))
+        chinese, english = words.get(value, ("", ""))
+        choices.append(Choice(value, (str(value),), {"zh": chinese, "en": english}))
     return Question(name, {"zh": zh, "en": en}, tuple(choices), "ordinal")
 
 

@@ -12,14 +12,15 @@ Raters see STUDY/public only; which model made what is in STUDY/study.json, vote
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from vilg.metrics.ratings import Vote, comparisons, scores
+from vilg.metrics.ratings import Level, Vote, comparisons, scores
 from vilg.report.protocols import PROTOCOLS
 from vilg.run.judge_inputs import read_models
 from vilg.run.judge_server import JudgeServer
@@ -121,7 +122,7 @@ def serve(out: Path, study: Study, votes: Votes, host: str, port: int) -> None:
 def measured(study: Study, votes: Sequence[Vote], only: set[str]) -> dict[str, list[dict[str, Any]]]:
     """For each question the rows of the votes on the items of `only`."""
     make = comparisons if study.asks.pairs else scores
-    asked = {q.name: ({q.name}, q.level) for q in study.asks.questions}
+    asked: dict[str, tuple[set[str], Level]] = {q.name: ({q.name}, q.level) for q in study.asks.questions}
     if study.asks.average:
         asked["average"] = (set(asked), study.asks.questions[0].level)
     found = {}
@@ -164,25 +165,36 @@ def report(out: Path, study: Study, votes: Sequence[Vote]) -> None:
     path = out / "report.json"
     path.write_text(json.dumps({"metrics": metrics, "protocol": protocol}, ensure_ascii=False, indent=1), encoding="utf-8")
     said = f"{protocol['raters']['finished']} of {study.raters} raters finished, {counted(len(votes), 'vote')}"
-    Console().print(rendered(metrics["all"], study.asks.pairs, f"{out}: {study.protocol}, {said}"))
-    for group in ("category", "language"):
-        for name, rows in metrics.get(group, {}).items():
-            Console().print(rendered(rows, study.asks.pairs, f"{group}: {name}"))
+    print(
+        f"{study.protocol}: {said}; win rates count a tie as half, intervals are 95 %" if study.asks.pairs else f"{study.protocol}: {said}"
+    )
+    show(metrics, study.asks.pairs)
     print(path)
 
 
-def rendered(found: dict[str, list[dict[str, Any]]], pairs: bool, title: str) -> Table:
-    """The rows as a table."""
-    result = ("win", "tie", "lose", "win rate (95 %)") if pairs else ("mean (95 %)",)
-    table = Table("question", "system", *result, "alpha", "prompts", "raters", "votes", title=title)
-    for question, rows in found.items():
-        for row in rows:
-            low, high = row["ci95"]
-            if pairs:
-                shares = [f"{row[name]['share']:.1%}" for name in ("win", "tie", "lose")]
-                who, cells = f"{row['system']} against {row['against']}", [*shares, f"{row['win_rate']:.1%} ({low:.1%} to {high:.1%})"]
-            else:
-                who, cells = row["system"], [f"{row['mean']:.3f} ({low:.3f} to {high:.3f})"]
-            agreed = "undefined" if row["alpha"] is None else f"{row['alpha']:.3f}"
-            table.add_row(question, who, *cells, agreed, *(str(row[name]) for name in ("prompts", "raters", "votes")))
-    return table
+def show(metrics: Mapping[str, Any], pairs: bool) -> None:
+    """The rows as tables: one for each pair of systems, or one of all systems' means."""
+    groups = [("all", metrics["all"])]
+    groups += [(name, found) for group in ("category", "language") for name, found in metrics.get(group, {}).items()]
+    tables: dict[str, Table] = {}
+    result = ("win/tie/lose", "win rate") if pairs else ("system", "mean")
+    for name, found in groups:
+        for question, rows in found.items():
+            for row in rows:
+                title = f"{row['system']} against {row['against']}, per cent" if pairs else ""
+                if title not in tables:
+                    tables[title] = Table(
+                        "of", "question", *result, "alpha", "prompts", "votes", title=title, box=SIMPLE_HEAD, padding=(0, 1)
+                    )
+                low, high = row["ci95"]
+                if pairs:
+                    shares = "/".join(f"{100 * row[end]['share']:.0f}" for end in ("win", "tie", "lose"))
+                    cells = (shares, f"{100 * row['win_rate']:.1f} ({100 * low:.1f}–{100 * high:.1f})")
+                else:
+                    cells = (row["system"], f"{row['mean']:.3f} ({low:.3f}–{high:.3f})")
+                agreed = "-" if row["alpha"] is None else f"{row['alpha']:.3f}"
+                tables[title].add_row(name, question, *cells, agreed, str(row["prompts"]), str(row["votes"]))
+        for table in tables.values():
+            table.add_section()
+    for table in tables.values():
+        Console().print(table)
