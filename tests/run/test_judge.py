@@ -61,7 +61,7 @@ def refused(capsys, words: str, *options: str) -> None:
 
 def test_every_pair_of_every_prompt_with_sides_in_balance(three, tmp_path):
     study = make(tmp_path / "s", three)
-    assert study.models == ("m_a", "m_b", "m_c") and study.raters == 5
+    assert study.models == ("m_c", "m_a", "m_b") and study.raters == 5
     assert Counter((frozenset(i.models), i.prompt) for i in study.items) == Counter(
         {(frozenset(pair), p): 1 for p in PROMPTS for pair in (("m_a", "m_b"), ("m_a", "m_c"), ("m_b", "m_c"))}
     )
@@ -75,8 +75,10 @@ def test_every_pair_of_every_prompt_with_sides_in_balance(three, tmp_path):
 
 
 def test_the_seed_is_the_study(three, tmp_path):
-    a, b, c = make(tmp_path / "a", three), make(tmp_path / "b", three, "--seed=0"), make(tmp_path / "c", three, "--seed=1")
-    assert a == b and (tmp_path / "a" / "public" / "index.html").read_bytes() == (tmp_path / "b" / "public" / "index.html").read_bytes()
+    a, c = make(tmp_path / "a", three), make(tmp_path / "c", three, "--seed=1")
+    b = make(tmp_path / "b", ",".join(reversed(three.split(","))), "--seed=0")
+    assert b.models == a.models[::-1] and (a.id, a.items) == (b.id, b.items)
+    assert (tmp_path / "a" / "public" / "index.html").read_bytes() == (tmp_path / "b" / "public" / "index.html").read_bytes()
     assert [i.prompt for i in a.items] != [i.prompt for i in c.items] and a.id != c.id
     assert not {i.id for i in a.items} & {i.id for i in c.items}
 
@@ -176,6 +178,7 @@ def test_votes_of_another_study_are_refused(three, tmp_path, capsys):
         ({"question": "x"}, "question='x'"),
     ):
         refused(capsys, words, out, kept(tmp_path, b, "r", [good, good | change]))
+    refused(capsys, "a time is not finite", out, kept(tmp_path, b, "r", [good | {"time": float("nan")}]))
     refused(capsys, "holds no study", f"--out={tmp_path / 'c'}", kept(tmp_path, b, "r", [good]))
     refused(capsys, "the study has no votes yet", out, "--report")  # nothing of a refused file was kept
     assert judge(f"--out={tmp_path / 'a'}", kept(tmp_path, a, "r", [vote])) == 0

@@ -17,8 +17,7 @@ from vilg.run.study import read_study
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:
     pytest.skip("no chromium on PATH; .ci/run installs it where it can", allow_module_level=True)
-playwright_api = pytest.importorskip("playwright.sync_api")
-expect = playwright_api.expect
+from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
 MODELS = ("zebra_ours", "quokka_theirs")
 PROMPTS = [
@@ -44,7 +43,7 @@ def write_samples(place, tint: int) -> None:
 @pytest.fixture(scope="module")
 def browser():
     with (
-        playwright_api.sync_playwright() as playwright,
+        sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
     ):
         yield browser
@@ -163,10 +162,10 @@ def test_keys_and_clicks_become_win_rates(page, study, address, capsys):
     assert "2 of 2 raters finished, 16 votes" in " ".join(capsys.readouterr().out.split())
     report = json.loads((study / "report.json").read_text())
     (alignment,), (fidelity,) = (report["metrics"]["all"][q] for q in ("alignment", "fidelity"))
-    assert alignment["system"] == MODELS[1] and alignment["against"] == MODELS[0]  # by name
+    assert alignment["system"] == MODELS[0] and alignment["against"] == MODELS[1]
     assert [alignment[k]["votes"] for k in ("win", "tie", "lose")] == [4, 0, 4]
     assert alignment["win_rate"] == 0.5 and alignment["ci95"] == [0.5, 0.5]  # every prompt has one vote for each
-    wins = left[:3].count(MODELS[1])
+    wins = left[:3].count(MODELS[0])
     assert [fidelity[k]["votes"] for k in ("win", "tie", "lose")] == [wins, 5, 3 - wins]
     assert (fidelity["prompts"], fidelity["raters"], fidelity["left"]) == (4, 2, 1)
     assert sum(rows["alignment"][0]["votes"] for rows in report["metrics"]["category"].values()) == 8

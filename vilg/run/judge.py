@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vilg.metrics.ratings import Level, Vote, comparisons, scores
 from vilg.report.protocols import PROTOCOLS
@@ -165,9 +164,7 @@ def report(out: Path, study: Study, votes: Sequence[Vote]) -> None:
     path = out / "report.json"
     path.write_text(json.dumps({"metrics": metrics, "protocol": protocol}, ensure_ascii=False, indent=1), encoding="utf-8")
     said = f"{protocol['raters']['finished']} of {study.raters} raters finished, {counted(len(votes), 'vote')}"
-    print(
-        f"{study.protocol}: {said}; win rates count a tie as half, intervals are 95 %" if study.asks.pairs else f"{study.protocol}: {said}"
-    )
+    print(f"{study.protocol}: {said}; intervals are 95 %{', a tie is half a win' if study.asks.pairs else ''}")
     show(metrics, study.asks.pairs)
     print(path)
 
@@ -183,9 +180,8 @@ def show(metrics: Mapping[str, Any], pairs: bool) -> None:
             for row in rows:
                 title = f"{row['system']} against {row['against']}, per cent" if pairs else ""
                 if title not in tables:
-                    tables[title] = Table(
-                        "of", "question", *result, "alpha", "prompts", "votes", title=title, box=SIMPLE_HEAD, padding=(0, 1)
-                    )
+                    columns = ["question", *(Column(header, no_wrap=True) for header in result), "alpha", "prompts", "votes"]
+                    tables[title] = Table("of", *columns, title=title, box=None, padding=(0, 2, 0, 0))
                 low, high = row["ci95"]
                 if pairs:
                     shares = "/".join(f"{100 * row[end]['share']:.0f}" for end in ("win", "tie", "lose"))
@@ -194,7 +190,5 @@ def show(metrics: Mapping[str, Any], pairs: bool) -> None:
                     cells = (row["system"], f"{row['mean']:.3f} ({low:.3f}–{high:.3f})")
                 agreed = "-" if row["alpha"] is None else f"{row['alpha']:.3f}"
                 tables[title].add_row(name, question, *cells, agreed, str(row["prompts"]), str(row["votes"]))
-        for table in tables.values():
-            table.add_section()
     for table in tables.values():
         Console().print(table)

@@ -128,16 +128,15 @@ READERS: dict[str, Callable[[Path], Outputs]] = {"samples": read_samples, "capti
 
 
 def read_models(paths: Sequence[str], inputs: str, common: bool) -> tuple[dict[str, Outputs], int]:
-    """Each model's outputs on the same keys, in the first model's order, and how many keys were left out.
+    """Each model's outputs on the same keys, and how many keys were left out.
 
-    Models are sorted by name. Errors: UserError for what is not there, or for keys that not all models have unless `common` asks for
-    those that all have.
+    Errors: UserError for what is not there, or for keys that not all models have unless `common` asks for those that all have.
     """
-    read = {name: (path, READERS[inputs](Path(path))) for name, path in sorted(zip(model_names(paths), paths, strict=True))}
+    read = {name: (path, READERS[inputs](Path(path))) for name, path in zip(model_names(paths), paths, strict=True)}
     for path, outputs in read.values():
         if not outputs:
             raise UserError(f"samples={path!r}: holds nothing; sample, caption or answer first")
-    every = list(dict.fromkeys(key for _, outputs in read.values() for key in outputs))
+    every = list(dict.fromkeys(key for name in sorted(read) for key in read[name][1]))  # whatever order the models are given in
     kept = [key for key in every if all(key in outputs for _, outputs in read.values())]
     if len(kept) < len(every) and not common:
         path, missing = next((p, m) for p, o in read.values() if (m := [k for k in every if k not in o]))

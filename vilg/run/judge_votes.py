@@ -5,6 +5,7 @@ process may write. A file belongs to one study, whose id it holds.
 """
 
 import json
+import math
 import sqlite3
 import time
 import unicodedata
@@ -123,6 +124,8 @@ class Votes:
             text = json.loads(path.read_text(encoding="utf-8"))
             given = [Given(v["item"], v["question"], v["value"], float(v["time"])) for v in text["votes"]]
             rater, study = text["rater"], text["study"]
+            if not all(math.isfinite(answer.time) for answer in given):
+                raise ValueError("a time is not finite")
         except OSError as error:
             raise UserError(f"import={str(path)!r}: cannot be read ({error.strerror}); check the path") from None
         except (ValueError, TypeError, KeyError) as error:

@@ -71,9 +71,9 @@ class Study:
 
 
 def fingerprint(models: Mapping[str, Outputs], protocol: str, seed: int) -> str:
-    """A hash of the models' names, texts and pictures, the protocol and the seed."""
+    """A hash of the models' names, texts and pictures, the protocol and the seed; not of the models' order."""
     digest = hashlib.sha256(json.dumps([protocol, seed]).encode())
-    for name, outputs in models.items():
+    for name, outputs in sorted(models.items()):
         for key, output in outputs.items():
             picture = hashlib.sha256(output.picture.read_bytes()).hexdigest()
             digest.update(json.dumps([name, key, output.texts, output.language, output.category, picture]).encode())
@@ -88,13 +88,13 @@ def plan_items(models: Mapping[str, Outputs], pairs: bool, seed: int, secret: st
     groups: list[tuple[tuple[str, ...], tuple[str, ...]]] = []  # models as shown, key
     keys = list(next(iter(models.values())))
     if pairs:
-        for pair in combinations(models, 2):
+        for pair in combinations(sorted(models), 2):
             turned = [i % 2 == 1 for i in range(len(keys))]
             draw.shuffle(turned)
             swap = draw.random() < 0.5  # which of the two has the one more
             groups += [(pair[::-1] if t != swap else pair, key) for t, key in zip(turned, keys, strict=True)]
     else:
-        groups = [((name,), key) for name in models for key in keys]
+        groups = [((name,), key) for name in sorted(models) for key in keys]
     draw.shuffle(groups)
     items = []
     for shown, key in groups:
