@@ -1,1 +1,1 @@
-"""Numbers from features, strings and outcomes: nothing here runs a model."""
+"""Scores as pure functions of features, strings, outcomes and votes; no model is run here."""

@@ -26,6 +26,7 @@ VERBS = {
     "verify": "loss and gradients of a step equal under every layout, on fake devices",
     "data": "make, fetch, convert and look at data",
     "bench": "benchmarks, as ratios against a named baseline in one run",
+    "judge": "blind human rating of samples, captions or answers in a browser; win rates",
     "doctor": "the environment, the devices, contradictions in a config",
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
