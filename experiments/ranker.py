@@ -75,11 +75,12 @@ def tiny() -> dict:
             ),
             projection=128,
             first_scale=14.3,
+            foils=1,  # without them relations stay at chance
         ),
         optimizer=dict(kind="muon", learning_rate=0.01, adam_ratio=0.3, schedule="linear", warmup_steps=30, clip=1.0),
         layout=dict(name="dp"),
         training=dict(
-            steps=400, batch_size=128, accumulation=1, ema=0.0, checkpoint_every=100, log_every=20, evaluate_every=0, sample_every=0
+            steps=200, batch_size=64, accumulation=1, ema=0.0, checkpoint_every=100, log_every=20, evaluate_every=0, sample_every=0
         ),
         evals=dict(retrieval=dict(n=256, changes=256)),
     )
@@ -125,6 +126,7 @@ def b16() -> dict:
         image=dict(width=768, layers=12, heads=12, patch=1, rotary_base=0.0, **same),
         text=dict(width=512, layers=12, heads=8, window=0, **same),
         projection=512,
+        foils=0,
     )
     config["optimizer"] = dict(
         kind="adamw", learning_rate=5e-4, schedule="cosine", warmup_steps=2000, clip=0.0, b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.2
