@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-from tests.conftest import tiny_ranker
+from tests.conftest import tiny_config, tiny_ranker
 from vilg.data.scenes.captions import parse
-from vilg.data.scenes.scorer import score
+from vilg.data.scenes.render import render
 from vilg.evals.retrieval import Retrieval, recalls
 from vilg.experiment import build_experiment
 from vilg.types import UserError
-
-__all__ = ["score"]
 
 
 def test_recall_counts_those_before_the_partner_and_ties_against_it():
@@ -21,12 +19,10 @@ def test_recall_counts_those_before_the_partner_and_ties_against_it():
 class Reader:
     """Features of what captions say, as bags of words or as they are; a picture's are those of the scene that it was drawn from."""
 
-    def __init__(self, whole: bool, source=None):
+    def __init__(self, whole: bool):
         self.experiment = build_experiment(tiny_ranker())
         self.whole, self.drawn = whole, {}
         source = self.experiment.data.valid
-        from vilg.data.scenes.render import render
-
         for i in range(600):
             scene = source.scene(i)
             self.drawn.setdefault(render(scene, 32).tobytes(), (tuple(o.attributes for o in scene.objects), scene.relation))
@@ -64,7 +60,5 @@ def test_it_tells_a_bag_of_words_from_a_reader():
 def test_it_refuses_what_it_cannot_measure():
     with pytest.raises(UserError, match="evals.retrieval.n=10: must be above 10"):
         Retrieval(n=10)
-    from tests.conftest import tiny_config
-
     with pytest.raises(UserError, match="evals.retrieval asks for features, which 'autoregressive' has not"):
         build_experiment(tiny_config(evals={"retrieval": {"n": 16}}))
