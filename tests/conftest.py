@@ -54,6 +54,18 @@ def tiny_diffusion(**changes) -> ConfigDict:
     return changed(config, changes)
 
 
+def tiny_ranker(**changes) -> ConfigDict:
+    """experiments/ranker.py:tiny with towers of one layer."""
+    config = load_config("experiments/ranker.py:tiny")
+    config.generator.image.update(width=32, layers=1, heads=2)
+    config.generator.text.update(width=32, heads=2)
+    config.generator.update(projection=16)
+    config.training.update(steps=6, batch_size=16, checkpoint_every=3, log_every=1)
+    config.data.text.update(records=300)
+    config.evals = ConfigDict({})
+    return changed(config, changes)
+
+
 def changed(config: ConfigDict, changes: dict) -> ConfigDict:
     """The config with the values at dotted paths, "__" for the dots."""
     for path, value in changes.items():

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 
 from vilg.codecs import CODECS
-from vilg.generators import GENERATORS
+from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layouts import LAYOUTS
 
 FILES = {p.as_posix(): p.read_text() for p in sorted(Path("vilg").rglob("*.py"))}
@@ -27,7 +27,7 @@ def test_jit_is_called_only_in_program():
 
 
 def test_families_are_named_only_in_their_table_and_file():
-    for family in (*GENERATORS, *CODECS):
+    for family in (*GENERATORS, *RANKERS, *CODECS):
         for name, text in FILES.items():
             at_home = f"/{family}" in name or name.endswith("__init__.py")
             branches = re.findall(rf"(?:==|!=|\bin) \(?[\"']{family}[\"']", text)

@@ -24,11 +24,11 @@ from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
 from vilg.evals.base import Sampling
-from vilg.generators import GENERATORS
+from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.training.optimizer import Optimizer
-from vilg.types import Batch, Captioner, Codec, Params, Trainable, UserError
+from vilg.types import Batch, Captioner, Codec, Embedder, Generator, Params, Trainable, UserError
 
 SECTIONS = ("seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals")
 # What does not decide the results: lengths of what comes first or last, cadences, places, the layout (the loader compares what the
@@ -50,6 +50,7 @@ FREE = (
     "evals",
 )
 INNER = (("codec", "experiment"), ("training", "first"))
+MODELS = GENERATORS | RANKERS  # what the section `generator` may name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Experiment:
     codec: Codec
     codec_workdir: str
     codec_experiment: Any  # an Experiment, or None when this one trains the codec
-    generator: Any  # a Generator, or None
+    generator: Any  # a Generator, or a model that draws nothing (RANKERS), or None
     optimizer: Optimizer
     layout: Layout
     training: Training
@@ -193,7 +194,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
             "text_vocabulary": data.text.vocabulary,
             "text_length": data.text.length,
         }
-        kind = lookup(GENERATORS, section.get("name"), "generator.name")
+        kind = lookup(MODELS, section.get("name"), "generator.name")
         given = {k: v for k, v in given.items() if k in {f.name for f in dataclasses.fields(kind)}}
         generator = build(kind, section, "generator", **given)
         _ = SPACES[generator.space](codec)  # refuses a codec that has no such codes
@@ -203,7 +204,13 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
         if getattr(evaluator, "needs_captioner", False) and not isinstance(generator, Captioner):
             raise UserError(f"evals.{name} captions images, which {config['generator'].get('name') or 'a codec'!r} cannot; remove it")
         if isinstance(evaluator, Sampling):
+            if generator is not None and not isinstance(generator, Generator):
+                raise UserError(f"evals.{name} samples pictures, which {config['generator']['name']!r} cannot; remove it")
             evaluator.check(generator)
+        if getattr(evaluator, "needs_features", False) and not isinstance(generator, Embedder):
+            raise UserError(f"evals.{name} asks for features, which {config['generator'].get('name') or 'a codec'!r} has not; remove it")
+    training = build(Training, config["training"], "training")
+    check_training(training, generator)
     first = None
     if config["training"].get("first"):
         require(isinstance(config["training"]["first"], Mapping), "training.first", config["training"]["first"], "must be an experiment")
@@ -223,10 +230,19 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
         generator=generator,
         optimizer=build(Optimizer, config["optimizer"], "optimizer"),
         layout=parse_layout(check(config["layout"].get("name", "dp"), str, "layout.name")),
-        training=build(Training, config["training"], "training"),
+        training=training,
         first=first,
         evals=evals,
     )
+
+
+def check_training(training: Training, model: Any) -> None:
+    """Errors: UserError where training asks of the model what it cannot do."""
+    draws = model is None or isinstance(model, Generator)
+    require(draws or not training.sample_every, "training.sample_every", training.sample_every, "this model draws no pictures; give 0")
+    alone = not getattr(model, "whole_batch", False)
+    remedy = "this model's loss compares all rows of a batch, which microbatches would keep apart; give 1"
+    require(alone or training.accumulation == 1, "training.accumulation", training.accumulation, remedy)
 
 
 def check_knowledge(marked: Knowledge | None, generator: Any) -> None:
@@ -298,7 +314,7 @@ def _section_class(config: Any, section: tuple[str, ...]) -> Any:
         return fixed[section]
     if section[:1] == ("evals",) and len(section) == 2:
         return EVALUATORS.get(section[1])
-    tables: dict[tuple[str, ...], Mapping[str, Any]] = {("generator",): GENERATORS, ("codec",): CODECS}
+    tables: dict[tuple[str, ...], Mapping[str, Any]] = {("generator",): MODELS, ("codec",): CODECS}
     return tables[section].get((config.get(section[0]) or {}).get("name", "")) if section in tables else None
 
 

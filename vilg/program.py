@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vilg.codecs.base import to_bytes, to_unit
 from vilg.config import require
 from vilg.experiment import Experiment
-from vilg.parallel.axes import is_box
+from vilg.parallel.axes import axes_of, is_box, lengths, unbox
 from vilg.parallel.constrain import placing
 from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
@@ -28,26 +28,6 @@ from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, Trainable,
 
 WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
 BIG = 10_000_000  # parameters from which that limit is enforced
-
-
-def unbox(tree: Any) -> Any:
-    """The tree without its boxes."""
-    return jax.tree.map(lambda x: x.value if is_box(x) else x, tree, is_leaf=is_box)
-
-
-def axes_of(boxed: Any) -> Any:
-    """A tuple of logical axes for each boxed leaf."""
-    return jax.tree.map(lambda b: tuple(b.names), boxed, is_leaf=is_box)
-
-
-def lengths(boxed: Any) -> dict[str, int]:
-    """The length of each logical axis in the parameters (the longest, where arrays differ)."""
-    found: dict[str, int] = {}
-    for box in jax.tree.leaves(boxed, is_leaf=is_box):
-        for axis, size in zip(box.names, box.value.shape, strict=True):
-            if axis is not None:
-                found[axis] = max(size, found.get(axis, 1))
-    return found
 
 
 def path_name(path: Sequence[Any]) -> str:
@@ -353,6 +333,17 @@ class Program:
     def agreement(self) -> Callable:
         """Compiled: (params, text, codes) -> how well each text goes with its image."""
         return self.jit(self.experiment.generator.agreement, out_shardings=self.replicated)
+
+    @functools.cached_property
+    def image_features(self) -> Callable:
+        """Compiled: (params, frozen, uint8 images [b, H, W, 3]) -> an Embedder's features of them."""
+        space, embed = self.experiment.space, self.experiment.generator.embed_images
+        return self.jit(lambda params, frozen, x: embed(params, space.encode(frozen, to_unit(x))), out_shardings=self.replicated)
+
+    @functools.cached_property
+    def text_features(self) -> Callable:
+        """Compiled: (params, text ids) -> an Embedder's features of them."""
+        return self.jit(self.experiment.generator.embed_texts, out_shardings=self.replicated)
 
     @functools.cached_property
     def grow(self) -> Callable[[Params], Params]:

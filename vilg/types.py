@@ -1,7 +1,7 @@
 """The central protocols and array letters. Imports nothing of vilg, so every part may import it.
 
 Letters in jaxtyping strings: b batch, l length, q/s query/source positions, d width, h heads, k head size, f feed-forward,
-v vocabulary, y/x rows/columns, c channels, m text length, n image length, e experts.
+v vocabulary, y/x rows/columns, c channels, m text length, n image length, e experts, p features.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -169,6 +169,19 @@ class Ranker(Protocol):
 
     def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
         """Larger where the text explains the codes better."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Puts pictures and texts into one space, where the cosine says how well they go together, whichever of them is compared."""
+
+    def embed_images(self, params: Params, codes: Any) -> Float[Array, "b p"]:
+        """Features of unit length of pictures' codes."""
+        ...
+
+    def embed_texts(self, params: Params, text: Int[Array, "b m"]) -> Float[Array, "b p"]:
+        """Features of unit length of text ids."""
         ...
 
 

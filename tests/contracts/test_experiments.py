@@ -11,9 +11,9 @@ from vilg.experiment import SECTIONS, build_experiment, load_config
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program, is_box, path_name
 from vilg.run.sweep import plan, read_ablation
-from vilg.types import Codec, Generator, Trainable, UserError
+from vilg.types import Codec, Generator, Ranker, Trainable, UserError
 
-FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart")
+FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart", "ranker")
 ABLATIONS = ("noise", "experts", "knowledge")
 FIXED = ("training.steps", "training.batch_size", "training.checkpoint_every", "training.log_every", "layout.name", "codec.workdir")
 
@@ -42,7 +42,7 @@ def test_it_builds_and_has_the_fixed_keys(name):
         assert field in config[section], key
     experiment = build_experiment(config)
     assert isinstance(experiment.trainable, Trainable) and isinstance(experiment.codec, Codec)
-    assert experiment.generator is None or isinstance(experiment.generator, Generator)
+    assert experiment.generator is None or isinstance(experiment.generator, Generator | Ranker)
     assert set(config) == set(SECTIONS)
     shapes = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
     assert all(is_box(x) for x in jax.tree.leaves(shapes, is_leaf=is_box)), "every parameter has named axes"
@@ -122,6 +122,13 @@ def test_the_f8_8192_tokenizer_has_tamings_parameters():
 def test_the_kl_f8_autoencoder_has_the_published_parameters():
     counts = count("tokenizer:kl_f8")
     assert sum(n for name, n in counts.items() if "discriminator" not in name) == 83_653_863
+
+
+def test_the_b16_ranker_has_clips_towers():
+    counts = count("ranker:b16")
+    for tower, width in (("image", 768), ("text", 512)):
+        blocks = sum(n for name, n in counts.items() if name.startswith(f"{tower}/blocks"))
+        assert blocks == 12 * (12 * width**2 + 13 * width), tower
 
 
 @pytest.mark.parametrize("layout", ["fsdp", "tp", "fsdp_tp:model=4", "zero2", "group_sharded:shard=4"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import tiny_config, tiny_diffusion
+from tests.conftest import tiny_config, tiny_diffusion, tiny_ranker
 from vilg.run.train import train
 
 
@@ -48,6 +48,12 @@ def diffusion_run(codec_run, tmp_path_factory) -> Path:
     """A diffusion run of two experts on that codec, to be read only (it tells the codec's place relative to itself)."""
     with codec_is_known():
         return shared(tmp_path_factory, "diffusion", lambda: tiny_diffusion(generator__experts__n=2, codec__workdir=str(codec_run)))
+
+
+@pytest.fixture(scope="session")
+def ranker_run(tmp_path_factory) -> Path:
+    """A dual encoder's run, to be read only."""
+    return shared(tmp_path_factory, "ranker", lambda: tiny_ranker(evals={"losses": {"batches": 1, "batch_size": 8}}))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,15 @@
 from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.losses import Losses
 from vilg.evals.reconstruction import Reconstruction
+from vilg.evals.retrieval import Retrieval
 from vilg.evals.scenes import Scenes
 from vilg.evals.twins import Twins
 
-EVALUATORS = {"caption_gap": CaptionGap, "losses": Losses, "reconstruction": Reconstruction, "scenes": Scenes, "twins": Twins}
+EVALUATORS = {
+    "caption_gap": CaptionGap,
+    "losses": Losses,
+    "reconstruction": Reconstruction,
+    "retrieval": Retrieval,
+    "scenes": Scenes,
+    "twins": Twins,
+}

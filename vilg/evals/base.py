@@ -68,6 +68,22 @@ class Subject(Protocol):
         ...
 
 
+class FeatureSubject(Subject, Protocol):
+    """What evaluators of rankers, and those that choose by one, ask beside that."""
+
+    def image_features(self, images: Any) -> np.ndarray:
+        """Features [n, d] of unit length of pictures."""
+        ...
+
+    def text_features(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """Features [n, d] of unit length of texts."""
+        ...
+
+    def best(self, made: Sequence[Any], number: int, ranker: str) -> list[Any]:
+        """Of each `number` samples in a row the one that goes best with its prompt, by the run in the workdir `ranker`."""
+        ...
+
+
 @runtime_checkable
 class Evaluator(Protocol):
     """Numbers about a subject; `protocol` says what decides them beside the model."""

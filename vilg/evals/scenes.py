@@ -1,12 +1,12 @@
 """Does a picture show what its prompt says, and does a caption say what its picture shows: exact, on synthetic scenes.
 
 Cells are (number of objects, seen or held-out colour-shape pairs). Each has n new scenes of a split that training never draws, half
-in Chinese and half in English, one sample a prompt, no reranking.
+in Chinese and half in English, one sample a prompt; with `best_of` the best of several by a ranker.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.scene import Scene
 from vilg.data.scenes.scorer import score
 from vilg.data.scenes.source import Synthetic, cell
-from vilg.evals.base import Sampling, Subject
+from vilg.evals.base import FeatureSubject, Sampling, Subject
 from vilg.generators.guidance import Controls
 from vilg.metrics.intervals import interval
 from vilg.types import Captioner, UserError
@@ -47,11 +47,16 @@ class Scenes(Sampling):
     seed: int = 0
     captions: bool = True
     cells: tuple[str, ...] = tuple(CELLS)
+    best_of: int = 1  # samples a prompt, of which the one that `ranker`, a dual encoder's workdir, finds best is looked at
+    ranker: str = ""
 
     def __post_init__(self) -> None:
         require(self.n >= 2, "evals.scenes.n", self.n, "must be at least 2, one a language")
         for name in self.cells:
             require(name in CELLS, "evals.scenes.cells", name, f"known cells are {', '.join(CELLS)}")
+        require(self.best_of >= 1, "evals.scenes.best_of", self.best_of, "must be at least 1")
+        remedy = f"and ranker={self.ranker!r} go together: give best_of of 2 or more and the ranker's workdir, or neither"
+        require((self.best_of > 1) == bool(self.ranker), "evals.scenes.best_of", self.best_of, remedy)
 
     @property
     def needs_captioner(self) -> bool:
@@ -81,7 +86,9 @@ class Scenes(Sampling):
         wordings = [len(WORDINGS[g][kind_of(s)]) for s, g in zip(scenes, languages, strict=True)]
         draws = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
         prompts = [describe(s, g, w).text for s, g, w in zip(scenes, languages, draws, strict=True)]
-        made = subject.sample(prompts, self.controls(subject.experiment.generator), self.seed, languages)
+        made = subject.sample(prompts, self.controls(subject.experiment.generator), self.seed, languages, number=self.best_of)
+        if self.best_of > 1:
+            made = cast(FeatureSubject, subject).best(made, self.best_of, self.ranker)
         return [judged(name, s, m.language, m.prompt, m.image) for s, m in zip(scenes, made, strict=True)]
 
     def ceiling(self, subject: Subject) -> list[Trial]:
@@ -109,8 +116,8 @@ class Scenes(Sampling):
             "single_object": "colour and shape right, one object",
             "two_objects": "every attribute and the relation right",
             "captions": "parses back to the scene in the asked language; likeliest tokens",
-            "samples_per_prompt": 1,
-            "reranking": "none",
+            "samples_per_prompt": self.best_of,
+            "reranking": f"the best of {self.best_of} by the cosine of {self.ranker}" if self.ranker else "none",
         }
 
 

@@ -7,23 +7,17 @@ nearer to each other than samples of strangers? (Every prompt has noise of its o
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from vilg.config import require
 from vilg.evals.base import Sampling, Subject
+from vilg.evals.records import Pair, captioned_records
 from vilg.metrics.intervals import interval
-from vilg.types import Likelihood, UserError
+from vilg.types import Likelihood
 
 LANGUAGES = ("zh", "en")
-
-
-class Pair(NamedTuple):
-    """A record's picture, uint8 [H, W, 3], with its caption in each language."""
-
-    image: np.ndarray
-    captions: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Twins(Sampling):
         require(self.n >= 2 * self.choices, "evals.twins.n", self.n, f"must be at least twice evals.twins.choices={self.choices}")
 
     def __call__(self, subject: Subject) -> dict[str, Any]:
-        pairs = self.pairs(subject)
+        pairs = captioned_records(subject, self.n, LANGUAGES, "evals.twins.n")
         codes = subject.codes(np.stack([p.image for p in pairs]))
         made = {g: self.samples(subject, pairs, g) for g in LANGUAGES}
         truth = np.stack([p.image for p in pairs])
@@ -48,25 +42,6 @@ class Twins(Sampling):
         result["twins"] = distance(made["zh"], made["en"])
         result["strangers"] = distance(made["zh"], np.roll(made["en"], 1, 0))
         return result | {"records": float(len(pairs))}
-
-    def pairs(self, subject: Subject) -> list[Pair]:
-        """The records, no two with the same caption."""
-        experiment, found, seen = subject.experiment, [], set()
-        source = experiment.data.valid
-        stream = experiment.data.loader.once(source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source)))
-        for batch in stream:
-            for image, record, valid in zip(batch["image"], batch["records"], batch["valid"], strict=True):
-                captions = {c["language"]: c["text"] for c in reversed(record["captions"])}  # the first wording of each language
-                if valid and set(LANGUAGES) <= set(captions) and seen.isdisjoint(captions.values()):
-                    seen |= set(captions.values())
-                    found.append(Pair(image, captions))
-            if len(found) >= 16 * self.n:
-                break
-        if len(found) < self.n:
-            raise UserError(
-                f"evals.twins.n={self.n}: the validation source has {len(found)} different records with both languages; give fewer"
-            )
-        return [found[i * len(found) // self.n] for i in range(self.n)]
 
     def matching(self, subject: Subject, pairs: list[Pair], codes: np.ndarray, language: str) -> dict[str, Any]:
         """How often the own caption is the best of `choices`; nats a code (or the loss, of a Ranker) with it and with others'."""

@@ -19,22 +19,24 @@ from vilg.parallel.constrain import constrain
 from vilg.types import PAD
 
 
-class TextBlock(nn.Module):
-    """Attention and feed-forward, each after a LayerNorm and added to its input."""
+class EncoderBlock(nn.Module):
+    """Attention and feed-forward, each after a LayerNorm and added to its input. `places` are for rotary_base (image_encoder.py)."""
 
     heads: int
     hidden: int
     layers: int
     qk_norm: bool
     dtype: Any
+    rotary_base: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b m d"]) -> tuple[Float[Array, "b m d"], None]:
+    def __call__(self, x: Float[Array, "b m d"], places: Float[Array, "m 2"] | None = None) -> tuple[Float[Array, "b m d"], None]:
         width, depth = x.shape[-1], (2 * self.layers) ** -0.5
         attention = JointAttention(
-            self.heads, width // self.heads, depth * width**-0.5, qk_norm=self.qk_norm, dtype=self.dtype, name="attention"
-        )
-        x = x + attention(layer_norm()(x))
+            self.heads, width // self.heads, depth * width**-0.5, qk_norm=self.qk_norm, rotary_base=self.rotary_base, dtype=self.dtype,
+            name="attention",
+        )  # fmt: skip
+        x = x + attention(layer_norm()(x), places=places)
         x = x + FeedForward(self.hidden, depth * self.hidden**-0.5, self.dtype, name="feed_forward")(layer_norm()(x))
         return constrain(x, "batch", "length", "embed"), None
 
@@ -67,7 +69,7 @@ class TextEncoder(nn.Module):
             x = x + before(table, ids, (1, self.length), [(0, -back) for back in range(1, self.window + 1)], marks, None)
         text = (ids != PAD)[..., None]
         x = constrain((jnp.where(text, x, pad) + position).astype(self.dtype), "batch", "length", "embed")
-        blocks = repeated(TextBlock, self.layers, self.scan, self.remat, "generator.text.remat", 0)
+        blocks = repeated(EncoderBlock, self.layers, self.scan, self.remat, "generator.text.remat", 0)
         x, _ = blocks(self.heads, int(d * self.mlp_ratio), self.layers, self.qk_norm, self.dtype, name="blocks")(x)
         states = layer_norm()(x)
         pooled = jnp.where(text, states, 0.0).sum(1) / jnp.maximum(text.sum(1), 1)

@@ -4,6 +4,7 @@
   prepare   emoji --out=DIR                         fetched by package name (needs npm)
   convert   --source=KIND:PATH --to=KIND:DIR        between folder, shards, webdataset; from any kind
   annotate  --source=KIND:PATH --out=DIR            words of captions; boxes and captions of --merge=FILE.jsonl by id
+  rank      --source=KIND:PATH --ranker=WORKDIR     a .jsonl with how well each caption goes with its picture, to filter on
   show      --source=KIND:PATH --out=FILE.png       a contact sheet with captions
   stats     --source=KIND:PATH                      counts, languages, lengths, sizes, bad records
 
@@ -22,6 +23,7 @@ from vilg.data.emoji_prepare import PACKS, prepare_emoji
 from vilg.data.scenes.source import Synthetic
 from vilg.data.show import show
 from vilg.data.sources import parse_source
+from vilg.run.outputs import output_file
 from vilg.types import UserError
 
 
@@ -89,6 +91,26 @@ def annotate_data(args: argparse.Namespace) -> dict[str, Any]:
     return annotate(source, args.out, args.merge, args.to, args.bad_record_limit, log=lambda line: print(line, file=sys.stderr, flush=True))
 
 
+def rank_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `rank`."""
+    parser.add_argument("--source", required=True, metavar="KIND:PATH")
+    parser.add_argument("--ranker", required=True, metavar="WORKDIR", help="a dual encoder's run (experiments/ranker.py)")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE.jsonl", help="a line a record: its id, and text, language and cosine of each caption"
+    )
+    parser.add_argument("--bad_record_limit", type=int, default=100)
+
+
+def rank_data(args: argparse.Namespace) -> dict[str, Any]:
+    """Scores captions by a ranker."""
+    from vilg.run.reranking import rank_records
+    from vilg.run.session import open_ranker  # starts JAX, which the other actions do without
+
+    source, out = parse_source(args.source), output_file(args.out, ".jsonl")
+    log = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    return rank_records(source, open_ranker(args.ranker), args.ranker, out, args.bad_record_limit, log=log)
+
+
 def show_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `show`."""
     parser.add_argument("--source", required=True, metavar="KIND:PATH")
@@ -121,6 +143,7 @@ ACTIONS: dict[str, tuple[Callable, Callable, str]] = {
     "prepare": (prepare_arguments, prepare, "fetch a data set by package name"),
     "convert": (convert_arguments, convert_data, "between kinds of data set"),
     "annotate": (annotate_arguments, annotate_data, "words of captions; boxes and captions of other models"),
+    "rank": (rank_arguments, rank_data, "how well captions go with their pictures, by a ranker"),
     "show": (show_arguments, show_data, "a contact sheet with captions"),
     "stats": (stats_arguments, stats_data, "counts, languages, lengths, sizes"),
 }

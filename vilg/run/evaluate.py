@@ -1,7 +1,8 @@
 """vilg evaluate: every evaluator of the config, or those of --evals, as JSON: {"metrics": {...}, "protocol": {...}}.
 
 With --guidance=1,1.5,2,3 the evaluators that sample run once for each value, on the same prompts and seeds; the JSON then has "guidance",
-a list of {"guidance", "metrics"}, and a picture of quality against guidance lies beside it.
+a list of {"guidance", "metrics"}, and a picture of quality against guidance lies beside it. With --best_of=N --ranker=WORKDIR the
+evaluators that can rerank look at the best of N samples a prompt.
 """
 
 import argparse
@@ -14,9 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vilg.config import require
 from vilg.evals.base import Sampling
 from vilg.run.outputs import output_file
-from vilg.run.session import open_session
+from vilg.run.reranking import check_request
+from vilg.run.session import open_ranker, open_session
 from vilg.run.train import flat
 from vilg.run.workdir import versions
 from vilg.types import UserError
@@ -27,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--evals", default="", help="names joined by commas (default: all of the config)")
     parser.add_argument("--guidance", default="", metavar="W,W,...", help="values of guidance to draw quality against, such as 1,1.5,2,3")
+    parser.add_argument("--best_of", type=int, metavar="N", help="samples a prompt, of which the one that --ranker likes best is looked at")
+    parser.add_argument("--ranker", default="", metavar="WORKDIR", help="a dual encoder's run (experiments/ranker.py)")
     parser.add_argument("--out", required=True, help="a .json file")
     parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
 
@@ -44,7 +49,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
             raise UserError(f"evals={name!r}: this run's config has {', '.join(evals) or 'none'}; choose among them")
     if not names:
         raise UserError("evals is empty: this run's config names no evaluator; train one that does")
-    chosen = {name: evals[name] for name in names}
+    chosen = reranked({name: evals[name] for name in names}, args.best_of, args.ranker)
     swept = sweep(chosen, values, session.experiment.generator)
     result: dict[str, Any] = {"metrics": {}, "protocol": {name: evaluator.protocol() for name, evaluator in chosen.items()}}
     result["protocol"] |= {
@@ -71,6 +76,18 @@ def main(args: argparse.Namespace, config: Any) -> int:
         draw_guidance(result["guidance"], picture, f"{args.workdir} at step {session.step}")
         Console().print(f"quality against guidance: {picture}")
     return 0
+
+
+def reranked(evals: Mapping[str, Any], best_of: int | None, ranker: str) -> dict[str, Any]:
+    """The evaluators, those that can rerank doing so. Errors: UserError for one option without the other, a workdir that is no ranker, or
+    where nothing reranks."""
+    check_request(best_of, ranker)
+    if not ranker:
+        return dict(evals)
+    _ = open_ranker(ranker)
+    able = [n for n, e in evals.items() if hasattr(e, "best_of")]
+    require(bool(able), "best_of", best_of, f"none of {', '.join(evals)} reranks; choose evals that do, or leave it out")
+    return {n: dataclasses.replace(e, best_of=best_of, ranker=ranker) if n in able else e for n, e in evals.items()}
 
 
 def guidances(text: str) -> list[float]:

@@ -3,6 +3,8 @@
 Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, and
 the options used). A prompt's picture depends on the prompt, the seed and the options alone, not on the other prompts. Which options of
 the sampler there are is the generator's affair; those that are not given are the config's first evaluator's that samples, else its own.
+With --best_of=N --ranker=WORKDIR each picture is the one of N that goes best with its prompt by the cosine of that run's features, which is
+its score; `candidates` has the seeds and the scores of all N.
 """
 
 import argparse
@@ -24,7 +26,8 @@ from vilg.experiment import Experiment
 from vilg.run.outputs import counted
 from vilg.run.painting import Painting, prepare
 from vilg.run.progress import Evaluations
-from vilg.run.session import Sampled, Session, open_session
+from vilg.run.reranking import best_of, check_request
+from vilg.run.session import Sampled, Session, open_ranker, open_session
 from vilg.types import Stepwise, UserError
 
 # The union of the options that generators' controls have: type and meaning. `first` is --strength.
@@ -63,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="directory for the pictures")
     parser.add_argument("--num", type=int, default=1, help="pictures a prompt")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--best_of", type=int, metavar="N", help="draw N for each picture and keep the one that --ranker likes best")
+    parser.add_argument("--ranker", default="", metavar="WORKDIR", help="a dual encoder's run (experiments/ranker.py)")
     controls = parser.add_argument_group("the sampler's options (a generator has some of them)")
     for name, (kind, what) in CONTROLS.items():
         controls.add_argument(f"--{name}", type=kind, help=what)
@@ -88,17 +93,19 @@ def main(args: argparse.Namespace, config: Any) -> int:
     """Samples and writes."""
     if args.num < 1:
         raise UserError(f"num={args.num}: give at least 1 picture a prompt")
-    if not 0 <= args.seed <= 2**32 - args.num:
-        raise UserError(f"seed={args.seed}: must be from 0 to 2**32 - num")
+    check_request(args.best_of, args.ranker)
+    number = args.num * (args.best_of or 1)
+    if not 0 <= args.seed <= 2**32 - number:
+        raise UserError(f"seed={args.seed}: must be from 0 to 2**32 - num{' x best_of' if args.best_of else ''}")
     painting = Painting(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Painting)})
     style = find_style(args.style) if args.style else None
     prompts = asked_prompts(args)
     texts = [p.text if style is None else styled(p.text, p.language, style) for p in prompts]
     Path(args.out).mkdir(parents=True, exist_ok=True)
     session = open_session(args.workdir, ema=not args.raw, **({"swap": True} if args.swap_experts else {}))
+    session.check_generator()
     generator = session.experiment.generator
-    if generator is None:
-        raise UserError("this workdir trained a codec, which has nothing to sample; give the workdir of a generator")
+    ranker = open_ranker(args.ranker, {p.language for p in prompts}) if args.ranker else None
     special = painting.asked | {n: getattr(args, n) for n in ("negative", "swap_experts") if getattr(args, n)}
     if special and not isinstance(generator, Stepwise):
         name, value = next(iter(special.items()))
@@ -109,11 +116,15 @@ def main(args: argparse.Namespace, config: Any) -> int:
     inputs = canvas.rows(len(prompts)) | negatives(args.negative, controls, session, len(prompts))
     with Evaluations("sample", args.quiet) as watch:
         made = session.sample(
-            texts, controls, args.seed, [p.language for p in prompts], number=args.num, inputs=inputs, grid=canvas.grid, watch=watch
+            texts, controls, args.seed, [p.language for p in prompts], number=number, inputs=inputs, grid=canvas.grid, watch=watch
         )
+    made = [dataclasses.replace(m, image=canvas.finished(m.image)) for m in made]
+    if ranker is not None:
+        made = best_of(made, args.best_of, ranker)
     shown = [p.text for p in prompts for _ in range(args.num)]
-    made = [dataclasses.replace(m, prompt=text, image=canvas.finished(m.image)) for m, text in zip(made, shown, strict=True)]
+    made = [dataclasses.replace(m, prompt=text) for m, text in zip(made, shown, strict=True)]
     used = {"controls": dataclasses.asdict(controls)} | ({"style": args.style} if style else {}) | special
+    used |= {"best_of": args.best_of, "ranker": args.ranker} if args.ranker else {}
     write_samples(Path(args.out), made, args.num if args.num > 1 else min(8, len(made)), [used] * len(made))
     warn_of_cuts(made, session)
     print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
@@ -175,7 +186,9 @@ def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Seque
     lines = []
     for i, (file, sample) in enumerate(zip(files, made, strict=True)):
         Image.fromarray(sample.image).save(out / file)
-        line = {"prompt": sample.prompt, "file": file, "seed": sample.seed, "language": sample.language, "score": None}
+        line = {"prompt": sample.prompt, "file": file, "seed": sample.seed, "language": sample.language, "score": sample.score}
+        if sample.candidates:
+            line["candidates"] = [{"seed": seed, "score": score} for seed, score in sample.candidates]
         lines.append(line | {"truncated": bool(sample.truncated)} | (extra[i] if extra else {}))
     labelled = [{"image": m.image, "captions": [{"language": m.language, "text": m.prompt}]} for m in made]
     sheet(labelled, columns).save(out / "grid.png")

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from vilg.config import require
-from vilg.data.records import detect_language
+from vilg.data.records import detect_language, fit
 from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
+from vilg.run.reranking import best_of, check_languages
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest, first_misfit, named_leaves
-from vilg.types import START, Captioner, Generator, Growing, Likelihood, Params, Ranker, Stepwise, UserError
+from vilg.types import START, Captioner, Embedder, Generator, Growing, Likelihood, Params, Ranker, Stepwise, UserError
 
 Watch = Callable[[int, int, int], None]  # called after each evaluation of a batch: evaluations done, of how many, rows
 
@@ -39,6 +40,8 @@ class Sampled:
     seed: int
     truncated: bool
     image: np.ndarray
+    score: float | None = None  # the cosine by which it was chosen among several
+    candidates: tuple[tuple[int, float], ...] = ()  # seed and cosine of all of those
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +92,7 @@ class Session:
         """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1, ... The language of a prompt is
         detected where it is not given. A Stepwise generator also takes `inputs` beside the text, one row a prompt, and another `grid` of
         codes; `watch` is told of each evaluation."""
-        if not isinstance(self.experiment.generator, Generator):
-            raise UserError("this workdir trained a codec, which has nothing to sample; give the workdir of a generator")
+        self.check_generator()
         languages = languages or [detect_language(p) for p in prompts]
         rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
         encoded = [self.text_ids(p, g) for p, g, _ in rows]
@@ -154,6 +156,24 @@ class Session:
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
         return self.batched(lambda t, c: self.program.agreement(self.params, t, c), ids, codes)
 
+    def image_features(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """Features [n, d], float32 of unit length, of uint8 pictures [n, H, W, 3], or of a list whose sizes differ. Of a picture that is not
+        of the codec's size the largest square in its middle is taken and resized (data/records.py:fit)."""
+        self.check_embedder()
+        fitted = np.stack([fit(image, self.experiment.codec.image_size) for image in images])
+        return self.batched(lambda x: self.program.image_features(self.params, self.frozen, x), fitted)
+
+    def text_features(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """Features [n, d], float32 of unit length, of texts; their dot product with a picture's is the cosine. What is longer than
+        data.text.length is cut (`text_ids` says which)."""
+        self.check_embedder()
+        ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
+        return self.batched(lambda t: self.program.text_features(self.params, t), ids)
+
+    def best(self, made: Sequence[Sampled], number: int, ranker: str) -> list[Sampled]:
+        """Of each `number` pictures in a row the one that goes best with its prompt, by the run in the workdir `ranker`."""
+        return best_of(made, number, open_ranker(ranker, {m.language for m in made}))
+
     def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Captioned]:
         """One caption an image, in the language asked for it."""
         self.check_captioner()
@@ -168,11 +188,29 @@ class Session:
         texts = [self.text_model.decode(row)[0] for row in ids]
         return [Captioned(t, g, float(s)) for t, g, s in zip(texts, languages, scores, strict=True)]
 
+    def check_generator(self) -> None:
+        """UserError unless the run can sample."""
+        if not isinstance(self.experiment.generator, Generator):
+            codec = self.experiment.generator is None
+            what = "a codec, which has nothing to sample" if codec else "a ranker, which scores pictures and draws none"
+            raise UserError(f"this workdir trained {what}; give the workdir of a generator")
+
+    def check_embedder(self) -> None:
+        """UserError unless the run has features of pictures and texts."""
+        if not isinstance(self.experiment.generator, Embedder):
+            what = "a codec" if self.experiment.generator is None else "a generator"
+            remedy = "give the workdir of a ranker (experiments/ranker.py)"
+            raise UserError(f"this workdir trained {what}, which has no features of pictures and texts; {remedy}")
+
     def check_captioner(self) -> None:
         """UserError unless the run can caption."""
-        if not isinstance(self.experiment.generator, Captioner):
-            what = "trained a codec" if self.experiment.generator is None else "has a generator that draws only"
-            raise UserError(f"this workdir {what}, so it cannot caption; give the workdir of a generator that can, such as an autoregressive one")
+        model = self.experiment.generator
+        if not isinstance(model, Captioner):
+            draws = "has a generator that draws only" if isinstance(model, Generator) else "trained a ranker"
+            what = "trained a codec" if model is None else draws
+            raise UserError(
+                f"this workdir {what}, so it cannot caption; give the workdir of a generator that can, such as an autoregressive one"
+            )
 
     def batched(self, call: Any, *arrays: np.ndarray) -> Any:
         """`call` on batches of one size (a multiple of the mesh's batch shards), results joined."""
@@ -299,3 +337,16 @@ def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
         raise UserError(f"workdir={workdir!r}: its codec was {stored['codec_hash']}, the one found is {codec_hash}; put the original back")
     frozen = experiment.space.freeze(codec, stored.get("latents"))
     return Session(program, params, frozen, directory.text_model(experiment), int(state.step), swap=swap)
+
+
+def open_ranker(workdir: str, languages: Iterable[str] = ()) -> Session:
+    """The session of a ranker's run. Errors: UserError, which names the option, for a workdir that is none, or that has not read one of the
+    languages."""
+    try:
+        session = open_session(workdir)
+        session.check_embedder()
+    except UserError as error:
+        said = str(error).removeprefix(f"workdir={workdir!r}").removeprefix(":").strip()
+        raise UserError(f"ranker={workdir!r}: {said}") from None
+    check_languages(session, workdir, languages)
+    return session

@@ -1,0 +1,157 @@
+"""A dual encoder of pictures and texts (CLIP, arXiv 2103.00020), trained on the same records as a generator: the in-house ranker.
+
+    codes --image encoder--> [b d] --projection, unit length--> image features [b p] \\
+    text ids --text encoder--> [b d] --projection, unit length--> text features [b p] --> scale * cosines [b b] --> symmetric InfoNCE
+
+Pictures among random others are told apart by their colours and shapes alone, so a model that is trained on nothing else reads captions as
+bags of words (arXiv 2210.01936). `foils` are further negatives for that: a picture's own caption with one word of another caption in it.
+
+It is a Trainable and a Ranker, but no Generator: it draws nothing. Features are comparable in both directions, so that it can choose among
+pictures of one text (`vilg sample --best_of`) as well as among texts of one picture.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vilg.config import build, require
+from vilg.nn.denoisers import TextEncoderConfig
+from vilg.nn.image_encoder import ImageEncoderConfig
+from vilg.parallel.axes import named
+from vilg.parallel.constrain import constrain
+from vilg.types import END, Batch, Metrics, Params
+
+LARGEST_SCALE = 100.0  # CLIP, section 2.5
+
+
+@dataclasses.dataclass(frozen=True)
+class DualEncoder:
+    """Fields are the config. Implements Trainable, Ranker and Embedder."""
+
+    grid: tuple[int, int]  # given by the codec
+    latent_channels: int  # given by the codec
+    text_vocabulary: int  # given by data.text
+    text_length: int  # given by data.text
+    image: Any = dataclasses.field(default_factory=dict)
+    text: Any = dataclasses.field(default_factory=dict)
+    projection: int = 128  # length of the features
+    first_scale: float = 1 / 0.07  # of the cosines, learned from there on (CLIP)
+    foils: int = 0  # for each picture, beside the other rows' texts (CLIP: none)
+
+    batch_multiple: ClassVar[int] = 1
+    whole_batch: ClassVar[bool] = True  # its loss compares the rows of a batch with each other
+    space: ClassVar[str] = "latents"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("image", ImageEncoderConfig), ("text", TextEncoderConfig)):
+            section = getattr(self, name)
+            if hasattr(section, "items"):
+                object.__setattr__(self, name, build(kind, section, f"generator.{name}"))
+        require(self.projection > 0, "generator.projection", self.projection, "must be at least 1")
+        fits = 0 < self.first_scale <= LARGEST_SCALE
+        require(fits, "generator.first_scale", self.first_scale, f"must lie in (0, {LARGEST_SCALE:g}]")
+        _ = self._image, self._text  # what does not go together is refused when the experiment is built
+
+    @functools.cached_property
+    def _image(self) -> Any:
+        return self.image.module(self.grid)
+
+    @functools.cached_property
+    def _text(self) -> Any:
+        return self.text.module(self.text_vocabulary, self.text_length)
+
+    def init(self, key: Array) -> Params:
+        """Boxed parameters: "image" and "text" (the towers), a projection of each, "log_scale"."""
+        keys = jax.random.split(key, 4)
+        codes, ids = jnp.zeros((1, *self.grid, self.latent_channels)), jnp.zeros((1, self.text_length), jnp.int32)
+
+        def projection(key: Array, width: int) -> Any:
+            return named(jax.nn.initializers.normal(width**-0.5), "embed", None)(key, (width, self.projection))
+
+        return {
+            "image": self._image.init(keys[0], codes)["params"],
+            "text": self._text.init(keys[1], ids)["params"],
+            "image_projection": projection(keys[2], self.image.width),
+            "text_projection": projection(keys[3], self.text.width),
+            "log_scale": named(jax.nn.initializers.constant(math.log(self.first_scale)))(keys[0], ()),
+        }
+
+    def embed_images(self, params: Params, codes: Float[Array, "b y x c"]) -> Float[Array, "b p"]:
+        """Features of pictures, float32 of unit length."""
+        return self._unit(self._image.apply({"params": params["image"]}, codes), params["image_projection"])
+
+    def embed_texts(self, params: Params, text: Int[Array, "b m"]) -> Float[Array, "b p"]:
+        """Features of texts, float32 of unit length."""
+        return self._unit(self._text.apply({"params": params["text"]}, text)[1], params["text_projection"])
+
+    def _unit(self, pooled: Float[Array, "b d"], projection: Float[Array, "d p"]) -> Float[Array, "b p"]:
+        made = pooled.astype(jnp.float32) @ projection
+        made = made * jax.lax.rsqrt(jnp.sum(jnp.square(made), -1, keepdims=True) + 1e-12)
+        return constrain(made, "batch", None)
+
+    def scale(self, params: Params) -> Float[Array, ""]:
+        """What cosines are multiplied by, at most LARGEST_SCALE. The gradient passes the limit, so that the scale can come down again
+        (CLIP clips the parameter after each update instead)."""
+        logarithm = params["log_scale"]
+        return jnp.exp(logarithm - jax.lax.stop_gradient(jnp.maximum(logarithm - math.log(LARGEST_SCALE), 0.0)))
+
+    def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
+        """Symmetric InfoNCE over the global batch (`contrast`); `matched` is how often the own partner is the nearest among the rows, `told`
+        how often the own text is nearer than its foils."""
+        text = batch["text"]
+        images, texts, scale = self.embed_images(params, batch["codes"]), self.embed_texts(params, text), self.scale(params)
+        logits, metrics, further = scale * images @ texts.T, {}, None
+        if self.foils:
+            made, differ = zip(*(foil(text, k) for k in jax.random.split(key, self.foils)), strict=True)
+            read = self.embed_texts(params, jnp.concatenate(made)).reshape(self.foils, *texts.shape)
+            further = jnp.where(jnp.stack(differ, 1), scale * jnp.einsum("bp,kbp->bk", images, read), -jnp.inf)
+            metrics["told"] = jnp.mean((jnp.sum(images * texts, -1) * scale > further.max(1)).astype(jnp.float32))
+        to_text, to_image, matched = contrast(logits, alike(text), further)
+        return (to_text + to_image) / 2, {"image_to_text": to_text, "text_to_image": to_image, "matched": matched, "scale": scale, **metrics}
+
+    def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
+        """Scale times the cosine of each picture and its text."""
+        return self.scale(params) * jnp.sum(self.embed_images(params, codes) * self.embed_texts(params, text), -1)
+
+
+def alike(text: Int[Array, "b m"]) -> Any:
+    """Bool [b, b]: whether two rows' ids are the same."""
+    return jnp.all(text[:, None] == text[None], -1)
+
+
+def foil(text: Int[Array, "b m"], key: Array) -> tuple[Int[Array, "b m"], Any]:
+    """(Each text with one piece of another row's in its place, bool [b] whether there was one to take).
+
+    The other row is that whose ids differ in the fewest places, by chance among equals: it says another thing in the same words, in the same
+    language. The place is one of those where both have a piece and the pieces differ. A foil may happen to be true of the picture.
+    """
+    keys = jax.random.split(key)
+    distance = jnp.sum(text[:, None] != text[None], -1) + jax.random.uniform(keys[0], text.shape[:1])
+    other = text[jnp.argmin(jnp.where(alike(text), jnp.inf, distance), 1)]
+    free = (text != other) & (text > END) & (other > END)
+    place = jnp.argmax(jnp.where(free, jax.random.uniform(keys[1], text.shape), -1.0), 1)
+    chosen = free & (jnp.arange(text.shape[1]) == place[:, None])
+    return jnp.where(chosen, other, text), jnp.any(chosen, 1)
+
+
+def contrast(logits: Float[Array, "b b"], same: Any, further: Float[Array, "b k"] | None = None) -> tuple[Array, Array, Array]:
+    """(Mean cross-entropy of the own text among the texts, of the own picture among the pictures, share of pairs that beat all other rows
+    of both), from similarities of pictures (rows) and texts (columns), and of pictures and `further` texts, negatives of theirs alone.
+
+    Rows whose texts are the `same` (bool [b, b]) are not negatives of each other: captions repeat, and a picture goes as well with another
+    record's equal caption as with its own. They leave the sums altogether, so that the own pair stays the only target.
+    """
+    own = jnp.eye(logits.shape[0], dtype=bool)
+    diagonal = jnp.sum(jnp.where(own, logits, 0.0), 1)
+    logits = constrain(jnp.where(same & ~own, -jnp.inf, logits), "batch", None)
+    others = jnp.where(own, -jnp.inf, logits)
+    matched = (diagonal > others.max(1)) & (diagonal > others.max(0))
+    texts = logits if further is None else jnp.concatenate([logits, further], 1)
+    to_text = jnp.mean(jax.nn.logsumexp(texts, 1) - diagonal)
+    to_image = jnp.mean(jax.nn.logsumexp(logits, 0) - diagonal)
+    return to_text, to_image, jnp.mean(matched.astype(jnp.float32))
