@@ -2,8 +2,16 @@
 
 from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.losses import Losses
+from vilg.evals.prompts import Prompts
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes
 from vilg.evals.twins import Twins
 
-EVALUATORS = {"caption_gap": CaptionGap, "losses": Losses, "reconstruction": Reconstruction, "scenes": Scenes, "twins": Twins}
+EVALUATORS = {
+    "caption_gap": CaptionGap,
+    "losses": Losses,
+    "prompts": Prompts,
+    "reconstruction": Reconstruction,
+    "scenes": Scenes,
+    "twins": Twins,
+}

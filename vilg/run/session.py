@@ -154,6 +154,10 @@ class Session:
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
         return self.batched(lambda t, c: self.program.agreement(self.params, t, c), ids, codes)
 
+    def ranking(self, workdir: str) -> "Session":
+        """Another run, whose features judge the pictures of this one."""
+        return open_session(workdir)
+
     def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Captioned]:
         """One caption an image, in the language asked for it."""
         self.check_captioner()

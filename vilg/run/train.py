@@ -188,7 +188,7 @@ def run(
         return Session(program, state.best_params, state.best_params if frozen is None else frozen, text_model, int(state.step))
 
     def evaluate(state: Any, step: int) -> dict[str, float]:
-        return flat({k: v for e in experiment.evals.values() for k, v in e(session(state)).items()})
+        return {k: v for e in experiment.evals.values() for k, v in flat(e(session(state))).items()}
 
     def draw(state: Any, step: int) -> dict[str, float]:
         examples = first_examples(experiment, text_model)

@@ -144,6 +144,8 @@ def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict
     for section, field in (("codec", "workdir"), ("training", "start_from")):
         if config[section].get(field):
             config[section] = {**config[section], field: change(config[section][field])}
+    rankers = {name: f for name, f in config["evals"].items() if f.get("ranker")}
+    config["evals"] = {**config["evals"], **{name: {**f, "ranker": change(f["ranker"])} for name, f in rankers.items()}}
     return config
 
 
