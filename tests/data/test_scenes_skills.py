@@ -132,7 +132,9 @@ def test_only_what_the_data_has_is_drawn():
     assert list(drawable(SOURCE)) == list(CATEGORIES)
     assert list(drawable(SceneConfig(max_objects=1))) == ["single_object"]
     assert "count" not in drawable(SceneConfig(groups=0.0)) and list(drawable(SceneConfig(groups=1.0))) == ["single_object", "count"]
-    assert "single_object" not in drawable(SceneConfig(weights=(0.0, 1.0, 0.0))) and drawable(SceneConfig(weights=(0.0, 1.0, 0.0)))["count"] == (2,)
+    assert "single_object" not in drawable(SceneConfig(weights=(0.0, 1.0, 0.0))) and drawable(SceneConfig(weights=(0.0, 1.0, 0.0)))[
+        "count"
+    ] == (2,)
     with pytest.raises(UserError, match="category='count': the data draws no such scenes; it has single_object"):
         draw_scenes(SceneConfig(max_objects=1), "count", 2, "test")
     with pytest.raises(UserError, match="category='colours': did you mean 'colour'"):

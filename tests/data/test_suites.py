@@ -105,7 +105,9 @@ def test_the_translator_of_coco_is_named(data):
         read_suite("coco_30k")
     assert [p.text for p in read_suite("coco_30k", languages=("en",))] == ["A fox sits."]
     assert read_suite("coco_30k", translation="me")[0].extra["translation"] == "me"
-    (data / "coco_30k" / "coco_30k.jsonl").write_text(json.dumps({"image": "7.jpg", "caption": "A fox.", "zh": "狐狸", "translation": "her"}))
+    (data / "coco_30k" / "coco_30k.jsonl").write_text(
+        json.dumps({"image": "7.jpg", "caption": "A fox.", "zh": "狐狸", "translation": "her"})
+    )
     assert [(p.text, p.extra.get("translation")) for p in read_suite("coco_30k")] == [("狐狸", "her"), ("A fox.", None)]
 
 
@@ -127,7 +129,9 @@ def test_categories_are_chosen_in_either_language(data):
 
 def test_what_is_not_here_says_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.delenv("VILG_DATA", raising=False)
-    with pytest.raises(UserError, match=r"\$VILG_DATA is not set; .*vilg_300/ViLG-300.csv: get it from github.com/PaddlePaddle/ERNIE.*Apache-2.0"):
+    with pytest.raises(
+        UserError, match=r"\$VILG_DATA is not set; .*vilg_300/ViLG-300.csv: get it from github.com/PaddlePaddle/ERNIE.*Apache-2.0"
+    ):
         read_suite("vilg_300")
     monkeypatch.setenv("VILG_DATA", str(tmp_path))
     for name, suite in SUITES.items():

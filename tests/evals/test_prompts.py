@@ -13,6 +13,7 @@ from vilg.data.scenes.scene import Object, Scene
 from vilg.evals.base import interval, t_interval
 from vilg.evals.prompts import Judged, Prompts, evenly, summarize
 from vilg.experiment import build_experiment
+from vilg.run.train import numbers
 from vilg.types import UserError
 
 PLACES = {"left": (0.25, 0.5), "right": (0.75, 0.5), "above": (0.5, 0.25), "below": (0.5, 0.75)}
@@ -118,7 +119,9 @@ class Ranked(Painter):
 def suite(tmp_path, monkeypatch):
     (tmp_path / "vilg_300").mkdir()
     rows = [f"prompt number {i},提示{i},{('颜色', '计数')[i % 2]},DrawBench" for i in range(10)]
-    (tmp_path / "vilg_300" / "ViLG-300.csv").write_text("\ufeff" + "\r\n".join(["Prompt,文本,类别,来源", *rows, ",只有中文,计数,DrawBench"]))
+    (tmp_path / "vilg_300" / "ViLG-300.csv").write_text(
+        "\ufeff" + "\r\n".join(["Prompt,文本,类别,来源", *rows, ",只有中文,计数,DrawBench"])
+    )
     monkeypatch.setenv("VILG_DATA", str(tmp_path))
 
 
@@ -200,3 +203,11 @@ def test_a_run_that_gives_no_features_is_no_ranker(suite):
 
     with pytest.raises(UserError, match="evals.prompts.ranker='there': gives no features"):
         Prompts(suite="vilg_300", ranker="there")(Blind())
+
+
+def test_groups_of_two_evaluators_stand_side_by_side_in_the_metrics():
+    evals = {
+        "scenes": lambda subject: {"by_language": {"zh": {"one": 1.0}}},
+        "prompts": lambda subject: {"by_language": {"zh": {"score": 0.5}}},
+    }
+    assert numbers(evals, None) == {"by_language/zh/one": 1.0, "by_language/zh/score": 0.5}

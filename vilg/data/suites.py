@@ -156,7 +156,9 @@ def read_suite(source: str | Path, column: str = "", languages: Sequence[str] = 
         path, known = Path(source), {f.lower(): s for s, suite in SUITES.items() for files in suite.files for f in files}
         if path.suffix.lower() not in FORMATS and not path.exists():
             near = suggestion(name, SUITES, repr)
-            raise UserError(f"prompts={name!r}: is no suite ({near}here are {', '.join(SUITES)}) and no file that ends in {', '.join(FORMATS)}")
+            raise UserError(
+                f"prompts={name!r}: is no suite ({near}here are {', '.join(SUITES)}) and no file that ends in {', '.join(FORMATS)}"
+            )
         suite = "" if column else known.get(path.name.lower(), "")
         rows = read_file(suite, path, languages, translation) if suite else read_any(path, column)
     twice = [key for key, n in Counter((p.extra["id"], p.language) for p in rows).items() if n > 1]
@@ -194,10 +196,8 @@ def read_file(name: str, path: Path, languages: Sequence[str] = (), translation:
     if not any(columns.values()):
         wanted = " or ".join(c for names in suite.columns.values() for c in names)
         raise UserError(f"prompts={str(path)!r}: there is no column {wanted}, which {name} has; it has {', '.join(heads.values())}")
-    category, origin = (next((heads[c] for c in names if c in heads), None) for names in (suite.category, SOURCE))
-    if suite.by_file:
-        category = None
-    told = heads.get("translation")
+    category, origin = (next((heads[c] for c in names if c in heads), "") for names in (suite.category, SOURCE))
+    told = heads.get("translation", "")
     own = {*columns.values(), category, origin, told}
     for number, row in enumerate(rows, 1):
         extra: dict[str, Any] = {key: value for key, value in row.items() if key not in own}
@@ -205,7 +205,7 @@ def read_file(name: str, path: Path, languages: Sequence[str] = (), translation:
         kind = path.stem.removesuffix(suite.by_file) if suite.by_file else " ".join(str(row.get(category) or "").split())
         extra |= {"category": kind} if kind else {}
         extra |= {"category_en": suite.english[kind]} if kind in suite.english else {}
-        extra |= {"source": row[origin]} if origin and row.get(origin) else {}
+        extra |= {"source": row[origin]} if row.get(origin) else {}
         for language, header in columns.items():
             if header is None or row.get(header) is None or (languages and language not in languages):
                 continue

@@ -72,7 +72,12 @@ class Prompts(Sampling):
         for language in self.languages:
             require(language in LANGUAGES, "evals.prompts.languages", language, f"known languages are {', '.join(LANGUAGES)}")
         translated = self.suite in SUITES and SUITES[self.suite].translated
-        require(translated or not self.translation, "evals.prompts.translation", self.translation, f"{self.suite} is no translation; leave it out")
+        require(
+            translated or not self.translation,
+            "evals.prompts.translation",
+            self.translation,
+            f"{self.suite} is no translation; leave it out",
+        )
         if self.exact:
             require(self.n >= 1, "evals.prompts.n", self.n, "must be at least 1: synthetic prompts have no end")
             require(not self.ranker, "evals.prompts.ranker", self.ranker, "synthetic is scored exactly; leave it out")
@@ -103,7 +108,11 @@ class Prompts(Sampling):
         for name in self.categories:
             require(name in have, "evals.prompts.categories", name, f"the run's data has no such scenes, only {', '.join(have)}")
         languages = self.languages or source.languages
-        scenes = [(c, i, s) for c in self.categories or have for i, s in enumerate(draw_scenes(source, c, self.n, self.split or "valid", source.seed))]
+        scenes = [
+            (c, i, s)
+            for c in self.categories or have
+            for i, s in enumerate(draw_scenes(source, c, self.n, self.split or "valid", source.seed))
+        ]
         rows = [(c, i, s, g) for c, i, s in scenes for g in languages]
         images = self._sampled(subject, [Prompt(wording(s, g, i), g) for _, i, s, g in rows])
         out = []
@@ -160,7 +169,11 @@ class Prompts(Sampling):
         told = dataclasses.asdict(self) | {"samples_per_prompt": 1, "reranking": "none", "between_languages": "zh minus en, pair by pair"}
         if self.exact:
             skills = {name: category.skill for name, category in CATEGORIES.items()}
-            return told | {"split": self.split or "valid", "score": "read from pixels, exact; a category's is its skill's", "skills": skills}
+            return told | {
+                "split": self.split or "valid",
+                "score": "read from pixels, exact; a category's is its skill's",
+                "skills": skills,
+            }
         prompts = self.prompts()
         translators = sorted({p.extra["translation"] for p in prompts if "translation" in p.extra})
         published = {"published": SUITES[self.suite].prompts} if self.suite in SUITES else {}
@@ -184,7 +197,11 @@ def figures(values: Sequence[float | bool | None], prefix: str = "score") -> dic
         return {prefix: None, "n": 0, f"{prefix}_ci95": None}
     mean = float(np.mean(known))
     share = all(isinstance(v, bool) for v in known)
-    return {prefix: mean, "n": len(known), f"{prefix}_ci95": list(interval(mean, len(known))) if share else t_interval([float(v) for v in known])}
+    return {
+        prefix: mean,
+        "n": len(known),
+        f"{prefix}_ci95": list(interval(mean, len(known))) if share else t_interval([float(v) for v in known]),
+    }
 
 
 def summarize(rows: Sequence[Judged]) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def run(
         return Session(program, state.best_params, state.best_params if frozen is None else frozen, text_model, int(state.step))
 
     def evaluate(state: Any, step: int) -> dict[str, float]:
-        return {k: v for e in experiment.evals.values() for k, v in flat(e(session(state))).items()}
+        return numbers(experiment.evals, session(state))
 
     def draw(state: Any, step: int) -> dict[str, float]:
         examples = first_examples(experiment, text_model)
@@ -245,6 +245,11 @@ def first_state(experiment: Experiment, program: Program, directory: Workdir, fr
     if isinstance(experiment.generator, Adopter):
         params = program.adopt(params, frozen)
     return dataclasses.replace(state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+
+
+def numbers(evals: Mapping[str, Any], subject: Any) -> dict[str, float]:
+    """What all evaluators say of a subject. A group of one (by_language) does not replace that of another."""
+    return {k: v for evaluate in evals.values() for k, v in flat(evaluate(subject)).items()}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

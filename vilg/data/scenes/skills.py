@@ -73,8 +73,8 @@ def draw_scenes(source: SceneConfig, category: str, n: int, split: str, seed: in
 
     Errors: UserError where the source draws no such scenes.
     """
-    chosen, have = lookup(CATEGORIES, category, "category"), drawable(source).get(category)
-    require(have is not None, "category", category, f"the data draws no such scenes; it has {', '.join(drawable(source))}")
+    chosen, have = lookup(CATEGORIES, category, "category"), drawable(source).get(category, ())
+    require(len(have) > 0, "category", category, f"the data draws no such scenes; it has {', '.join(drawable(source))}")
     pairs = [p for p in product(COLOURS, SHAPES) if p not in withheld_pairs(source.withheld)]
     scenes = []
     for i in range(n):
