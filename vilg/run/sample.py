@@ -34,7 +34,7 @@ CONTROLS: dict[str, tuple[type, str]] = {
     "temperature": (float, "of tokens or ids; 0 takes the likeliest"),
     "top_k": (int, "keep the k likeliest tokens (0: all)"),
     "top_p": (float, "keep the likeliest tokens of this mass (1: all)"),
-    "rescale": (float, "of guided outputs to the deviation they have without guidance, 0 to 1"),
+    "rescale": (float, "guided outputs to their deviation unguided, 0 to 1"),
     "sampler": (str, "ddim, ddpm, euler, heun, dpmpp_2m or unipc"),
     "steps": (int, "steps of the sampler"),
     "eta": (float, "noise of ddim, 0 to 1"),
@@ -58,11 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "vilg sample --workdir=DIR --prompt=TEXT --out=DIR [options]"  # all of them twice would not fit a screen
     parser.add_argument("--workdir", required=True, help="a generator's run")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; repeat for more")
-    parser.add_argument("--prompts", action=Listed, help="a .txt, .csv, .tsv or .jsonl file, or a suite's name; --prompts=list prints them")
+    parser.add_argument("--prompts", action=Listed, metavar="FILE", help="or the name of a suite: --prompts=list prints them")
     parser.add_argument("--column", default="", help="the column of --prompts that holds the prompt")
     parser.add_argument("--language", default="", metavar="zh,en", help="only the prompts of --prompts in it")
     parser.add_argument("--category", action="append", default=[], help="only the prompts of --prompts of it; repeat for more")
-    parser.add_argument("--style", default="", action=Listed, help="words put after each prompt; --style=list prints the table")
+    parser.add_argument("--style", default="", action=Listed, help="words after each prompt: --style=list prints them")
     parser.add_argument("--out", required=True, help="directory for the pictures")
     parser.add_argument("--num", type=int, default=1, help="pictures a prompt")
     parser.add_argument("--seed", type=int, default=0)
@@ -72,12 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stepwise = parser.add_argument_group("generators that sample step by step")
     stepwise.add_argument("--negative", help="what to keep away from; needs guidance other than 1")
     stepwise.add_argument("--init", default="", help="a picture to start from")
-    stepwise.add_argument("--strength", type=float, help="how much of --init is painted over, in (0, 1] (default: 0.7, with --mask 1)")
-    stepwise.add_argument("--mask", default="", help="a picture as large as --init: white is painted anew, black is kept")
-    stepwise.add_argument("--paste", action="store_true", help="black pixels of --mask are --init's own, not the codec's copy of them")
+    stepwise.add_argument("--strength", type=float, help="share of --init painted over (0.7; with --mask 1)")
+    stepwise.add_argument("--mask", default="", help="as large as --init: white is painted, black is kept")
+    stepwise.add_argument("--paste", action="store_true", help="what --mask keeps is --init's, not the codec's copy")
     stepwise.add_argument("--height", type=int, help="pixels (default: the codec's)")
     stepwise.add_argument("--width", type=int, help="pixels (default: the codec's)")
-    stepwise.add_argument("--swap_experts", action="store_true", help="one expert at a time on the devices, the others on the host")
+    stepwise.add_argument("--swap_experts", action="store_true", help="experts one by one on the devices, the rest on the host")
     parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
 

@@ -144,9 +144,8 @@ def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict
     for section, field in (("codec", "workdir"), ("training", "start_from")):
         if config[section].get(field):
             config[section] = {**config[section], field: change(config[section][field])}
-    rankers = {name: f for name, f in config["evals"].items() if f.get("ranker")}
-    config["evals"] = {**config["evals"], **{name: {**f, "ranker": change(f["ranker"])} for name, f in rankers.items()}}
-    return config
+    evals = {n: {**e, "ranker": change(e["ranker"])} if e.get("ranker") else e for n, e in config["evals"].items()}
+    return {**config, "evals": evals}
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
