@@ -8,7 +8,7 @@ from functools import lru_cache
 import pytest
 
 from vilg.data.scenes.render import render
-from vilg.data.scenes.sampling import SPLITS, SceneConfig, withheld_pairs
+from vilg.data.scenes.sampling import SPLITS, SceneConfig, in_split, withheld_pairs
 from vilg.data.scenes.scene import COLOURS, GAP, INVERSE, RELATIONS, SHAPES, SIZES, Object, Scene, relation_between
 from vilg.data.scenes.scorer import Reading, read
 from vilg.data.scenes.skills import CATEGORIES, SKILLS, draw_scenes, drawable, judge_skills
@@ -144,6 +144,7 @@ def test_only_what_the_data_has_is_drawn():
 def test_splits_and_seeds_share_no_scene():
     drawn = [{repr(replace(s, background=TWO.background)) for s in draw_scenes(SOURCE, "relation", 8, split)} for split in SPLITS]
     assert not set.intersection(*drawn) and len(set.union(*drawn)) == 24
+    assert all(in_split(Scene(s.objects, s.relation), "test") for category in CATEGORIES for s in scenes(category))
     assert draw_scenes(SOURCE, "relation", 3, "test") == scenes("relation")[:3] != draw_scenes(SOURCE, "relation", 3, "test", seed=1)
 
 

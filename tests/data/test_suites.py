@@ -87,6 +87,7 @@ def test_a_file_of_ones_own_joins_languages_by_its_ids(tmp_path):
     found = read_suite(own)
     assert [(p.extra["id"], p.language, p.extra.get("category")) for p in found] == [("a", "zh", "x"), ("a", "en", "x"), ("b", "en", None)]
     assert [p.text for p in of_categories(found, ["X"])] == ["狐狸", "a fox"]
+    assert [p.text for p in read_suite(own, languages=("en",))] == ["a fox", "a bee"]
     own.write_text("id,prompt\na,a fox\na,a bee\n")
     with pytest.raises(UserError, match="id 'a' comes twice in en"):
         read_suite(own)
@@ -116,6 +117,7 @@ def test_synthetic_has_every_category_in_both_languages():
     assert Counter((p.extra["category"], p.language) for p in found) == {
         (c, g): 16 for c in ("single_object", "colour", "shape", "size", "count", "relation", "binding") for g in ("zh", "en")
     }
+    assert read_suite("synthetic", languages=("zh",)) == [p for p in found if p.language == "zh"]
     assert all(len({p.text for p in found if p.extra["category"] == c}) > 20 for c in ("colour", "binding"))
 
 

@@ -9,8 +9,11 @@ import pytest
 from tests.conftest import tiny_config
 from vilg.experiment import to_dict
 from vilg.run import cli
+from vilg.run.evaluate import show
 from vilg.run.session import Session, open_session
+from vilg.run.train import train
 from vilg.run.workdir import Workdir
+from vilg.types import UserError
 
 
 @pytest.fixture
@@ -62,6 +65,21 @@ def test_mistakes_are_one_sentence(run, suite, tmp_path, capsys, options, words)
     assert cli.main(["sample", f"--workdir={run}", f"--out={tmp_path / 'o'}", *options]) == 2
     said = capsys.readouterr().err.strip()
     assert words in said and "\n" not in said and not (tmp_path / "o").exists()
+
+
+def test_training_that_evaluates_says_at_once_which_file_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("VILG_DATA", str(tmp_path))
+    config = tiny_config(evals={"prompts": dict(suite="geneval", ranker="r")}, training__evaluate_every=2)
+    with pytest.raises(UserError, match="prompts='geneval': there is no .* get it from"):
+        train(config, tmp_path / "w", quiet=True)
+    assert not (tmp_path / "w" / "codec").exists()
+
+
+def test_a_share_of_nothing_at_one_guidance_is_a_dash_in_the_table(capsys):
+    points = [{"guidance": w, "metrics": {"e": {"all": 0.5, "a": a, "b": b}}} for w, a, b in ((1, 0.25, None), (2, None, 0.75))]
+    show({"metrics": {}, "guidance": points}, "t")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert ["e/a", "0.2500", "-"] in rows and ["e/b", "-", "0.7500"] in rows
 
 
 def with_evals(run, target, evals):

@@ -1,8 +1,9 @@
 """vilg sample: images from prompts.
 
-Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, and
-the options used). A prompt's picture depends on the prompt, the seed and the options alone, not on the other prompts. Which options of
-the sampler there are is the generator's affair; those that are not given are the config's first evaluator's that samples, else its own.
+Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, the
+options used, and of a suite's prompt its suite, id, category and source). A prompt's picture depends on the prompt, the seed and the options
+alone, not on the other prompts. Which options of the sampler there are is the generator's affair; those that are not given are the config's
+first evaluator's that samples, else its own.
 """
 
 import argparse

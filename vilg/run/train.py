@@ -75,6 +75,8 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
             for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
                 if place and not Workdir(place).config_file.is_file():
                     raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
+            for evaluator in experiment.evals.values() if experiment.training.evaluate_every else ():
+                evaluator.protocol()  # a suite of prompts whose file is not here is said before anything is trained
             codec = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
             start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
             frozen = None if experiment.generator is None else prepare_space(experiment, program, directory, codec, start, quiet)
