@@ -199,7 +199,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
         generator = build(kind, section, "generator", **given)
         _ = SPACES[generator.space](codec)  # refuses a codec that has no such codes
         check_knowledge(data.knowledge, generator)
-    evals = {n: build(lookup(EVALUATORS, n, "evals"), fields, f"evals.{n}") for n, fields in config["evals"].items()}
+    evals = {n: build(lookup(EVALUATORS, evaluator_of(n, fields), "evals"), fields, f"evals.{n}") for n, fields in config["evals"].items()}
     for name, evaluator in evals.items():
         if getattr(evaluator, "needs_captioner", False) and not isinstance(generator, Captioner):
             raise UserError(f"evals.{name} captions images, which {config['generator'].get('name') or 'a codec'!r} cannot; remove it")
@@ -243,6 +243,11 @@ def check_training(training: Training, model: Any) -> None:
     alone = not getattr(model, "whole_batch", False)
     remedy = "this model's loss compares all rows of a batch, which microbatches would keep apart; give 1"
     require(alone or training.accumulation == 1, "training.accumulation", training.accumulation, remedy)
+
+
+def evaluator_of(name: str, fields: Any) -> str:
+    """The evaluator that a section of evals names, which is the section's own name where it has no "name"."""
+    return fields.get("name", name) if hasattr(fields, "get") else name
 
 
 def check_knowledge(marked: Knowledge | None, generator: Any) -> None:
@@ -313,7 +318,7 @@ def _section_class(config: Any, section: tuple[str, ...]) -> Any:
     if section in fixed:
         return fixed[section]
     if section[:1] == ("evals",) and len(section) == 2:
-        return EVALUATORS.get(section[1])
+        return EVALUATORS.get(evaluator_of(section[1], (config.get("evals") or {}).get(section[1])))
     tables: dict[tuple[str, ...], Mapping[str, Any]] = {("generator",): MODELS, ("codec",): CODECS}
     return tables[section].get((config.get(section[0]) or {}).get("name", "")) if section in tables else None
 

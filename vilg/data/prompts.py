@@ -36,6 +36,14 @@ def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
     line), a row that does not fit the header, broken JSON, or no prompt at all.
     """
     path = Path(path)
+    found = [prompt for row in read_rows(path, column) if (prompt := parse(path, row, column)) is not None]
+    if not found:
+        raise UserError(f"prompts={str(path)!r}: holds no prompt; write one a line")
+    return found
+
+
+def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
+    """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as of `read_prompts`, but for those of columns."""
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"prompts={str(path)!r}: give a file that ends in {', '.join(FORMATS)}")
     try:
@@ -51,13 +59,8 @@ def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
     if kind == ".txt":
         if column:
             raise UserError(f"column={column!r}: {path.name} has no columns; leave it out")
-        rows: list[dict[str, Any]] = [{"prompt": line} for line in text.splitlines()]
-    else:
-        rows = objects(path, text) if kind == ".jsonl" else table(path, text, "," if kind == ".csv" else "\t")
-    found = [prompt for row in rows if (prompt := parse(path, row, column)) is not None]
-    if not found:
-        raise UserError(f"prompts={str(path)!r}: holds no prompt; write one a line")
-    return found
+        return [{"prompt": line} for line in text.splitlines()]
+    return objects(path, text) if kind == ".jsonl" else table(path, text, "," if kind == ".csv" else "\t")
 
 
 def table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:

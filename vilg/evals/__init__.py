@@ -2,6 +2,7 @@
 
 from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.losses import Losses
+from vilg.evals.prompts import Prompts
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.retrieval import Retrieval
 from vilg.evals.scenes import Scenes
@@ -10,6 +11,7 @@ from vilg.evals.twins import Twins
 EVALUATORS = {
     "caption_gap": CaptionGap,
     "losses": Losses,
+    "prompts": Prompts,
     "reconstruction": Reconstruction,
     "retrieval": Retrieval,
     "scenes": Scenes,

@@ -4,7 +4,7 @@ Separate from the run, so that evaluators know what they ask of a model and not 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -81,6 +81,10 @@ class FeatureSubject(Subject, Protocol):
 
     def best(self, made: Sequence[Any], number: int, ranker: str) -> list[Any]:
         """Of each `number` samples in a row the one that goes best with its prompt, by the run in the workdir `ranker`."""
+        ...
+
+    def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "FeatureSubject":
+        """The ranker's run of a workdir, which judges pictures by its features."""
         ...
 
 

@@ -17,8 +17,9 @@ from vilg.data.scenes.captions import WORDINGS, describe, kind_of
 from vilg.data.scenes.changes import CHANGES, change
 from vilg.data.scenes.render import render
 from vilg.data.scenes.source import Synthetic
-from vilg.evals.base import FeatureSubject, interval
+from vilg.evals.base import FeatureSubject
 from vilg.evals.records import captioned_records
+from vilg.metrics.intervals import interval
 
 RECALLS = (1, 5, 10)
 

@@ -18,6 +18,7 @@ PANELS: dict[str, dict[str, str]] = {
         "held_out/two_objects": "two, held out",
     },
     "own caption matched": {"zh/matched": "zh", "en/matched": "en"},
+    "score of prompts": {"all/score": "all", "by_language/zh/score": "zh", "by_language/en/score": "en"},
     "distance of pictures": {
         "twins": "zh and en",
         "strangers": "strangers",

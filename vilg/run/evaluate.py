@@ -145,6 +145,6 @@ def show(result: Mapping[str, Any], title: str) -> None:
     if points:
         table = Table("metric", *(f"guidance {p['guidance']:g}" for p in points), title=title)
         columns = [flat(p["metrics"]) for p in points]
-        for name in columns[0]:
-            table.add_row(name, *(f"{c[name]:.4f}" for c in columns))
+        for name in dict.fromkeys(n for c in columns for n in c):  # a share of nothing is no number, at one guidance and not at another
+            table.add_row(name, *(f"{c[name]:.4f}" if name in c else "-" for c in columns))
         Console().print(table)

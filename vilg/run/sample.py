@@ -1,10 +1,10 @@
 """vilg sample: images from prompts.
 
-Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, and
-the options used). A prompt's picture depends on the prompt, the seed and the options alone, not on the other prompts. Which options of
-the sampler there are is the generator's affair; those that are not given are the config's first evaluator's that samples, else its own.
-With --best_of=N --ranker=WORKDIR each picture is the one of N that goes best with its prompt by the cosine of that run's features, which is
-its score; `candidates` has the seeds and the scores of all N.
+Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, the
+options used, and of a suite's prompt its suite, id, category and source). A prompt's picture depends on the prompt, the seed and the options
+alone, not on the other prompts. Which options of the sampler there are is the generator's affair; those that are not given are the config's
+first evaluator's that samples, else its own. With --best_of=N --ranker=WORKDIR each picture is the one of N that goes best with its prompt by
+the cosine of that run's features, which is its score; `candidates` has the seeds and the scores of all N.
 """
 
 import argparse
@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from vilg.data.prompts import Prompt, read_prompts
-from vilg.data.records import detect_language
+from vilg.data.records import LANGUAGES, detect_language
 from vilg.data.show import sheet
 from vilg.data.styles import find_style, style_table, styled
+from vilg.data.suites import FIELDS, SUITES, of_categories, read_suite, suite_table
 from vilg.experiment import Experiment
 from vilg.run.outputs import counted
 from vilg.run.painting import Painting, prepare
@@ -36,7 +37,7 @@ CONTROLS: dict[str, tuple[type, str]] = {
     "temperature": (float, "of tokens or ids; 0 takes the likeliest"),
     "top_k": (int, "keep the k likeliest tokens (0: all)"),
     "top_p": (float, "keep the likeliest tokens of this mass (1: all)"),
-    "rescale": (float, "of guided outputs to the deviation they have without guidance, 0 to 1"),
+    "rescale": (float, "guided outputs to their deviation unguided, 0 to 1"),
     "sampler": (str, "ddim, ddpm, euler, heun, dpmpp_2m or unipc"),
     "steps": (int, "steps of the sampler"),
     "eta": (float, "noise of ddim, 0 to 1"),
@@ -45,12 +46,12 @@ CONTROLS: dict[str, tuple[type, str]] = {
 }
 
 
-class ListStyles(argparse.Action):
-    """--style=list prints the table and ends; any other value is kept."""
+class Listed(argparse.Action):
+    """--style=list and --prompts=list print a table and end; any other value is kept."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
         if values == "list":
-            print(style_table())
+            print({"style": style_table, "prompts": suite_table}[self.dest]())
             parser.exit()
         setattr(namespace, self.dest, values)
 
@@ -60,9 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "vilg sample --workdir=DIR --prompt=TEXT --out=DIR [options]"  # all of them twice would not fit a screen
     parser.add_argument("--workdir", required=True, help="a generator's run")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; repeat for more")
-    parser.add_argument("--prompts", help="prompts from a .txt, .csv, .tsv or .jsonl file")
+    parser.add_argument("--prompts", action=Listed, metavar="FILE", help="or the name of a suite: --prompts=list prints them")
     parser.add_argument("--column", default="", help="the column of --prompts that holds the prompt")
-    parser.add_argument("--style", default="", action=ListStyles, help="words put after each prompt; --style=list prints the table")
+    parser.add_argument("--language", default="", metavar="zh,en", help="only the prompts of --prompts in it")
+    parser.add_argument("--category", action="append", default=[], help="only the prompts of --prompts of it; repeat for more")
+    parser.add_argument("--style", default="", action=Listed, help="words after each prompt: --style=list prints them")
     parser.add_argument("--out", required=True, help="directory for the pictures")
     parser.add_argument("--num", type=int, default=1, help="pictures a prompt")
     parser.add_argument("--seed", type=int, default=0)
@@ -74,12 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stepwise = parser.add_argument_group("generators that sample step by step")
     stepwise.add_argument("--negative", help="what to keep away from; needs guidance other than 1")
     stepwise.add_argument("--init", default="", help="a picture to start from")
-    stepwise.add_argument("--strength", type=float, help="how much of --init is painted over, in (0, 1] (default: 0.7, with --mask 1)")
-    stepwise.add_argument("--mask", default="", help="a picture as large as --init: white is painted anew, black is kept")
-    stepwise.add_argument("--paste", action="store_true", help="black pixels of --mask are --init's own, not the codec's copy of them")
+    stepwise.add_argument("--strength", type=float, help="share of --init painted over (0.7; with --mask 1)")
+    stepwise.add_argument("--mask", default="", help="as large as --init: white is painted, black is kept")
+    stepwise.add_argument("--paste", action="store_true", help="what --mask keeps is --init's, not the codec's copy")
     stepwise.add_argument("--height", type=int, help="pixels (default: the codec's)")
     stepwise.add_argument("--width", type=int, help="pixels (default: the codec's)")
-    stepwise.add_argument("--swap_experts", action="store_true", help="one expert at a time on the devices, the others on the host")
+    stepwise.add_argument("--swap_experts", action="store_true", help="experts one by one on the devices, the rest on the host")
     parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
 
@@ -125,7 +128,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
     made = [dataclasses.replace(m, prompt=text) for m, text in zip(made, shown, strict=True)]
     used = {"controls": dataclasses.asdict(controls)} | ({"style": args.style} if style else {}) | special
     used |= {"best_of": args.best_of, "ranker": args.ranker} if args.ranker else {}
-    write_samples(Path(args.out), made, args.num if args.num > 1 else min(8, len(made)), [used] * len(made))
+    lines = [{k: p.extra[k] for k in FIELDS if k in p.extra} | used for p in prompts for _ in range(args.num)]
+    write_samples(Path(args.out), made, args.num if args.num > 1 else min(8, len(made)), lines)
     warn_of_cuts(made, session)
     print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
     return 0
@@ -133,11 +137,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
 
 def asked_prompts(args: argparse.Namespace) -> list[Prompt]:
     """The prompts of --prompt and --prompts. Errors: UserError for none, an empty one, or bytes that are no text."""
-    if args.column and not args.prompts:
-        raise UserError(f"column={args.column!r}: names a column of --prompts=FILE; give that too")
+    for name in ("column", "language", "category"):
+        if getattr(args, name) and not args.prompts:
+            raise UserError(f"{name}={getattr(args, name)!r}: chooses among --prompts=FILE; give that too")
     prompts = [Prompt(p, detect_language(p), {}) for p in args.prompt]
     if args.prompts:
-        prompts += read_prompts(args.prompts, args.column)
+        prompts += chosen_prompts(args.prompts, args.column, args.language, args.category)
     if not prompts or any(not p.text.strip() for p in prompts):
         raise UserError("prompt is empty: give --prompt=TEXT (repeatable) or --prompts=FILE")
     for name, text in (*(("prompt", p.text) for p in prompts), ("negative", args.negative or "")):
@@ -146,6 +151,17 @@ def asked_prompts(args: argparse.Namespace) -> list[Prompt]:
         except UnicodeEncodeError:
             raise UserError(f"{name}={text!r}: is not UTF-8; give text in that encoding") from None
     return prompts
+
+
+def chosen_prompts(source: str, column: str, language: str, categories: Sequence[str]) -> list[Prompt]:
+    """The prompts of a file, or those of a suite in the languages (joined by commas) and of the categories that were asked for."""
+    if source not in SUITES and not language and not categories and Path(source).suffix:
+        return read_prompts(source, column)
+    languages = tuple(language.split(",")) if language else ()
+    for one in languages:
+        if one not in LANGUAGES:
+            raise UserError(f"language={one!r}: known languages are {', '.join(LANGUAGES)}")
+    return of_categories(read_suite(source, column, languages), categories)
 
 
 def negatives(negative: str | None, controls: Any, session: Session, n: int) -> dict[str, np.ndarray]:

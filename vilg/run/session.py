@@ -172,7 +172,11 @@ class Session:
 
     def best(self, made: Sequence[Sampled], number: int, ranker: str) -> list[Sampled]:
         """Of each `number` pictures in a row the one that goes best with its prompt, by the run in the workdir `ranker`."""
-        return best_of(made, number, open_ranker(ranker, {m.language for m in made}))
+        return best_of(made, number, self.ranking(ranker, {m.language for m in made}))
+
+    def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "Session":
+        """A ranker's run, which judges the pictures of this one. Errors: UserError for a workdir that is none, or does not read a language."""
+        return open_ranker(workdir, languages)
 
     def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Captioned]:
         """One caption an image, in the language asked for it."""

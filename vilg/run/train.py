@@ -75,6 +75,8 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
             for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
                 if place and not Workdir(place).config_file.is_file():
                     raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
+            for evaluator in experiment.evals.values() if experiment.training.evaluate_every else ():
+                evaluator.protocol()  # a suite of prompts whose file is not here is said before anything is trained
             codec = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
             start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
             frozen = None if experiment.generator is None else prepare_space(experiment, program, directory, codec, start, quiet)
@@ -188,7 +190,7 @@ def run(
         return Session(program, state.best_params, state.best_params if frozen is None else frozen, text_model, int(state.step))
 
     def evaluate(state: Any, step: int) -> dict[str, float]:
-        return flat({k: v for e in experiment.evals.values() for k, v in e(session(state)).items()})
+        return numbers(experiment.evals, session(state))
 
     def draw(state: Any, step: int) -> dict[str, float]:
         examples = first_examples(experiment, text_model)
@@ -245,6 +247,11 @@ def first_state(experiment: Experiment, program: Program, directory: Workdir, fr
     if isinstance(experiment.generator, Adopter):
         params = program.adopt(params, frozen)
     return dataclasses.replace(state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+
+
+def numbers(evals: Mapping[str, Any], subject: Any) -> dict[str, float]:
+    """What all evaluators say of a subject. A group of one (by_language) does not replace that of another."""
+    return {k: v for evaluate in evals.values() for k, v in flat(evaluate(subject)).items()}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -83,8 +83,13 @@ def sample_scene(rng: random.Random, config: SceneConfig, split: str = "train") 
     while True:
         count = rng.choices(range(config.min_objects, config.max_objects + 1), config.weights or None)[0]
         scene = _layout(rng, config, count, group=count > 1 and rng.random() < config.groups)
-        if scene is not None and zlib.crc32(repr(scene).encode()) % 20 in SPLITS[split]:
+        if scene is not None and in_split(scene, split):
             return Scene(scene.objects, scene.relation, sample_background(rng, rng.choice(config.backgrounds)))
+
+
+def in_split(scene: Scene, split: str) -> bool:
+    """Whether a scene, without its background, belongs to the split."""
+    return zlib.crc32(repr(scene).encode()) % 20 in SPLITS[split]
 
 
 def _layout(rng: random.Random, config: SceneConfig, count: int, group: bool) -> Scene | None:
@@ -98,6 +103,11 @@ def _layout(rng: random.Random, config: SceneConfig, count: int, group: bool) ->
         if config.pairs == "held_out" and not any(p in withheld_pairs(config.withheld) for p in looks):
             looks[rng.randrange(count)] = rng.choice(choices["held_out"])
         sizes = [rng.choice(list(SIZES)) for _ in range(count)]
+    return arrange(rng, config, looks, sizes, group)
+
+
+def arrange(rng: random.Random, config: SceneConfig, looks: list[tuple[str, str]], sizes: list[str], group: bool) -> Scene | None:
+    """Objects of these (colour, shape) pairs and sizes at places, plain behind; None where none is found soon."""
     step = (config.snap or 1 / SUBPIXELS) / config.image_size
     for _ in range(20):
         places = _places(rng, config.image_size, config.snap, sizes)
@@ -106,7 +116,7 @@ def _layout(rng: random.Random, config: SceneConfig, count: int, group: bool) ->
         objects = tuple(
             Object(shape, colour, size, x * step, y * step) for (colour, shape), size, (x, y) in zip(looks, sizes, places, strict=True)
         )
-        if group or count == 1:
+        if group or len(objects) == 1:
             return Scene(objects)
         relation = relation_between(objects[0], objects[1])
         if relation:
