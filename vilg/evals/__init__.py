@@ -1,9 +1,17 @@
 """Evaluators by name. To add one: a file, and a line here."""
 
 from vilg.evals.caption_gap import CaptionGap
+from vilg.evals.captions import Captions
 from vilg.evals.losses import Losses
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes
 from vilg.evals.twins import Twins
 
-EVALUATORS = {"caption_gap": CaptionGap, "losses": Losses, "reconstruction": Reconstruction, "scenes": Scenes, "twins": Twins}
+EVALUATORS = {
+    "caption_gap": CaptionGap,
+    "captions": Captions,
+    "losses": Losses,
+    "reconstruction": Reconstruction,
+    "scenes": Scenes,
+    "twins": Twins,
+}

@@ -20,6 +20,7 @@ VERBS = {
     "caption": "captions of images",
     "assemble": "one run of the runs that each trained one expert",
     "evaluate": "every evaluator of the config, as JSON",
+    "score": "scores of anybody's captions or pictures, no run needed",
     "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
     "plan": "layouts ranked on TPUs that are not here: memory, collectives, estimated step",
     "verify": "loss and gradients of a step equal under every layout, on fake devices",

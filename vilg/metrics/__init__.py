@@ -1,0 +1,1 @@
+"""Numbers about strings, features and votes that somebody else made: pure functions, no model is run here."""
