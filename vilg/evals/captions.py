@@ -60,7 +60,7 @@ class Captions:
             result[language] = scores.corpus | {"n": len(have), "null": scores.reasons}
         if not result:
             raise UserError(
-                f"evals.captions.n={self.n}: no language has captions in two of {len(images)} validation records; give more, or remove it"
+                f"evals.captions.n={self.n}: no language has captions in two of {len(images)} validation records; give more"
             )
         return result
 

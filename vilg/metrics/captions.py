@@ -77,7 +77,7 @@ def score_captions(
             raise UserError(f"references[{i}]={references[i][texts.index('')]!r}: has no {unit} to score; leave that caption out")
     statistics = bleu_statistics(truths, candidates)
     corpus: dict[str, float | None] = dict(zip(BLEU, bleu(statistics.sum(0, keepdims=True))[0].tolist(), strict=True))
-    items = dict(zip(BLEU, bleu(statistics).T.tolist(), strict=True))
+    items: dict[str, list[float]] = dict(zip(BLEU, bleu(statistics).T.tolist(), strict=True))
     for name, scores in {"ROUGE-L": rouge(truths, candidates), "CIDEr": cider(truths, candidates)}.items():
         corpus[name], items[name] = float(np.mean(scores)), scores
     corpus["CIDEr-D"], items["CIDEr-D"] = corpus["CIDEr"], items["CIDEr"]

@@ -65,7 +65,7 @@ def spice(references: Texts, predictions: Texts) -> tuple[float, list[float]]:
     missing = [name for name in SPICE_MODELS if not (library / name).is_file()]
     if missing:
         raise Unavailable(
-            f"SPICE's parser needs {' and '.join(missing)} in {library}; `python -m pycocoevalcap.spice.get_stanford_models` fetches them (some hundred MB)"
+            f"SPICE's parser needs {' and '.join(missing)} in {library}; `python -m pycocoevalcap.spice.get_stanford_models` fetches them"
         )
     from pycocoevalcap.spice.spice import Spice
 

@@ -50,7 +50,7 @@ RULES = (  # the first that fits is taken
     r"\(\d{3}\)(?=[ ]?\d{3}-\d{4}(?!\d))",  # telephones
     r"(?:[a-z]\.){2,}(?:-[a-z]+)+",  # u.s.-made
     rf"(?<![\w'’])(?:[a-z]\.){{2,}}(?!{W})|ph\.d\.(?!{W})",  # acronyms
-    rf"(?<![\w'’])[a-z]\.(?=\s*$|\s+(?!{any_of(STARTERS)}\b)|[,;:)\"'”’])".replace(any_of(STARTERS), f"(?-i:{any_of(STARTERS)})"),
+    rf"(?<![\w'’])[a-z]\.(?=\s*$|\s+(?!(?-i:{any_of(STARTERS)}\b))|[,;:)\"'”’])",  # vitamin c.
     rf"[a-z]{W}*(?:\.[a-z]{W}*)+(?:(?<=[a-z])-{W}+)*",  # coco.com
     rf"(?<!\w){any_of(' '.join((TITLES, COMPANIES, DATES, STATES)))}\.(?!\w)|(?<!\w)(?-i:{any_of(CAPITAL)})\.(?!\w)",
     rf"(?<!\w){any_of(NUMBERED)}\.(?=\s*\d)",
