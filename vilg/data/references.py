@@ -191,6 +191,9 @@ def in_language(items: Sequence[Item], language: str) -> tuple[list[list[str]], 
 def references_of(items: Sequence[Item], language: str, where: str) -> tuple[list[list[str]], int]:
     """Each item's references in the language, and how many captions in others were left out. Errors: UserError for an item without one, or
     a blank one."""
+    for item in items:
+        if not all(text.strip() for text, _ in item.captions):
+            raise UserError(f"{where}: {item.place} has an empty caption; take it out")
     kept, left = in_language(items, language)
     none = [item for item, texts in zip(items, kept, strict=True) if not texts]
     if none:
@@ -198,9 +201,6 @@ def references_of(items: Sequence[Item], language: str, where: str) -> tuple[lis
             f"{where}: {len(none)} of {len(items)} items have no caption in {language!r} (first: {none[0].name!r}, {none[0].place}); "
             f"give them one, or score another --language of {', '.join(LANGUAGES)}"
         )
-    for item, texts in zip(items, kept, strict=True):
-        if not all(text.strip() for text in texts):
-            raise UserError(f"{where}: {item.place} has an empty caption; take it out")
     return kept, left
 
 

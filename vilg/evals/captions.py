@@ -59,9 +59,7 @@ class Captions:
             scores = score_captions([c.text for c in made], truths, language, getattr(self, language), java=self.java)
             result[language] = scores.corpus | {"n": len(have), "null": scores.reasons}
         if not result:
-            raise UserError(
-                f"evals.captions.n={self.n}: no language has captions in two of {len(images)} validation records; give more"
-            )
+            raise UserError(f"evals.captions.n={self.n}: no language has captions in two of {len(images)} validation records; give more")
         return result
 
     def records(self, subject: Subject) -> tuple[np.ndarray, list[dict[str, list[str]]]]:
