@@ -1,6 +1,7 @@
 """Evaluators by name. To add one: a file, and a line here."""
 
 from vilg.evals.caption_gap import CaptionGap
+from vilg.evals.captions import Captions
 from vilg.evals.losses import Losses
 from vilg.evals.prompts import Prompts
 from vilg.evals.reconstruction import Reconstruction
@@ -10,6 +11,7 @@ from vilg.evals.twins import Twins
 
 EVALUATORS = {
     "caption_gap": CaptionGap,
+    "captions": Captions,
     "losses": Losses,
     "prompts": Prompts,
     "reconstruction": Reconstruction,

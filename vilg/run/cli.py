@@ -20,6 +20,7 @@ VERBS = {
     "caption": "captions of images",
     "assemble": "one run of the runs that each trained one expert",
     "evaluate": "every evaluator of the config, as JSON",
+    "score": "scores of anybody's captions or pictures, no run needed",
     "compare": "generators against each other at one budget, by one protocol, on one page",
     "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
     "plan": "layouts ranked on TPUs that are not here: memory, collectives, estimated step",

@@ -1,0 +1,83 @@
+"""How near the captions of a captioner are to those of its validation records: BLEU, ROUGE-L, CIDEr, and METEOR and SPICE where asked.
+
+For any data; on synthetic scenes `scenes` says more, since there a caption can be read and be right or wrong.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from vilg.config import require
+from vilg.data.records import LANGUAGES
+from vilg.evals.base import Subject
+from vilg.generators.guidance import Controls
+from vilg.metrics.captions import describe, score_captions
+from vilg.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """`n` records of a source, evenly spaced."""
+
+    source: Any
+    n: int
+
+    def __len__(self) -> int:
+        return min(self.n, len(self.source))
+
+    def __getitem__(self, i: int) -> Any:
+        return self.source[i * len(self.source) // len(self)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Captions:
+    """`n` validation records, evenly spaced, captioned in every language that they have captions in; the likeliest tokens.
+
+    `zh` and `en` are the units that are counted. METEOR and SPICE are Java programs that start slowly; without `java` they are null.
+    """
+
+    n: int = 256
+    zh: Literal["char", "word"] = "char"
+    en: Literal["char", "word"] = "word"
+    java: bool = False
+    seed: int = 0
+    needs_captioner = True
+
+    def __post_init__(self) -> None:
+        require(self.n >= 2, "evals.captions.n", self.n, "must be at least 2; CIDEr weighs n-grams by how many records have them")
+
+    def __call__(self, subject: Subject) -> dict[str, Any]:
+        images, references = self.records(subject)
+        result: dict[str, Any] = {}
+        for language in LANGUAGES:
+            have = [i for i, captions in enumerate(references) if captions[language]]
+            if len(have) < 2:
+                continue
+            made = subject.caption(images[have], [language] * len(have), Controls(temperature=0.0), self.seed)
+            truths = [references[i][language] for i in have]
+            scores = score_captions([c.text for c in made], truths, language, getattr(self, language), java=self.java)
+            result[language] = scores.corpus | {"n": len(have), "null": scores.reasons}
+        if not result:
+            raise UserError(f"evals.captions.n={self.n}: no language has captions in two of {len(images)} validation records; give more")
+        return result
+
+    def records(self, subject: Subject) -> tuple[np.ndarray, list[dict[str, list[str]]]]:
+        """(pictures uint8 [n, H, W, 3], the captions of each by language); records that cannot be read are left out."""
+        experiment = subject.experiment
+        source = Spread(experiment.data.valid, self.n)
+        if len(source) == 0:
+            raise UserError(f"evals.captions reads {experiment.data.valid}, which has no records; check data.valid")
+        stream = experiment.data.loader.once(source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source)))
+        images, found = [], []
+        for batch in stream:
+            for image, record, valid in zip(batch["image"], batch["records"], batch["valid"], strict=True):
+                if valid:
+                    images.append(image)
+                    found.append({g: [c["text"] for c in record["captions"] if c["language"] == g] for g in LANGUAGES})
+        return np.stack(images), found
+
+    def protocol(self) -> dict[str, Any]:
+        """What the numbers depend on."""
+        rules = {g: describe(g, getattr(self, g)) for g in LANGUAGES}
+        return dataclasses.asdict(self) | {"split": "valid", "captions": "likeliest tokens", "scores": rules}
