@@ -10,13 +10,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vilg.experiment import load_file
+from vilg.experiment import load_config, load_file
 
 BUDGET = "flops:3.3e13"
 SEEDS = (0,)
+RANKER = load_config("ranker.py:tiny", beside=__file__)
 SAMPLING: dict[str, list[dict[str, Any]]] = {
-    "autoregressive": [{}, {"guidance": 1.0}, {"temperature": 0.5}],
-    "diffusion": [{"steps": 5}, {"steps": 10}, {"steps": 20}, {"steps": 40}, {"steps": 20, "guidance": 1.0}],
+    "autoregressive": [{}, {"best_of": 4}, {"guidance": 1.0}],
+    "diffusion": [{"steps": 5}, {"steps": 10}, {"steps": 20}, {"steps": 40}, {"steps": 20, "best_of": 4}],
 }
 
 

@@ -43,7 +43,7 @@ def base() -> dict[str, Any]:
         codec=dict(workdir="", floors=dict(codebook_usage=0.6, two_objects=0.95), experiment=codec),
         layout=dict(name="dp"),
         training=dict(
-            steps=1500, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=200, log_every=20, evaluate_every=0, sample_every=0
+            steps=1200, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=200, log_every=20, evaluate_every=0, sample_every=0
         ),
     )
 
@@ -79,7 +79,7 @@ def autoregressive() -> dict[str, Any]:
 def diffusion() -> dict[str, Any]:
     """ERNIE-ViLG 2.0's diffusion with one expert, and a DiT in the U-Net's place (the U-Net takes more steps: ablations/noise.py)."""
     config = base()
-    config["training"].update(batch_size=64)
+    config["training"].update(steps=1100, batch_size=64)
     return config | dict(
         generator=dict(
             name="diffusion",

@@ -10,6 +10,7 @@ The file of --config is an experiment's. Beside get_config, which gives the firs
               this machine; timed once and kept)
   SEEDS       training seeds (default 0)
   SAMPLING    {name: settings}, each a mapping of fields of the evaluator that samples: the curve of quality against the cost of sampling
+  RANKER      the config of a ranker (experiments/ranker.py), trained into DIR/ranker, which chooses where a setting has best_of
 
 DIR/NAME/SEED are workdirs that every verb accepts, DIR/samples/NAME holds the pictures, DIR/report.json the numbers, DIR/index.html opens
 offline. What is finished is not done again; a second run gives the same numbers, but for those in seconds.
@@ -98,9 +99,14 @@ def main(args: argparse.Namespace, config: Any) -> int:
         seeds = parse_seeds(args.seeds or ",".join(map(str, getattr(module, "SEEDS", (0,)))))
         runs = planned_runs(args.config, to_dict(config), budget, seeds, out)
         same_protocol(runs)
+        ranker = getattr(module, "RANKER", None)
+        chosen = any("best_of" in setting for one in settings.values() for setting in one)
+        require(not chosen or ranker is not None, "SAMPLING", settings, "has best_of, so the file needs RANKER, the config of what chooses")
         out.mkdir(parents=True, exist_ok=True)
-        perform(runs, out, args.quiet)
+        perform(runs, ranker if chosen else None, out, args.quiet)
         same_text(runs)
+        place = str(out / "ranker")
+        settings = {name: [s | ({"ranker": place} if "best_of" in s else {}) for s in one] for name, one in settings.items()}
     out.mkdir(parents=True, exist_ok=True)
     report = compare(runs, settings, out, args.quiet)
     report["protocol"] |= {"budget": budget, "config": args.config if config is not None else "", "unmatched": unmatched(runs)}
@@ -247,8 +253,8 @@ def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 # --- training --------------------------------------------------------------------------------------------------------------
 
 
-def perform(runs: Sequence[Run], out: Path, quiet: bool) -> None:
-    """Trains the codec and every run, as far as they are not."""
+def perform(runs: Sequence[Run], ranker: Any, out: Path, quiet: bool) -> None:
+    """Trains the codec, every run, and the ranker where there is one, as far as they are not."""
     costs = Costs(out / "costs.json")
     codec = runs[0].experiment.codec_experiment
     if has_parameters(codec.codec):
@@ -258,6 +264,9 @@ def perform(runs: Sequence[Run], out: Path, quiet: bool) -> None:
         with costs.stage(f"{run.name}/{run.seed}", resumes=True):
             train(run.experiment.config, run.workdir, quiet, title=f"{run.name}/{run.seed}")
         jax.clear_caches()
+    if ranker is not None:
+        with costs.stage("ranker", resumes=True):
+            train(ranker, out / "ranker", quiet, title="ranker")
 
 
 def same_text(runs: Sequence[Run]) -> None:
@@ -276,7 +285,7 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
     seeds = {name: [r for r in runs if r.name == name] for name in names}
     finals = {name: [measures.final(r.workdir, ema=True) for r in seeds[name]] for name in names}
     raws = {n: [measures.final(r.workdir, ema=False) for r in seeds[n]] for n in names if seeds[n][0].experiment.training.ema}
-    costs = json.loads((out / "costs.json").read_text())[1] if (out / "costs.json").is_file() else {}
+    costs = Costs(out / "costs.json").cpu_seconds
     training = {}
     for name in names:
         run = seeds[name][0]
@@ -300,6 +309,7 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
             "training": {name: measures.training_curve(seeds[name][0].workdir, run_flops(seeds[name][0])) for name in names},
             "sampling": {name: measures.sampling_curve(seeds[name][0].workdir, settings.get(name, [{}])) for name in names},
         },
+        "cpu_seconds": costs,
         "grid": {name: measures.pictures(seeds[name][0].workdir, name) for name in names},
     }
     report["protocol"] = {

@@ -149,7 +149,7 @@ class Measures:
                 return {"metrics": metrics, **cost, "image_seconds": candidates * seconds(session, controls)}
 
             found = self.once(f"{workdir}, {dict(setting) or 'own sampler'}", [identity(workdir), setting, SMALL], measure)
-            points.append({"setting": dict(setting), **found})
+            points.append({"setting": {k: v for k, v in setting.items() if k != "ranker"}, **found})
         return points
 
     def compiled_flops(self, program: Program) -> float:
