@@ -13,6 +13,7 @@ from vilg.data.scenes.scene import Object, Scene
 from vilg.evals.base import interval, t_interval
 from vilg.evals.prompts import Judged, Prompts, evenly, summarize
 from vilg.experiment import build_experiment
+from vilg.report.guidance import PANELS, find, limits
 from vilg.run.train import numbers
 from vilg.types import UserError
 
@@ -68,6 +69,8 @@ def test_a_right_painter_is_right_in_every_category_and_language():
     assert found["by_category"]["count"]["n"] == 8 and found["by_category"]["count"]["by_language"]["zh"]["n"] == 4
     assert found["all"]["skills"]["relation"]["n"] == 5 * 4 * 2 and found["all"]["skills"]["binding"]["n"] == 3 * 4 * 2
     assert found["all"]["zh_minus_en"] == {"score": 0.0, "pairs": 28, "score_ci95": None}
+    for name in PANELS["score of prompts"]:
+        assert find(found, name) == 1.0 and limits(found, name)[0] < 1.0
 
 
 def test_a_painter_that_swaps_colours_in_one_language_fails_binding_there():

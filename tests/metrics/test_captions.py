@@ -227,4 +227,4 @@ def test_spice_passes_on_what_the_program_says(monkeypatch, tmp_path):
 )
 def test_what_cannot_be_scored_is_refused(predictions, references, said):
     with pytest.raises(UserError, match=said):
-        caption_scores(predictions, references, "en", "word")
+        caption_scores(predictions, references, "en", "word", java=False)

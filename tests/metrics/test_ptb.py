@@ -12,6 +12,7 @@ ANSWERED = {
     "don’t it’s “curly” ‘quotes’ – and — dashes…": "do n't it 's curly quotes and dashes",
     "dogs' toys, women's cats'. 1980's '80s 60s'": "dogs toys women 's cats 1980 's '80s 60s",
     "gonna wanna gotta lemme gimme 'tis y'all o'clock o'neil": "gon na wan na got ta lem me gim me 't is y' all o'clock o'neil",
+    "rock 'n' roll 'n' 'em 'til 'cause": "rock 'n' roll 'n' 'em 'til 'cause",
     "The U.S. flag at 10 a.m. in Washington D.C.": "the u.s. flag at 10 a.m. in washington d.c.",
     "Mr. Smith vs. Dr. No, St. Louis etc.": "mr. smith vs. dr. no st. louis etc.",
     "a red jet on the sun. Men sat.": "a red jet on the sun men sat",

@@ -107,18 +107,21 @@ def test_scenes_reranks_and_says_so():
     assert said["samples_per_prompt"] == 2 and said["reranking"] == "the best of 2 by the cosine of runs/ranker"
     asked = []
 
-    class Subject(types.SimpleNamespace):
+    class Subject:
+        experiment = build_experiment(tiny_diffusion())
+        program = params = frozen = text_model = None
+        codes = pictures = caption = batched = log_likelihood = agreement = len  # asked for by nobody here
+
         def sample(self, prompts, controls, seed, languages, number=1):
             asked.append(number)
-            return [Sampled(p, g, k, False, np.zeros((32, 32, 3), np.uint8)) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
+            rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
+            return [Sampled(p, g, k, False, np.zeros((32, 32, 3), np.uint8)) for p, g, k in rows]
 
         def best(self, made, number, ranker):
             asked.append((len(made), number, ranker))
             return made[::number]
 
-    experiment = build_experiment(tiny_diffusion())
-    names = ("program", "params", "frozen", "text_model", "batched", "codes", "pictures", "caption", "log_likelihood", "agreement")
-    assert len(scenes.trials(Subject(experiment=experiment, **dict.fromkeys(names)))) == 8
+    assert len(scenes.trials(Subject())) == 8
     assert asked == [2, (4, 2, "runs/ranker")] * 4
     for wrong in (dict(best_of=2), dict(ranker="runs/ranker"), dict(best_of=0)):
         with pytest.raises(UserError, match="evals.scenes.best_of"):
