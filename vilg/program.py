@@ -275,14 +275,14 @@ class Program:
 
     def sampling_flops(self, controls: Any) -> float:
         """FLOPs of one picture as it is traced: matrix products and convolutions of the sampler, and of the codec that decodes it."""
-        experiment, length = self.experiment, self.experiment.data.text.length
+        experiment, length, rows = self.experiment, self.experiment.data.text.length, self.batch_shards
 
         def draw(params: Params, frozen: Params, text: jax.Array) -> jax.Array:
-            keys = jax.random.split(jax.random.key(0), 1)
+            keys = jax.random.split(jax.random.key(0), rows)
             return experiment.space.decode(frozen, experiment.generator.sample(params, text, keys, controls))
 
-        text = jax.ShapeDtypeStruct((1, length), jnp.int32)
-        return traced_flops(self._traced(draw), self.state_shape.params, self.frozen_shapes(), text)
+        text = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+        return traced_flops(self._traced(draw), self.state_shape.params, self.frozen_shapes(), text) / rows
 
     @functools.cache  # noqa: B019
     def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:

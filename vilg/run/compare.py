@@ -283,35 +283,31 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
     measures = Measures(out, quiet)
     names = list(dict.fromkeys(run.name for run in runs))
     seeds = {name: [r for r in runs if r.name == name] for name in names}
-    finals = {name: [measures.final(r.workdir, ema=True) for r in seeds[name]] for name in names}
-    raws = {n: [measures.final(r.workdir, ema=False) for r in seeds[n]] for n in names if seeds[n][0].experiment.training.ema}
     costs = Costs(out / "costs.json").cpu_seconds
-    training = {}
-    for name in names:
-        run = seeds[name][0]
-        steps = run.experiment.training.steps
-        training[name] = {
-            "flops": spent(run.experiment, "flops"),
-            "images": spent(run.experiment, "images"),
-            "updates": steps,
-            "model_flops_an_update": run.program.model_flops,
-            "traced_flops_an_update": run.program.update_flops,
-            "compiled_flops_an_update": measures.compiled_flops(run.program),
-            "parameters": run.program.parameters,
-            "cpu_seconds": [costs.get(f"{name}/{r.seed}") for r in seeds[name]],
+    report: dict[str, Any] = {"metrics": {}, "comparisons": [], "ceiling": {}, "training": {}, "curves": {"training": {}, "sampling": {}}}
+    finals: dict[str, list[Any]] = {}
+    for name, own in seeds.items():  # one run after another, since what is compiled for one serves all of its measurements
+        first, rest = own[0], own[1:]
+        results = [measured(measures, first)]
+        report["ceiling"][name] = measures.ceiling(first.workdir)
+        report["curves"]["training"][name] = measures.training_curve(first.workdir, run_flops(first))
+        report["curves"]["sampling"][name] = measures.sampling_curve(first.workdir, settings.get(name, [{}]))
+        results += [measured(measures, run) for run in rest]
+        finals[name] = [kinds["ema"] for kinds in results]
+        report["metrics"][name] = {kind: pooled([kinds[kind] for kinds in results]) for kind in results[0]}
+        report["training"][name] = {
+            "flops": spent(first.experiment, "flops"),
+            "images": spent(first.experiment, "images"),
+            "updates": first.experiment.training.steps,
+            "model_flops_an_update": first.program.model_flops,
+            "traced_flops_an_update": first.program.update_flops,
+            "compiled_flops_an_update": measures.compiled_flops(first.program),
+            "parameters": first.program.parameters,
+            "cpu_seconds": [costs.get(f"{name}/{r.seed}") for r in own],
         }
-    report: dict[str, Any] = {
-        "metrics": {name: {"ema": pooled(finals[name])} | ({"raw": pooled(raws[name])} if name in raws else {}) for name in names},
-        "comparisons": pairs(finals),
-        "ceiling": {name: measures.ceiling(seeds[name][0].workdir) for name in names},
-        "training": training,
-        "curves": {
-            "training": {name: measures.training_curve(seeds[name][0].workdir, run_flops(seeds[name][0])) for name in names},
-            "sampling": {name: measures.sampling_curve(seeds[name][0].workdir, settings.get(name, [{}])) for name in names},
-        },
-        "cpu_seconds": costs,
-        "grid": {name: measures.pictures(seeds[name][0].workdir, name) for name in names},
-    }
+    report["comparisons"] = pairs(finals)
+    report["cpu_seconds"] = costs
+    report["grid"] = {name: measures.pictures(own[0].workdir, name) for name, own in seeds.items()}
     report["protocol"] = {
         "contenders": {
             name: {
@@ -319,7 +315,7 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
                 "seeds": [r.seed for r in seeds[name]],
                 "evals": {n: e.protocol() for n, e in seeds[name][0].experiment.evals.items() if isinstance(e, Sampling)},
                 "config_hash": seeds[name][0].experiment.hash,
-                "parameters": "moving average" if name in raws else "raw (no moving average was kept)",
+                "parameters": "moving average" if "raw" in report["metrics"][name] else "raw (no moving average was kept)",
             }
             for name in names
         },
@@ -329,6 +325,12 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
         "versions": versions(),
     }
     return report
+
+
+def measured(measures: Measures, run: Run) -> dict[str, Any]:
+    """The final results of a run by kind of parameters: "ema" (the best it has), and "raw" where it keeps a moving average."""
+    kinds = {"ema": True} | ({"raw": False} if run.experiment.training.ema else {})
+    return {kind: measures.final(run.workdir, ema) for kind, ema in kinds.items()}
 
 
 def run_flops(run: Run) -> tuple[float, float]:

@@ -163,11 +163,20 @@ class Measures:
 
 
 @functools.lru_cache(maxsize=1)
-def opened(workdir: Path, ema: bool) -> Session:
+def loaded(workdir: Path) -> Session:
     """The run's session, the last one kept."""
     jax.clear_caches()
     open_session.cache_clear()
-    return open_session(str(workdir), ema=ema)
+    return open_session(str(workdir))
+
+
+def opened(workdir: Path, ema: bool) -> Session:
+    """The run's session, with the moving average of its parameters or without; both use the same compiled programs."""
+    session = loaded(workdir)
+    if ema or not session.experiment.training.ema:
+        return session
+    state, _ = restore(Workdir(workdir), session.program)
+    return dataclasses.replace(session, params=state.params)
 
 
 def identity(workdir: Path) -> list[Any]:
