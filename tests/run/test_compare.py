@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.conftest import tiny_config, tiny_diffusion
+from tests.conftest import tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.program import Program
 from vilg.run import cli
