@@ -11,6 +11,7 @@ from jaxtyping import Float
 from vilg.types import UserError
 
 SPLITS = 10
+ENOUGH = 10  # pictures of a split: of one picture it would be 1 whatever the picture
 
 
 class InceptionScore(NamedTuple):
@@ -22,14 +23,14 @@ class InceptionScore(NamedTuple):
 
 
 def inception_score(probabilities: Float[np.ndarray, "n v"], splits: int = SPLITS, seed: int = 0) -> InceptionScore:
-    """The score, rows shuffled first: folders are often sorted by class, and a split of one class would score 1.
+    """The score, rows shuffled first: folders are often sorted by class, and a split of one class would score 1. Few rows have fewer splits.
 
     Errors: UserError for no rows.
     """
     n = len(probabilities)
     if n < 1:
         raise UserError("IS of 0 pictures: give at least one")
-    splits = min(splits, n)
+    splits = min(splits, max(1, n // ENOUGH))
     order = np.random.default_rng(seed).permutation(n)
     scores = [split_score(probabilities[order[i * n // splits : (i + 1) * n // splits]]) for i in range(splits)]
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits)
