@@ -22,8 +22,8 @@ def oracle(activation, end):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CLIPModel(config).eval().requires_grad_(False)
-        for array in model.parameters():
-            array += 0.3 * torch.randn_like(array) / (array.shape[-1] if array.ndim else 1) ** 0.5  # norms and biases too, or they would not be tested
+        for array in model.parameters():  # norms and biases too, or they would not be tested
+            array += 0.3 * torch.randn_like(array) / (array.shape[-1] if array.ndim else 1) ** 0.5
     return model
 
 
@@ -57,7 +57,10 @@ def test_a_config_that_says_little_means_the_published_defaults():
     ("config", "words"),
     [
         ({"model_type": "chinese_clip"}, "model_type='chinese_clip' is not 'clip'"),
-        ({"model_type": "clip", "text_config": {"hidden_act": "relu"}}, "text_config.hidden_act='relu': .*known names are 'quick_gelu', 'gelu'"),
+        (
+            {"model_type": "clip", "text_config": {"hidden_act": "relu"}},
+            "text_config.hidden_act='relu': .*known names are 'quick_gelu', 'gelu'",
+        ),
         ({"model_type": "clip", "vision_config": {"num_attention_heads": 5}}, "vision_config.num_attention_heads=5: must divide"),
     ],
 )
@@ -71,7 +74,10 @@ def test_weights_of_another_model_are_refused_by_the_first_wrong_key():
     ours = clip.from_config(json.loads(theirs.config.to_json_string(use_diff=False)))
     for change, words in (
         ({"visual_projection.weight": None}, "has no visual_projection.weight"),
-        ({"text_model.embeddings.token_embedding.weight": np.zeros((9, 32))}, r"token_embedding.weight has shape \(9, 32\), expected \(62, 32\)"),
+        (
+            {"text_model.embeddings.token_embedding.weight": np.zeros((9, 32))},
+            r"token_embedding.weight has shape \(9, 32\), expected \(62, 32\)",
+        ),
         ({"vision_model.encoder.layers.2.mlp.fc1.bias": np.zeros(3)}, "also holds vision_model.encoder.layers.2.mlp.fc1.bias"),
     ):
         wrong = {k: v for k, v in {**state(theirs), **change}.items() if v is not None}

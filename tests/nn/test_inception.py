@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.nn.torch_inception import random_inception
 from vilg.nn.inception import Inception, from_state
+from vilg.run.torch_inception import random_inception
 from vilg.types import UserError
 
 

@@ -14,11 +14,11 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel
 
-from tests.nn.torch_inception import random_inception
 from vilg.metrics.frechet import frechet_distance
 from vilg.metrics.statistics import FeatureStatistics
 from vilg.run import extractors, picture_set, score_images
 from vilg.run.extractors import Clip, Features, Inception, of_images
+from vilg.run.torch_inception import random_inception
 from vilg.types import UserError
 
 WORDS = ["<s>", "<e>", "a", "red", "blue", "ring", "square"]

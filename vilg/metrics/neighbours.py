@@ -16,7 +16,7 @@ BLOCK = 2**23  # distances held at once, 8 bytes each
 
 
 def precision_recall(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = PRECISION_K) -> dict[str, float]:
-    """"precision": the share of made features inside the real set; "recall": the share of real ones inside the made set."""
+    """ "precision": the share of made features inside the real set; "recall": the share of real ones inside the made set."""
     return {"precision": share_inside(made, real, k), "recall": share_inside(real, made, k)}
 
 
@@ -28,7 +28,7 @@ def share_inside(points: Float[np.ndarray, "m d"], manifold: Float[np.ndarray, "
 
 
 def density_coverage(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = DENSITY_K) -> dict[str, float]:
-    """"density": how many real balls a made feature lies in, over k (may exceed 1); "coverage": the share of real balls with a made feature."""
+    """ "density": how many real balls a made feature lies in, over k (may exceed 1); "coverage": the share of real balls with a made feature."""
     radii = neighbour_radii(real, k)
     covered = np.zeros(len(real), bool)
     hits = 0

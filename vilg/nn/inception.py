@@ -32,7 +32,8 @@ def unit(x: Array, name: str, features: int, size: int | tuple[int, int] = 1, st
 
 def maximum(x: Array, stride: int = 2) -> Array:
     """A 3x3 max-pool: of stride 2 without padding, or of stride 1 with it."""
-    return nn.max_pool(x, (3, 3), (stride, stride), "VALID" if stride == 2 else ((1, 1), (1, 1)))
+    padding = (1, 1) if stride == 1 else (0, 0)
+    return nn.max_pool(x, (3, 3), (stride, stride), (padding, padding))  # type: ignore[arg-type]
 
 
 def mean(x: Array) -> Array:

@@ -87,7 +87,8 @@ class Inception:
         self.hash = file_hash(weights)
 
         def apply(params: Any, images: Any) -> Any:
-            features, logits = inception.Inception().apply({"params": params}, images)  # type: ignore[misc]
+            outputs: Any = inception.Inception().apply({"params": params}, images)
+            features, logits = outputs
             return features, jax.nn.softmax(logits)
 
         self.network = Frozen(apply, params, rows, devices)
@@ -105,7 +106,13 @@ class Inception:
     def protocol(self) -> dict[str, Any]:
         """Its weights and how pictures reach it."""
         how = f"{self.resize} to {self.side}x{self.side}"
-        return {"name": self.name, "weights_hash": self.hash, "resize": how, "precision": "float32", "probabilities": "softmax without bias"}
+        return {
+            "name": self.name,
+            "weights_hash": self.hash,
+            "resize": how,
+            "precision": "float32",
+            "probabilities": "softmax without bias",
+        }
 
 
 class Clip:
@@ -221,5 +228,7 @@ def token_ids(texts: Sequence[str], file: str, length: int, vocabulary: int) -> 
     rows = [e.ids for e in tokenizer.encode_batch(list(texts))]
     ids = np.stack([np.pad(np.asarray(r, np.int32), (0, length - len(r)), mode="edge") for r in rows])
     if ids.max() >= vocabulary:
-        raise UserError(f"clip_tokenizer={file!r}: has id {ids.max()}, but the network knows {vocabulary}; give that model's tokenizer.json")
+        raise UserError(
+            f"clip_tokenizer={file!r}: has id {ids.max()}, but the network knows {vocabulary}; give that model's tokenizer.json"
+        )
     return ids, cut

@@ -15,7 +15,6 @@ from vilg.metrics.inception_score import inception_score
 from vilg.metrics.kernel import kernel_distance
 from vilg.metrics.neighbours import DENSITY_K, PRECISION_K, density_coverage, precision_recall
 from vilg.run.extractors import Extractor
-from vilg.run.picture_set import PictureSet
 
 Found = tuple[dict[str, float], dict[str, Any], list[str]]  # values, protocol, warnings
 
@@ -24,8 +23,8 @@ Found = tuple[dict[str, float], dict[str, Any], list[str]]  # values, protocol, 
 class Compared:
     """A set of pictures, its reference and its prompts (in the order of the pictures), where there are any."""
 
-    made: PictureSet
-    real: Any  # PictureSet, or None where no metric asked for needs it
+    made: Any  # PictureSets: which of their fields are filled is what the metrics asked for keep
+    real: Any  # None where no metric asked for needs it
     extractor: Any
     prompts: list[Prompt]
     seed: int
@@ -76,8 +75,15 @@ def clip_score(sets: Compared) -> Found:
     found, cut = sets.extractor.texts(texts, languages)
     cosines = np.einsum("nd,nd->n", np.asarray(sets.made.features, np.float64), found.astype(np.float64))
     scores = 100.0 * np.maximum(cosines, 0.0)
-    how = {"definition": "mean over pictures of 100 max(cosine, 0) (Hessel et al. 2021 multiply by 2.5 in place of 100)", "cut_prompts": cut}
-    return {"CLIP-score": float(scores.mean()), "CLIP-score_deviation": float(scores.std())}, how, text_warnings(sets.extractor, languages, cut)
+    how = {
+        "definition": "mean over pictures of 100 max(cosine, 0) (Hessel et al. 2021 multiply by 2.5 in place of 100)",
+        "cut_prompts": cut,
+    }
+    return (
+        {"CLIP-score": float(scores.mean()), "CLIP-score_deviation": float(scores.std())},
+        how,
+        text_warnings(sets.extractor, languages, cut),
+    )
 
 
 def text_warnings(extractor: Extractor, languages: list[str], cut: int) -> list[str]:

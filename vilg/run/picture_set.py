@@ -105,7 +105,9 @@ def identity(extractor: Extractor) -> dict[str, str]:
 
 def reference_set(extractor: Extractor, paths: Sequence[Path], keep: Sequence[str], watch: Watch | None = None) -> PictureSet:
     """The set of a reference's files, from the cache where these very pictures went through this very extractor before."""
-    digest = hashlib.sha256(json.dumps([identity(extractor), *sorted(file_hash(p) for p in paths)], sort_keys=True).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps([identity(extractor), *sorted(file_hash(p) for p in paths)], sort_keys=True).encode()).hexdigest()[
+        :32
+    ]
     place = cache_directory()
     statistics, features = place / f"{digest}.npz", place / f"{digest}.features.npy"
     if statistics.is_file() and ("features" not in keep or features.is_file()):
@@ -135,7 +137,9 @@ def cache_directory() -> Path:
 def check_identity(statistics: FeatureStatistics, extractor: Extractor, path: str) -> str:
     """A warning where a file does not say whose features it is of; else nothing. Errors: UserError where they are another extractor's."""
     if statistics.width != extractor.width:
-        raise UserError(f"reference={path!r}: has {statistics.width} features, {extractor.name} has {extractor.width}; give the same extractor's")
+        raise UserError(
+            f"reference={path!r}: has {statistics.width} features, {extractor.name} has {extractor.width}; give the same extractor's"
+        )
     ours = identity(extractor)
     for name in ours:
         if name in statistics.identity and statistics.identity[name] != ours[name]:

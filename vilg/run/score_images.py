@@ -180,11 +180,15 @@ def prompts_of(paths: Sequence[Path], args: argparse.Namespace) -> dict[Path, Pr
     named = {Path(str(row.extra[key])).name: row for row in rows for key in ("file", "image") if row.extra.get(key)}
     if not named:
         if len(rows) != len(paths):
-            raise UserError(f"prompts={str(file)!r}: {len(rows)} prompts for {len(paths)} pictures, and no column file or image that joins them")
+            raise UserError(
+                f"prompts={str(file)!r}: {len(rows)} prompts for {len(paths)} pictures, and no column file or image that joins them"
+            )
         return dict(zip(paths, rows, strict=True))
     without = [p for p in paths if p.name not in named]
     if without:
-        raise UserError(f"prompts={str(file)!r}: {len(without)} of {len(paths)} pictures have no prompt there, the first {without[0].name!r}")
+        raise UserError(
+            f"prompts={str(file)!r}: {len(without)} of {len(paths)} pictures have no prompt there, the first {without[0].name!r}"
+        )
     return {p: named[p.name] for p in paths}
 
 
