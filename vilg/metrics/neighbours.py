@@ -7,7 +7,7 @@ one outlier does not change. Distances are computed in blocks of rows, so that m
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from vilg.types import UserError
 
@@ -23,8 +23,8 @@ def precision_recall(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m 
 def share_inside(points: Float[np.ndarray, "m d"], manifold: Float[np.ndarray, "n d"], k: int) -> float:
     """The share of points that lie in a ball around some feature of the manifold as large as the way to its k-th neighbour."""
     radii = neighbour_radii(manifold, k)
-    inside: list[Bool[np.ndarray, " b"]] = [(block <= radii).any(1) for _, block in blocks(points, manifold)]
-    return float(np.concatenate(inside).mean())
+    inside = sum(int(np.count_nonzero((block <= radii).any(1))) for _, block in blocks(points, manifold))
+    return inside / len(points)
 
 
 def density_coverage(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = DENSITY_K) -> dict[str, float]:

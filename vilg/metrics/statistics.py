@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg.blas import dsyrk
 
 from vilg.types import UserError
 
@@ -30,7 +31,7 @@ class FeatureStatistics:
     def __post_init__(self) -> None:
         self._count = 0
         self._mean = np.zeros(self.width)
-        self._scatter = np.zeros((self.width, self.width))
+        self._scatter = np.zeros((self.width, self.width), order="F")  # its upper triangle, which BLAS adds to in place
         self._held: list[np.ndarray] = []
 
     def update(self, batch: Float[np.ndarray, "n d"]) -> None:
@@ -49,15 +50,17 @@ class FeatureStatistics:
             self._held = []
             mean = rows.mean(0)
             rows -= mean
-            self._join(len(rows), mean, rows.T @ rows)
+            self._join(len(rows), mean, rows)
 
-    def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
+    def _join(self, count: int, mean: np.ndarray, deviations: np.ndarray) -> None:
+        """Takes in `count` rows of this mean, whose scatter is deviations^T deviations."""
         if not count:
             return
         total = self._count + count
         delta = mean - self._mean
-        self._scatter += scatter
-        self._scatter += np.multiply.outer(delta * (self._count * count / total), delta)
+        between = np.sqrt(self._count * (count / total)) * delta
+        for part in (deviations, between[None]):
+            self._scatter = dsyrk(1.0, part.T, beta=1.0, c=self._scatter, overwrite_c=True)
         self._mean = self._mean + delta * (count / total)
         self._count = total
 
@@ -67,7 +70,8 @@ class FeatureStatistics:
             raise UserError(f"features of width {other.width}: this set has width {self.width}; give the same extractor's")
         self._settle()
         other._settle()
-        self._join(other._count, other._mean, other._scatter)
+        self._scatter += other._scatter
+        self._join(other._count, other._mean, np.zeros((1, self.width)))
 
     @property
     def count(self) -> int:
@@ -86,7 +90,9 @@ class FeatureStatistics:
         self._settle()
         if self._count < 2:
             raise UserError(f"{self._count} picture(s): a covariance needs at least 2; give more pictures")
-        return self._scatter / (self._count - 1)
+        upper = np.triu(self._scatter) / (self._count - 1)
+        upper += np.triu(upper, 1).T
+        return upper
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz: pytorch-fid's `mu` and `sigma`, with `count` and the identity beside them. A torn write leaves no file."""
@@ -116,7 +122,7 @@ class FeatureStatistics:
         check_finite(covariance, 0)
         made = cls(len(mean), {name: str(value) for name, value in arrays.items() if value.ndim == 0})
         made._count, made._mean = count, mean
-        made._scatter = covariance * max(count - 1, 1)
+        made._scatter = np.asfortranarray(covariance * max(count - 1, 1))
         return made if count else Anonymous.of(made)
 
 

@@ -38,7 +38,7 @@ def maximum(x: Array, stride: int = 2) -> Array:
 
 def mean(x: Array) -> Array:
     """A 3x3 average of stride 1 over the pixels that are there."""
-    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)  # type: ignore[arg-type]
 
 
 def joined(*branches: Array) -> Array:
