@@ -9,7 +9,7 @@ from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layouts import LAYOUTS
 
 FILES = {p.as_posix(): p.read_text() for p in sorted(Path("vilg").rglob("*.py"))}
-JIT = {"vilg/program.py", "vilg/run/bench_attention.py", "vilg/run/bench_generator.py", "vilg/run/bench_unet.py"}
+JIT = {"vilg/program.py", "vilg/frozen.py", *(f"vilg/run/bench_{what}.py" for what in ("attention", "generator", "unet"))}
 
 
 def test_mesh_axis_names_occur_only_in_layouts():
@@ -20,7 +20,7 @@ def test_mesh_axis_names_occur_only_in_layouts():
             assert not found, f"{name} names the mesh axis {found}"
 
 
-def test_jit_is_called_only_in_program():
+def test_jit_is_called_only_in_program_and_for_frozen_networks():
     for name, text in FILES.items():
         if name not in JIT:
             assert not re.search(r"\bjax\.jit\(|@jax\.jit|\bpjit\(", text), f"{name} calls jax.jit"

@@ -4,6 +4,7 @@ attention   block-wise sparse attention against our dense path, forward + backwa
 caching     cached decoding against running the whole stream for every code
 gpt2        decoding and training beside Hugging Face's GPT-2 (needs the dev extra); --lite also at 1024 wide
 unet        training and 50-step DDIM beside diffusers' U-Net of as many parameters (needs the dev extra)
+inception   features of FID's InceptionV3 beside the same network in torch (needs the dev extra)
 """
 
 import argparse
@@ -20,8 +21,8 @@ from rich.table import Table
 from vilg.run.workdir import versions
 from vilg.types import UserError
 
-KINDS = ("attention", "caching", "gpt2", "unet")
-NEEDS = {"gpt2": ("torch", "transformers"), "unet": ("torch", "diffusers")}
+KINDS = ("attention", "caching", "gpt2", "unet", "inception")
+NEEDS = {"gpt2": ("torch", "transformers"), "unet": ("torch", "diffusers"), "inception": ("torch",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +41,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
             raise UserError(f"only={kind!r}: known benchmarks are {', '.join(KINDS)}")
         needed = NEEDS.get(kind, ())
         if not all(importlib.util.find_spec(package) for package in needed):
-            raise UserError(f"only={kind!r}: {' and '.join(needed)} are not both installed; pip install -e '.[dev]', or leave {kind} out")
+            raise UserError(f"only={kind!r}: {' and '.join(needed)} must be installed; pip install -e '.[dev]', or leave {kind} out")
     cores = sorted(os.sched_getaffinity(0))
     if not 1 <= args.cores <= len(cores):
         raise UserError(f"cores={args.cores}: this process may use 1 to {len(cores)}")
     os.sched_setaffinity(0, cores[: args.cores])  # before XLA sizes its thread pools
-    from vilg.run import bench_attention, bench_generator, bench_unet
+    from vilg.run import bench_attention, bench_generator, bench_inception, bench_unet
 
     rows: list[dict[str, Any]] = []
     if "attention" in kinds:
@@ -58,6 +59,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
             rows += bench_generator.measure_gpt2(width=1024, heads=16, repeats=1)
     if "unet" in kinds:
         rows += bench_unet.measure() + bench_unet.measure(side=16, batch=4)
+    if "inception" in kinds:
+        rows += bench_inception.measure()
     show(rows)
     if args.json:
         machine = {"machine": platform.processor() or platform.machine(), "cores": args.cores}

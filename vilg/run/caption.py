@@ -74,8 +74,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
     return 0
 
 
-def find_images(pattern: str) -> list[Path]:
-    """The picture files of a directory, a file or a glob, sorted. Errors: UserError if there are none."""
+def find_images(pattern: str, field: str = "images") -> list[Path]:
+    """The picture files of a directory, a file or a glob, sorted. Errors: UserError, naming the option, if there are none."""
     place = Path(pattern)
     if place.is_dir():
         ours = {"grid.png"} if (place / "samples.jsonl").exists() else set()  # the sheet of `vilg sample`
@@ -83,5 +83,5 @@ def find_images(pattern: str) -> list[Path]:
     else:
         paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not paths:
-        raise UserError(f"images={pattern!r}: no picture there; give a directory, a file or a glob")
+        raise UserError(f"{field}={pattern!r}: no picture there; give a directory, a file or a glob")
     return paths
