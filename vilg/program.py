@@ -234,9 +234,12 @@ class Program:
 
     @functools.cached_property
     def update_flops(self) -> float:
-        """FLOPs of an update as it is traced, on all devices: matrix products and convolutions of the frozen codec, the forward and backward
-        pass with what is recomputed, and the optimizer."""
-        return traced_flops(self._traced(self.update), self.state_shape, self.batch_shapes(), self.frozen_shapes())
+        """FLOPs of an update as it is traced, on all devices: of the frozen codec, both passes with what is recomputed, and the optimizer."""
+        return self.flops(self.update, self.state_shape, self.batch_shapes(), self.frozen_shapes())
+
+    def flops(self, function: Callable, *arguments: Any) -> float:
+        """FLOPs of matrix products and convolutions of a function of abstract arguments, as it is traced under this layout."""
+        return traced_flops(self._traced(function), *arguments)
 
     def learning_rate(self, step: jax.Array) -> jax.Array:
         """The schedule's value."""
@@ -272,17 +275,6 @@ class Program:
         """Compiled for these controls: (params, text, keys) -> codes."""
         sample = self.experiment.generator.sample
         return self.jit(lambda params, text, keys: sample(params, text, keys, controls), out_shardings=self.replicated)
-
-    def sampling_flops(self, controls: Any) -> float:
-        """FLOPs of one picture as it is traced: matrix products and convolutions of the sampler, and of the codec that decodes it."""
-        experiment, length, rows = self.experiment, self.experiment.data.text.length, self.batch_shards
-
-        def draw(params: Params, frozen: Params, text: jax.Array) -> jax.Array:
-            keys = jax.random.split(jax.random.key(0), rows)
-            return experiment.space.decode(frozen, experiment.generator.sample(params, text, keys, controls))
-
-        text = jax.ShapeDtypeStruct((rows, length), jnp.int32)
-        return traced_flops(self._traced(draw), self.state_shape.params, self.frozen_shapes(), text) / rows
 
     @functools.cache  # noqa: B019
     def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:

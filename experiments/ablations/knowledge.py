@@ -5,7 +5,7 @@
 Words, boxes and labels are the synthetic source's own annotations. Shares are the paper's: half of the samples, a tenth for replacement.
 Its weights (.01 on attention, .1 on regions) may be too little to see at this scale, so `_10` weighs ten times as much. In `omitted` the
 captions of half of the pictures name one of their two objects, as people's do, and the control of completion (names of the others are
-appended) and replacement (a whole machine caption, where there is one) is that cell. Run in part: results/knowledge.json.
+appended) and replacement (a whole machine caption, where there is one) is that cell. Seven of the cells were run: results/README.md.
 """
 
 from typing import Any

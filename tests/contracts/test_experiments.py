@@ -13,7 +13,7 @@ from vilg.program import Program, is_box, path_name
 from vilg.run.sweep import plan, read_ablation
 from vilg.types import Codec, Generator, Ranker, Trainable, UserError
 
-FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart", "ranker")
+FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart", "ranker", "compare_quickstart")
 ABLATIONS = ("noise", "experts", "knowledge")
 FIXED = ("training.steps", "training.batch_size", "training.checkpoint_every", "training.log_every", "layout.name", "codec.workdir")
 

@@ -10,9 +10,9 @@ from tests.conftest import tiny_config
 from vilg.data.scenes.captions import parse
 from vilg.data.scenes.render import render
 from vilg.data.scenes.scene import Object, Scene
-from vilg.evals.base import interval, t_interval
 from vilg.evals.prompts import Judged, Prompts, evenly, summarize
 from vilg.experiment import build_experiment
+from vilg.metrics.intervals import interval, t_interval
 from vilg.report.guidance import PANELS, find, limits
 from vilg.run.train import numbers
 from vilg.types import UserError

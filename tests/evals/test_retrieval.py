@@ -28,7 +28,7 @@ class Reader:
             self.drawn.setdefault(render(scene, 32).tobytes(), (tuple(o.attributes for o in scene.objects), scene.relation))
 
     program = params = frozen = text_model = None
-    codes = pictures = caption = batched = sample = log_likelihood = agreement = best = len  # asked for by nobody here
+    codes = pictures = caption = batched = sample = log_likelihood = agreement = best = ranking = len  # asked for by nobody here
 
     def features(self, meanings):
         out = np.zeros((len(meanings), 4096), np.float32)

@@ -104,8 +104,9 @@ def test_evaluate_scores_skills_and_suites_with_a_ranker_that_moves_with_the_run
         opened.append(self)
         return np.ones((len(images), 1), np.float32)
 
-    monkeypatch.setattr(Session, "image_features", image_features, raising=False)
-    monkeypatch.setattr(Session, "text_features", lambda self, texts, languages: np.full((len(texts), 1), 0.25, np.float32), raising=False)
+    monkeypatch.setattr(Session, "check_embedder", lambda self: None)  # the ranker is a copy of the run, its features are made up
+    monkeypatch.setattr(Session, "image_features", image_features)
+    monkeypatch.setattr(Session, "text_features", lambda self, texts, languages: np.full((len(texts), 1), 0.25, np.float32))
     out = tmp_path / "o.json"
     assert cli.main(["evaluate", f"--workdir={tmp_path / 'moved' / 'w'}", "--guidance=1", f"--out={out}"]) == 0
     result = json.loads(out.read_text())

@@ -144,7 +144,7 @@ class Measures:
 
             def measure(chosen: Any = chosen, controls: Any = controls) -> dict[str, Any]:
                 metrics, candidates = chosen(session), getattr(chosen, "best_of", 1)
-                cost = {"flops": candidates * session.program.sampling_flops(controls)}
+                cost = {"flops": candidates * sampling_flops(session.program, controls)}
                 cost["evaluations"] = candidates * evaluations(session.experiment, controls)
                 return {"metrics": metrics, **cost, "image_seconds": candidates * seconds(session, controls)}
 
@@ -211,6 +211,18 @@ def evaluations(experiment: Any, controls: Any) -> int:
     generator = experiment.generator
     steps = len(generator.plan(controls).times) if isinstance(generator, Stepwise) else math.prod(experiment.codec.grid)
     return steps * (1 if controls.guidance == 1 else 2)
+
+
+def sampling_flops(program: Program, controls: Any) -> float:
+    """FLOPs of one picture as it is traced: of the sampler, and of the codec that decodes it."""
+    experiment, rows = program.experiment, program.batch_shards
+
+    def draw(params: Any, frozen: Any, text: Any) -> Any:
+        keys = jax.random.split(jax.random.key(0), rows)
+        return experiment.space.decode(frozen, experiment.generator.sample(params, text, keys, controls))
+
+    text = jax.ShapeDtypeStruct((rows, experiment.data.text.length), np.int32)
+    return program.flops(draw, program.state_shape.params, program.frozen_shapes(), text) / rows
 
 
 def seconds(session: Session, controls: Any) -> float:

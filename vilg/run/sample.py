@@ -1,10 +1,8 @@
 """vilg sample: images from prompts.
 
-Writes OUT/*.png, OUT/grid.png (each picture over its prompt) and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, the
-options used, and of a suite's prompt its suite, id, category and source). A prompt's picture depends on the prompt, the seed and the options
-alone, not on the other prompts. Which options of the sampler there are is the generator's affair; those that are not given are the config's
-first evaluator's that samples, else its own. With --best_of=N --ranker=WORKDIR each picture is the one of N that goes best with its prompt by
-the cosine of that run's features, which is its score; `candidates` has the seeds and the scores of all N.
+Writes OUT/*.png, OUT/grid.png and OUT/samples.jsonl (prompt, file, seed, language, score, truncated, options; suite, id, category, source).
+A picture depends on its prompt, the seed and the options alone. Sampler's options that are not given are those of the config's first
+evaluator that samples. With --best_of=N each picture is the one of N that --ranker finds best; `candidates` has the scores of all N.
 """
 
 import argparse
