@@ -3,9 +3,6 @@
     codes --image encoder--> [b d] --projection, unit length--> image features [b p] \\
     text ids --text encoder--> [b d] --projection, unit length--> text features [b p] --> scale * cosines [b b] --> symmetric InfoNCE
 
-Pictures among random others are told apart by their colours and shapes alone, so a model that is trained on nothing else reads captions as
-bags of words (arXiv 2210.01936). `foils` are further negatives for that: a picture's own caption with one word of another caption in it.
-
 It is a Trainable and a Ranker, but no Generator: it draws nothing. Features are comparable in both directions, so that it can choose among
 pictures of one text (`vilg sample --best_of`) as well as among texts of one picture.
 """
@@ -24,7 +21,7 @@ from vilg.nn.denoisers import TextEncoderConfig
 from vilg.nn.image_encoder import ImageEncoderConfig
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
-from vilg.types import END, Batch, Metrics, Params
+from vilg.types import Batch, Metrics, Params
 
 LARGEST_SCALE = 100.0  # CLIP, section 2.5
 
@@ -41,7 +38,6 @@ class DualEncoder:
     text: Any = dataclasses.field(default_factory=dict)
     projection: int = 128  # length of the features
     first_scale: float = 1 / 0.07  # of the cosines, learned from there on (CLIP)
-    foils: int = 0  # for each picture, beside the other rows' texts (CLIP: none)
 
     batch_multiple: ClassVar[int] = 1
     whole_batch: ClassVar[bool] = True  # its loss compares the rows of a batch with each other
@@ -101,18 +97,10 @@ class DualEncoder:
         return jnp.exp(logarithm - jax.lax.stop_gradient(jnp.maximum(logarithm - math.log(LARGEST_SCALE), 0.0)))
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
-        """Symmetric InfoNCE over the global batch (`contrast`); `matched` is how often the own partner is the nearest among the rows, `told`
-        how often the own text is nearer than its foils."""
-        text = batch["text"]
-        images, texts, scale = self.embed_images(params, batch["codes"]), self.embed_texts(params, text), self.scale(params)
-        logits, metrics, further = scale * images @ texts.T, {}, None
-        if self.foils:
-            made, differ = zip(*(foil(text, k) for k in jax.random.split(key, self.foils)), strict=True)
-            read = self.embed_texts(params, jnp.concatenate(made)).reshape(self.foils, *texts.shape)
-            further = jnp.where(jnp.stack(differ, 1), scale * jnp.einsum("bp,kbp->bk", images, read), -jnp.inf)
-            metrics["told"] = jnp.mean((jnp.sum(images * texts, -1) * scale > further.max(1)).astype(jnp.float32))
-        to_text, to_image, matched = contrast(logits, alike(text), further)
-        return (to_text + to_image) / 2, {"image_to_text": to_text, "text_to_image": to_image, "matched": matched, "scale": scale, **metrics}
+        """Symmetric InfoNCE over the global batch (`contrast`); `matched` is how often the own partner is the nearest of all."""
+        images, texts, scale = self.embed_images(params, batch["codes"]), self.embed_texts(params, batch["text"]), self.scale(params)
+        to_text, to_image, matched = contrast(scale * images @ texts.T, alike(batch["text"]))
+        return (to_text + to_image) / 2, {"image_to_text": to_text, "text_to_image": to_image, "matched": matched, "scale": scale}
 
     def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
         """Scale times the cosine of each picture and its text."""
@@ -124,24 +112,9 @@ def alike(text: Int[Array, "b m"]) -> Any:
     return jnp.all(text[:, None] == text[None], -1)
 
 
-def foil(text: Int[Array, "b m"], key: Array) -> tuple[Int[Array, "b m"], Any]:
-    """(Each text with one piece of another row's in its place, bool [b] whether there was one to take).
-
-    The other row is that whose ids differ in the fewest places, by chance among equals: it says another thing in the same words, in the same
-    language. The place is one of those where both have a piece and the pieces differ. A foil may happen to be true of the picture.
-    """
-    keys = jax.random.split(key)
-    distance = jnp.sum(text[:, None] != text[None], -1) + jax.random.uniform(keys[0], text.shape[:1])
-    other = text[jnp.argmin(jnp.where(alike(text), jnp.inf, distance), 1)]
-    free = (text != other) & (text > END) & (other > END)
-    place = jnp.argmax(jnp.where(free, jax.random.uniform(keys[1], text.shape), -1.0), 1)
-    chosen = free & (jnp.arange(text.shape[1]) == place[:, None])
-    return jnp.where(chosen, other, text), jnp.any(chosen, 1)
-
-
-def contrast(logits: Float[Array, "b b"], same: Any, further: Float[Array, "b k"] | None = None) -> tuple[Array, Array, Array]:
-    """(Mean cross-entropy of the own text among the texts, of the own picture among the pictures, share of pairs that beat all other rows
-    of both), from similarities of pictures (rows) and texts (columns), and of pictures and `further` texts, negatives of theirs alone.
+def contrast(logits: Float[Array, "b b"], same: Any) -> tuple[Array, Array, Array]:
+    """(Mean cross-entropy of the own text among the texts, of the own picture among the pictures, share of pairs that beat all negatives
+    of both), from similarities of pictures (rows) and texts (columns).
 
     Rows whose texts are the `same` (bool [b, b]) are not negatives of each other: captions repeat, and a picture goes as well with another
     record's equal caption as with its own. They leave the sums altogether, so that the own pair stays the only target.
@@ -151,7 +124,5 @@ def contrast(logits: Float[Array, "b b"], same: Any, further: Float[Array, "b k"
     logits = constrain(jnp.where(same & ~own, -jnp.inf, logits), "batch", None)
     others = jnp.where(own, -jnp.inf, logits)
     matched = (diagonal > others.max(1)) & (diagonal > others.max(0))
-    texts = logits if further is None else jnp.concatenate([logits, further], 1)
-    to_text = jnp.mean(jax.nn.logsumexp(texts, 1) - diagonal)
-    to_image = jnp.mean(jax.nn.logsumexp(logits, 0) - diagonal)
+    to_text, to_image = (jnp.mean(jax.nn.logsumexp(logits, axis) - diagonal) for axis in (1, 0))
     return to_text, to_image, jnp.mean(matched.astype(jnp.float32))
