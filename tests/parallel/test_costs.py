@@ -88,7 +88,7 @@ def test_plain_data_parallelism_sums_every_gradient_once():
     assert reduced == pytest.approx(4 * program.parameters, rel=0.05)
 
 
-@pytest.mark.parametrize("layout", ["dp", "fsdp", "tp"])
+@pytest.mark.parametrize("layout", ["fsdp", *(pytest.param(layout, marks=pytest.mark.slow) for layout in ("dp", "tp"))])
 def test_scanned_layers_cost_what_unrolled_layers_cost(layout):
     """With recomputation, since what XLA saves between unrolled layers a loop cannot save."""
     made = dict(generator__denoiser__remat="full")

@@ -105,6 +105,7 @@ def test_options_are_changed_wherever_they_are():
     assert {"attention": "dense"} in options_of(tiny_config().to_dict()) and {"remat": "full"} in options_of(tiny_config().to_dict())
 
 
+@pytest.mark.slow
 def test_scanned_experts_give_what_unrolled_ones_give():
     """Of a U-Net with two experts: parameters and gradients are brought into the same form before they are compared."""
     unet = dict(name="unet", channels=8, multipliers=(1, 2), blocks=2, attention=(), head_width=4, groups=8, scan=False)

@@ -4,12 +4,10 @@ Separate from the study (vilg/run/study.py), of which it shows only what a rater
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
-import jinja2
-
 from vilg.report.protocols import Protocol
+from vilg.report.templates import template
 
 STATIC, SERVED = 'data-votes="kept"', 'data-votes="sent"'  # where the page's votes go; the server says so in the page that it sends
 LABELS = {
@@ -70,9 +68,6 @@ def judge_page(study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]
 
     `pixelated` shows pictures of few pixels as squares instead of blurred.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # in the order given: a question stands before its answer
-    template = environment.from_string((files("vilg.report") / "judge.html").read_text(encoding="utf-8"))
     questions = [
         {
             "name": question.name,
@@ -91,4 +86,4 @@ def judge_page(study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]
         "words": WORDS,
         "labels": LABELS,
     }
-    return template.render(data=data, title=" · ".join(protocol.title.values()), votes=STATIC, pixelated=pixelated)
+    return template("judge.html").render(data=data, title=" · ".join(protocol.title.values()), votes=STATIC, pixelated=pixelated)
