@@ -218,7 +218,7 @@ def same_protocol(runs: Sequence[Run]) -> None:
     own = {f.name for f in dataclasses.fields(Sampling)} | {"captions"}
 
     def protocol(run: Run) -> dict[str, Any]:
-        evals = {n: e.protocol() for n, e in run.experiment.evals.items() if isinstance(e, Sampling)}
+        evals = protocols(run.experiment)
         data = {k: v for k, v in deciding(run.experiment.config)["data"].items() if k in ("train", "valid")}
         measured = {n: {k: v for k, v in p.items() if k not in own} for n, p in evals.items()}
         return {"data": data, "image_size": run.experiment.codec.image_size, "evals": measured}
@@ -233,6 +233,12 @@ def same_protocol(runs: Sequence[Run]) -> None:
             raise UserError(
                 f"protocols differ: {field} is {ours!r} in {runs[0].name} and {theirs!r} in {run.name}; evaluate both the same way to compare them"
             )
+
+
+def protocols(experiment: Experiment) -> dict[str, Any]:
+    """What its evaluators that sample say of themselves."""
+    chosen: dict[str, Any] = {n: e for n, e in experiment.evals.items() if isinstance(e, Sampling)}
+    return {n: e.protocol() for n, e in chosen.items()}
 
 
 def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
@@ -313,7 +319,7 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
             name: {
                 "workdirs": [str(r.workdir) for r in seeds[name]],
                 "seeds": [r.seed for r in seeds[name]],
-                "evals": {n: e.protocol() for n, e in seeds[name][0].experiment.evals.items() if isinstance(e, Sampling)},
+                "evals": protocols(seeds[name][0].experiment),
                 "config_hash": seeds[name][0].experiment.hash,
                 "parameters": "moving average" if "raw" in report["metrics"][name] else "raw (no moving average was kept)",
             }
