@@ -71,7 +71,9 @@ def test_a_batch_of_one_text_has_nothing_to_tell_apart():
 def test_the_loss_compares_the_scaled_cosines_of_a_batch(ranker, params, batch):
     images, texts = jax.jit(lambda p, b: (ranker.embed_images(p, b["codes"]), ranker.embed_texts(p, b["text"])))(params, batch)
     loss, metrics = jax.jit(ranker.loss)(params, batch, jax.random.key(0), jnp.int32(0))
-    wanted = by_hand(ranker.first_scale * np.asarray(images) @ np.asarray(texts).T, [tuple(row) for row in np.asarray(batch["text"]).tolist()])
+    wanted = by_hand(
+        ranker.first_scale * np.asarray(images) @ np.asarray(texts).T, [tuple(row) for row in np.asarray(batch["text"]).tolist()]
+    )
     np.testing.assert_allclose([metrics["image_to_text"], metrics["text_to_image"]], wanted, rtol=1e-4)
     assert float(loss) == pytest.approx(np.mean(wanted), rel=1e-4)
 

@@ -192,4 +192,3 @@ def test_mistakes_are_one_sentence(argv, words, diffusion_run, ranker_run, tmp_p
     assert cli.main(real) == 2
     said = capsys.readouterr().err.strip()
     assert words.replace("'R'", repr(str(ranker_run))) in said and "Traceback" not in said and "\n" not in said
-
