@@ -1,4 +1,4 @@
-"""Program: an Experiment on a mesh. Abstract state, shardings and compiled functions; the only caller of jax.jit (pjit's successor).
+"""Program: an Experiment on a mesh. Abstract state, shardings and compiled functions; the only caller of jax.jit (pjit's successor) but frozen.py.
 
 Building a Program allocates nothing, so a plan of it is free and honest. The same train step runs under every layout: the layout
 decides in_shardings, out_shardings and where gradients and activations are constrained to live.
