@@ -42,19 +42,26 @@ def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
     return found
 
 
-def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
-    """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as of `read_prompts`, but for those of columns."""
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"prompts={str(path)!r}: give a file that ends in {', '.join(FORMATS)}")
+def read_utf8(path: Path, where: str) -> str:
+    """The text of a file, without a byte-order mark. Errors: UserError, which begins with `where`, for a file that cannot be read, or whose
+    bytes are not UTF-8 (with the line)."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"prompts={str(path)!r}: cannot be read ({error.strerror}); check the path") from None
+        raise UserError(f"{where}: cannot be read ({error.strerror}); check the path") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"prompts={str(path)!r}: line {line} is not UTF-8; save the file as UTF-8") from None
+        raise UserError(f"{where}: line {line} is not UTF-8; save the file as UTF-8") from None
+    return text
+
+
+def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
+    """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as of `read_prompts`, but for those of columns."""
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"prompts={str(path)!r}: give a file that ends in {', '.join(FORMATS)}")
+    text = read_utf8(path, f"prompts={str(path)!r}")
     kind = path.suffix.lower()
     if kind == ".txt":
         if column:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vilg.data.prompts import read_utf8
 from vilg.data.records import LANGUAGES, detect_language
 from vilg.types import UserError
 
@@ -50,15 +51,7 @@ def read_captions(path: str | Path, field: str) -> list[Item]:
     where = f"{field}={str(path)!r}"
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"{where}: is of unknown format; give a file that ends in {', '.join(FORMATS)}")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{where}: cannot be read ({error.strerror}); check the path") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{where}: line {line} is not UTF-8; save the file as UTF-8") from None
+    text = read_utf8(path, where)
     read = {".jsonl": from_lines, ".json": from_json, ".txt": from_numbered}[path.suffix.lower()]
     items = read(text, where)
     if not items:

@@ -313,7 +313,7 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
         }
     report["comparisons"] = pairs(finals)
     report["cpu_seconds"] = costs
-    report["grid"] = {name: measures.pictures(own[0].workdir, name) for name, own in seeds.items()}
+    report["grid"] = {name: measures.pictures(own[0].workdir) for name, own in seeds.items()}
     report["protocol"] = {
         "contenders": {
             name: {

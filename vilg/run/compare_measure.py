@@ -85,7 +85,7 @@ class Measures:
         sampled = [Sampled(t.prompt, t.language, seed, False, t.image) for t in made]
         write_samples(self.out / "samples" / pictures_of(workdir), sampled, 16, extra)
 
-    def pictures(self, workdir: Path, name: str) -> list[dict[str, Any]]:
+    def pictures(self, workdir: Path) -> list[dict[str, Any]]:
         """The first samples of each cell, as lines of samples.jsonl with the path of the picture."""
         place = self.out / "samples" / pictures_of(workdir)
         if not (place / "samples.jsonl").is_file():
