@@ -1,4 +1,4 @@
-"""Three rules that a reader can rely on, and files of a size to read in one sitting."""
+"""Rules that a reader can rely on, and files of a size to read in one sitting."""
 
 import re
 import statistics
@@ -47,6 +47,12 @@ def test_files_can_be_read_in_one_sitting():
     for name in FILES:
         assert Path(name).stem not in {"utils", "helpers", "common", "misc"}, name
         assert "from __future__ import annotations" not in FILES[name], name
+
+
+def test_shapes_are_checked_in_every_part_but_those_without_arrays(pytestconfig):
+    checked = pytestconfig.getoption("jaxtyping_packages").split(",")
+    parts = {"vilg." + Path(name).parts[1].removesuffix(".py") for name in FILES}
+    assert parts - set(checked) == {f"vilg.{part}" for part in ("__init__", "__main__", "config", "parallel")}
 
 
 def test_every_module_says_what_it_is():

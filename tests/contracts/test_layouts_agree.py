@@ -13,7 +13,7 @@ from vilg.types import Maintained
 
 SPECS = [name for name in LAYOUTS if name != "group_sharded"] + [f"group_sharded:stage={s}" for s in (1, 2, 3)]
 KINDS = ("sparse", "codec")
-EXPERTS = ("dp", "fsdp", "tp", "fsdp_tp", "expert", "group_sharded:stage=3")  # the others differ from these in the optimizer's placement
+EXPERTS = ["dp", "fsdp_tp", "expert", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fsdp", "tp", "group_sharded:stage=3"))]
 UNET = dict(name="unet", channels=16, multipliers=(1, 2), blocks=1, attention=(2,), head_width=4, groups=8, scan=False)
 
 
@@ -69,7 +69,7 @@ def test_loss_and_gradients_equal_one_device(reference, layout):
     agree(reference, layout)
 
 
-@pytest.mark.parametrize("layout", EXPERTS)
+@pytest.mark.parametrize("layout", EXPERTS)  # the others differ from these in the optimizer's placement only
 def test_experts_equal_one_device(experts, layout):
     agree(experts, layout)
 

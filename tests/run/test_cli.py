@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import tiny_config
+from tests.conftest import UNOPTIMIZED, tiny_config
 from vilg.run import cli
 from vilg.run.train import train
 from vilg.training.log import read_metrics
@@ -61,7 +61,7 @@ def script(path: Path, codec: Path) -> list[str]:
 
 
 def start(path: Path, codec: Path) -> subprocess.Popen:
-    env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    env = {**os.environ, "XLA_FLAGS": UNOPTIMIZED, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(script(path, codec), env=env, stderr=subprocess.DEVNULL)
 
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import UNOPTIMIZED
 from vilg.evals.scenes import CELLS
 
 
 def quickstart(workdir: Path) -> int:
-    """The verb as launch/quickstart.sh calls it: a process of its own, one device, optimized programs."""
+    """The verb as launch/quickstart.sh calls it, but for programs compiled without optimization: a process of its own, one device."""
     command = ["-m", "vilg.run.cli", "quickstart", "--config=experiments/quickstart.py:smoke", f"--workdir={workdir}", "--quiet"]
-    return subprocess.run([sys.executable, *command], env={**os.environ, "XLA_FLAGS": ""}).returncode
+    return subprocess.run([sys.executable, *command], env={**os.environ, "XLA_FLAGS": UNOPTIMIZED}).returncode
 
 
 def test_the_report_holds_what_scripts_depend_on(tmp_path):
