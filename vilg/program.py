@@ -280,7 +280,7 @@ class Program:
     def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:
         """Compiled: (params, inputs, keys) -> a Stepwise generator's state before the first evaluation, on a grid of codes."""
         begin = self.experiment.generator.begin
-        return self.jit(lambda params, inputs, keys: begin(params, inputs, keys, controls, grid))
+        return self.jit(lambda params, inputs, keys: begin(params, inputs, keys, controls, grid), out_shardings=self.batch_sharding)
 
     @functools.cached_property
     def expert(self) -> Callable:
@@ -294,11 +294,11 @@ class Program:
         boxed = jax.eval_shape(lambda p: expert(p, jnp.int32(0)), self.boxed)
         return jax.tree.map(lambda b: resolve(tuple(b.names[-b.value.ndim :] if b.value.ndim else ()), b.value.shape), boxed, is_leaf=is_box)
 
-    @functools.cache  # noqa: B019
-    def advance(self, controls: Any) -> Callable:
-        """Compiled: (one expert's parameters, state (donated), row, index, keys) -> the state after an evaluation. One program serves all."""
-        advance = self.experiment.generator.advance
-        return self.jit(lambda weights, state, row, index, keys: advance(weights, state, row, index, keys, controls), donate_argnums=1)
+    @functools.cached_property
+    def advance(self) -> Callable:
+        """Compiled: (one expert's parameters, state (donated), row, index, keys) -> the state after an evaluation. One program serves all
+        experts, numbers of steps and weights of guidance: the state, whose leaves are all of rows, comes out sharded as it goes in."""
+        return self.jit(self.experiment.generator.advance, out_shardings=self.batch_sharding, donate_argnums=1)
 
     @functools.cached_property
     def finish(self) -> Callable:

@@ -127,7 +127,7 @@ class Stepwise(Protocol):
         """The state before the first evaluation, on a grid of codes (None: the codec's)."""
         ...
 
-    def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array, controls: Any) -> Any:
+    def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array) -> Any:
         """The state after evaluation `index`; `row` holds its slice of the plan."""
         ...
 

@@ -138,6 +138,9 @@ def test_a_ranker_scores_the_prompts_of_a_suite_by_category_and_language(suite):
     low, high = found["all"]["score_ci95"]
     assert (low, high) == pytest.approx(t_interval([np.cos(0.5), np.cos(0.2)] * 6)) and low < found["all"]["score"] < high
     assert found["all"]["zh_minus_en"]["score"] == pytest.approx(np.cos(0.5) - np.cos(0.2)) and found["all"]["zh_minus_en"]["pairs"] == 6
+    numbers, scored = evaluator.measured(Ranked())
+    assert numbers == found and {s.cell for s in scored} == {"vilg_300, 颜色", "vilg_300, 计数"}
+    assert np.mean([s.score for s in scored]) == pytest.approx(found["all"]["score"]) and all(s.image is not None for s in scored)
     told = evaluator.protocol()
     assert told["prompts"] == {"zh": 6, "en": 6} and told["published"] == 300 and len(told["files_sha256"]) == 16
     whole = replace(evaluator, n=0, categories=("Counting",))(Ranked())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import tiny_config, tiny_diffusion
-from vilg.evals.twins import Twins, distance
+from vilg.evals.twins import Twins, distances
 from vilg.experiment import build_experiment
 from vilg.types import UserError
 
@@ -70,10 +70,23 @@ def test_a_generator_without_likelihoods_is_asked_for_agreement():
         assert "nats_a_code" not in good[language]
 
 
+def test_every_caption_has_its_score():
+    for understands in (True, False):
+        twins = Twins(n=16, choices=4)
+        numbers, scored = twins.measured(Known(understands))
+        for language in ("zh", "en"):
+            for cell, name in (("own caption the best", "matched"), ("sample nearer to its picture", "nearer_to_truth")):
+                rows = [s for s in scored if (s.cell, s.language) == (cell, language)]
+                assert len({s.prompt for s in rows}) == len(rows) == 16
+                assert sum(s.score for s in rows) / 16 == numbers[language][name]
+                assert all((s.image is None) == (name == "matched") for s in rows)
+    assert twins.fewer(4).n == 8 and twins.fewer(64).n == 16
+
+
 def test_distance_is_the_root_mean_square_in_units_of_white():
     black, white = np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4, 3), 255, np.uint8)
-    assert distance(black, white) == 1 and distance(white, white) == 0
-    assert distance(black[:1], np.full((1, 4, 4, 3), 51, np.uint8)) == pytest.approx(0.2)
+    assert (distances(black, white) == 1).all() and (distances(white, white) == 0).all()
+    assert distances(black[:1], np.full((1, 4, 4, 3), 51, np.uint8)) == pytest.approx(0.2)
 
 
 def test_it_refuses_what_it_cannot_measure():

@@ -15,7 +15,9 @@ from vilg.program import is_box, unbox
 from vilg.types import Generator, Growing, Levelled, Ranker, Stepwise, Trainable, UserError
 
 GIVEN = dict(image_vocabulary=32, grid=(4, 4), code_width=6, latent_channels=3, text_vocabulary=300, text_length=8)
-GAUSSIAN = dict(name="gaussian", schedule=dict(name="log_linear", sigma_min=0.05, sigma_max=20.0), prediction="x0", times=dict(name="uniform"))
+GAUSSIAN = dict(
+    name="gaussian", schedule=dict(name="log_linear", sigma_min=0.05, sigma_max=20.0), prediction="x0", times=dict(name="uniform")
+)
 
 
 def generator(**changes) -> Diffusion:
@@ -117,7 +119,7 @@ def test_a_denoising_step_costs_the_same_whatever_n_is():
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4))
         state = jax.eval_shape(lambda p, k: g.begin(p, {"text": jnp.zeros((4, 8), jnp.int32)}, k, controls), params, keys)
         row = {k: jnp.asarray(v[0], jnp.float32) for k, v in g.plan(controls).rows.items()}
-        lowered = jax.jit(lambda w, s, k: g.advance(w, s, row, jnp.int32(0), k, controls)).lower(weights, state, keys)
+        lowered = jax.jit(lambda w, s, k: g.advance(w, s, row, jnp.int32(0), k)).lower(weights, state, keys)
         return lowered.compile().cost_analysis()["flops"]
 
     assert flops(1) == flops(5) > 1e4
@@ -131,7 +133,7 @@ def test_stepwise_sampling_is_sampling_and_rows_do_not_know_each_other():
     whole, controls = sample(g, params, text, keys, **given), g.controls(given)
     plan = g.plan(controls)
     state = jax.jit(lambda p, t, k: g.begin(p, {"text": t}, k, controls))(g.shared(params), text, keys)
-    advance = jax.jit(lambda w, s, row, j, k: g.advance(w, s, row, j, k, controls))
+    advance = jax.jit(g.advance)
     for expert, first, last in plan.runs:
         for j in range(first, last):
             row = {k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()}

@@ -11,7 +11,7 @@ from vilg.experiment import build_experiment
 from vilg.program import Program
 from vilg.run import cli
 from vilg.run.compare import Run, same_protocol, steps_within
-from vilg.run.compare_measure import pairs
+from vilg.run.compare_pairs import pairs, summary
 from vilg.types import UserError
 
 SCENES = dict(n=4, captions=False, cells=["single_object", "two_objects"])
@@ -41,11 +41,12 @@ def test_two_runs_become_a_report(workdirs, tmp_path, capsys):
     page = (tmp_path / "index.html").read_text()
     assert "<html" in page and "http://" not in page and "NaN" not in page
     assert set(report["metrics"]) == {"ar", "diffusion"} and "raw" in report["metrics"]["ar"]
-    assert {(r["what"], r["language"]) for r in report["comparisons"]} >= {
-        ("single_object", "all"),
-        ("two_objects", "zh"),
-        ("two_objects/relation", "all"),
+    assert {(r["what"], r["part"], r["language"]) for r in report["comparisons"]} >= {
+        ("single_object", "", "all"),
+        ("two_objects", "", "zh"),
+        ("two_objects", "relation", "all"),
     }
+    assert not {r["what"] for r in report["comparisons"] if r["part"]} - {"two_objects"}
     for name in ("ar", "diffusion"):
         training, points = report["training"][name], report["curves"]["training"][name]
         assert training["flops"] == pytest.approx(training["updates"] * training["traced_flops_an_update"])
@@ -121,8 +122,8 @@ def results(rate: float, seeds: int, seed: int) -> list[dict]:
     columns = {"language": ["zh", "en"] * 64, "prompt": [f"prompt {k}" for k in range(128)]}
     made = []
     for _ in range(seeds):
-        right = (rng.random(128) < rate).astype(int).tolist()
-        made.append({"trials": {"two_objects": columns | {"right": right, "parts": {"colour": right}}}})
+        right = (rng.random(128) < rate).tolist()
+        made.append({"trials": {"two_objects": columns | {"score": right, "parts": {"colour": right}}}})
     return made
 
 
@@ -144,3 +145,29 @@ def test_other_prompts_are_refused():
     other[0]["trials"]["two_objects"]["prompt"][3] = "something else"
     with pytest.raises(UserError, match="different prompts in two_objects"):
         pairs({"a": results(0.5, 1, 1), "b": other})
+
+
+def test_prompts_that_cannot_be_told_are_left_out():
+    """In one run of one side is enough; cosines are no shares, and a cell that nobody could tell is no row."""
+    made = {name: results(0.5, 2, seed) for name, seed in (("a", 1), ("b", 2))}
+    for name, shift in (("a", 0.1), ("b", 0.0)):
+        for result in made[name]:
+            (columns,) = result["trials"].values()
+            columns["score"] = [0.3 + shift + k / 1000 for k in range(128)]
+            result["trials"]["unread"] = columns | {"score": [None] * 128}
+    made["a"][1]["trials"]["two_objects"]["score"][5] = None
+    rows = [r for r in pairs(made) if not r["part"] and r["language"] == "all"]
+    assert [r["what"] for r in rows] == ["two_objects"]
+    assert rows[0]["n"] == 127 and rows[0]["wins"] == 2 * 127 and not rows[0]["share"] and rows[0]["difference"] == pytest.approx(0.1)
+
+
+def test_the_summary_of_a_cell():
+    one, two = results(0.7, 1, 1), results(0.7, 2, 1)
+    right = np.mean(one[0]["trials"]["two_objects"]["score"])
+    found = summary(one)["two_objects"]
+    assert found["score"] == pytest.approx(right) and found["n"] == 128 and found["share"]
+    assert found["ci95"][0] < right < found["ci95"][1]
+    assert summary(two)["two_objects"]["ci95"] is None
+    one[0]["trials"]["two_objects"]["score"] = [0.25, None, 0.75]
+    found = summary(one)["two_objects"]
+    assert found["score"] == 0.5 and found["n"] == 2 and not found["share"]

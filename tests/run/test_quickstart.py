@@ -29,14 +29,22 @@ def test_the_report_holds_what_scripts_depend_on(tmp_path):
     assert set(scores["by_language"]) == {"zh", "en"} and names <= set(scores["by_language"]["zh"])
     assert scores["n"]["single_object"] == 8 and len(scores["ci95"]["two_objects"]) == 2
     drawn = report["scores"]["diffusion"]
-    assert {"single_object", "two_objects"} == set(drawn["held_out"]) and "captions_exact" not in drawn and set(drawn["ci95"]) >= {"two_objects"}
-    assert set(report["parameters"]) == {"codec", "autoregressive", "diffusion"} and set(report["protocol"]["generators"]) == set(report["scores"])
+    assert (
+        {"single_object", "two_objects"} == set(drawn["held_out"])
+        and "captions_exact" not in drawn
+        and set(drawn["ci95"]) >= {"two_objects"}
+    )
+    assert set(report["parameters"]) == {"codec", "autoregressive", "diffusion"} and set(report["protocol"]["generators"]) == set(
+        report["scores"]
+    )
     assert set(report["codec"]) == {"psnr", "codebook_usage", "two_objects"} and report["snapped"] is True
     assert set(report["seconds"]) == set(report["cpu_seconds"]) == {"codec", "autoregressive", "diffusion", "samples_and_scores", "report"}
     samples = [json.loads(line) for line in (out / "samples" / "samples.jsonl").read_text().splitlines()]
     captions = [json.loads(line) for line in (out / "samples" / "captions.jsonl").read_text().splitlines()]
     assert len(samples) == 2 * len(captions) == 2 * 8 * len(CELLS)
-    assert [s["prompt"] for s in samples if s["generator"] == "diffusion"] == [s["prompt"] for s in samples if s["generator"] == "autoregressive"]
+    assert [s["prompt"] for s in samples if s["generator"] == "diffusion"] == [
+        s["prompt"] for s in samples if s["generator"] == "autoregressive"
+    ]
     assert {"generator", "file", "prompt", "language", "seed", "scene"} <= set(samples[0])
     assert {"generator", "file", "caption", "language", "scene"} <= set(captions[0])
     assert all((out / "samples" / s["file"]).exists() for s in samples + captions)

@@ -52,6 +52,16 @@ def sample(run, out, *options):
     return cli.main(["sample", f"--workdir={run}", f"--prompt={PROMPT}", f"--out={out}", "--quiet", *options])
 
 
+def test_one_program_serves_every_number_of_steps_and_weight_of_guidance(session):
+    def programs(**given):
+        drawn(session, [PROMPT], session.experiment.generator.controls(given))
+        return session.program.advance._cache_size()
+
+    before = programs(steps=3, guidance=2.0)
+    assert programs(steps=5, guidance=4.0, rescale=0.7) == before
+    assert programs(steps=3, guidance=1.0) == before + 1  # no negative prompt beside each
+
+
 def test_the_options_are_the_union_of_all_controls():
     fields = set()
     for config in (tiny_config(), tiny_diffusion()):
@@ -107,7 +117,9 @@ def test_experts_swapped_in_from_the_host_paint_the_same(session, diffusion_run)
 
 def test_strength_is_how_far_a_variation_goes(session, pictures):
     init = prepare(Painting(init=str(pictures / "init.png")), session).inputs["init"]
-    near, far = (np.abs(drawn(session, [PROMPT], controls_of(session.experiment, {"first": s}), init=init) - init).mean() for s in (0.01, 1.0))
+    near, far = (
+        np.abs(drawn(session, [PROMPT], controls_of(session.experiment, {"first": s}), init=init) - init).mean() for s in (0.01, 1.0)
+    )
     assert near < 0.3 * far
     assert Painting(init="x").first == {"first": 0.7} and Painting(init="x", mask="y").first == {"first": 1.0} and not Painting().first
 
@@ -202,7 +214,9 @@ def test_progress_counts_evaluations(session, capsys, monkeypatch):
 )
 def test_mistakes_are_one_sentence_and_nothing_is_lost(options, words, diffusion_run, pictures, tmp_path, capsys):
     files = {"=I": "init", "=M": "mask", "=SMALL": "small", "=BLACK": "black"}
-    options = [o.split("=")[0] + f"={pictures / files['=' + o.split('=')[1]]}.png" if "=" + o.split("=")[-1] in files else o for o in options]
+    options = [
+        o.split("=")[0] + f"={pictures / files['=' + o.split('=')[1]]}.png" if "=" + o.split("=")[-1] in files else o for o in options
+    ]
     (tmp_path / "samples.jsonl").write_text("")
     assert sample(diffusion_run, tmp_path, *options) == 2
     said = capsys.readouterr().err.strip()

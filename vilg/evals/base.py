@@ -4,7 +4,7 @@ Separate from the run, so that evaluators know what they ask of a model and not 
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -98,6 +98,34 @@ class Evaluator(Protocol):
 
     def protocol(self) -> dict[str, Any]:
         """What anybody has to hold equal to compare these numbers."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """A prompt, the sample that it gave, and how good that is (larger is better; None where it cannot be told): what `vilg compare` pairs
+    with another generator's. `cell` names the set of prompts, `parts` what is told apart, `about` is kept beside the picture; `image` is
+    None where the score is not the sample's, or the sample is in another cell."""
+
+    cell: str
+    prompt: str
+    language: str
+    score: float | bool | None
+    image: np.ndarray | None
+    parts: Mapping[str, float | bool | None] = dataclasses.field(default_factory=dict)
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@runtime_checkable
+class Paired(Protocol):
+    """An evaluator that says what every prompt scored."""
+
+    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+        """The numbers that the call gives, and every prompt's score."""
+        ...
+
+    def fewer(self, n: int) -> "Paired":
+        """The same of about n prompts a cell, for curves."""
         ...
 
 

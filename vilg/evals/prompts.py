@@ -6,7 +6,8 @@ and of texts: the score of a picture is the cosine of its features and its promp
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from vilg.data.scenes.scorer import read
 from vilg.data.scenes.skills import CATEGORIES, SKILLS, draw_scenes, drawable, judge_skills
 from vilg.data.scenes.source import Synthetic
 from vilg.data.suites import SUITES, digest, of_categories, read_suite, wording
-from vilg.evals.base import FeatureSubject, Sampling, Subject
+from vilg.evals.base import FeatureSubject, Sampling, Scored, Subject
 from vilg.metrics.intervals import interval, t_interval
 from vilg.types import UserError
 
@@ -35,6 +36,8 @@ class Judged:
     category_en: str
     language: str
     score: float | bool | None
+    prompt: str = ""
+    image: np.ndarray | None = None
     parts: dict[str, bool | None] = dataclasses.field(default_factory=dict)
 
 
@@ -82,9 +85,20 @@ class Prompts(Sampling):
         return self.suite in SUITES and SUITES[self.suite].draw is not None
 
     def __call__(self, subject: Subject) -> dict[str, Any]:
-        return summarize(self.judged(subject))
+        return summarize([dataclasses.replace(row, image=None) for row in self.judged(subject)])
 
-    def judged(self, subject: Subject) -> list[Judged]:
+    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+        """The table, and every picture with its score: a cell a category."""
+        rows = list(self.judged(subject))
+        suite = Path(self.suite).stem
+        scored = [Scored(f"{suite}, {r.category}", r.prompt, r.language, r.score, r.image, about={"id": r.id}) for r in rows]
+        return summarize(rows), scored
+
+    def fewer(self, n: int) -> "Prompts":
+        """n prompts of all categories in a language, or one of each."""
+        return dataclasses.replace(self, n=max(1, n // len(CATEGORIES)) if self.n == 0 else min(self.n, max(1, n // len(CATEGORIES))))
+
+    def judged(self, subject: Subject) -> Iterable[Judged]:
         """Every prompt with its score."""
         return self._read(subject) if self.exact else self._ranked(subject)
 
@@ -102,9 +116,10 @@ class Prompts(Sampling):
             for i, s in enumerate(draw_scenes(source, c, self.n, self.split or "valid", source.seed))
         ]
         rows = [(c, i, s, g) for c, i, s in scenes for g in languages]
-        images = self._sampled(subject, [Prompt(wording(s, g, i), g) for _, i, s, g in rows])
+        asked = [Prompt(wording(s, g, i), g) for _, i, s, g in rows]
+        images = self._sampled(subject, asked)
         out = []
-        for (category, i, scene, language), image in zip(rows, images, strict=True):
+        for (category, i, scene, language), prompt, image in zip(rows, asked, images, strict=True):
             reading = read(image)
             parts = judge_skills(reading, scene)
             score = parts[CATEGORIES[category].skill]
@@ -115,25 +130,25 @@ class Prompts(Sampling):
                     category_en="",
                     language=language,
                     score=None if score is None else bool(score),
+                    prompt=prompt.text,
+                    image=image,
                     parts=parts | {"readable": not reading.reason},
                 )
             )
         return out
 
-    def _ranked(self, subject: Subject) -> list[Judged]:
+    def _ranked(self, subject: Subject) -> Iterator[Judged]:
         prompts = self.prompts()
         judge = cast(FeatureSubject, subject).ranking(self.ranker, {p.language for p in prompts})
-        out = []
         for start in range(0, len(prompts), AT_ONCE):
             some = prompts[start : start + AT_ONCE]
-            images = judge.image_features(np.stack(self._sampled(subject, some)))
+            made = self._sampled(subject, some)
+            images = judge.image_features(np.stack(made))
             texts = judge.text_features([p.text for p in some], [p.language for p in some])
             cosines = np.sum(np.asarray(images, np.float64) * np.asarray(texts, np.float64), -1)
-            out += [
-                Judged(p.extra["id"], p.extra.get("category", "none"), p.extra.get("category_en", ""), p.language, float(c))
-                for p, c in zip(some, cosines, strict=True)
-            ]
-        return out
+            for p, c, image in zip(some, cosines, made, strict=True):
+                category, english = p.extra.get("category", "none"), p.extra.get("category_en", "")
+                yield Judged(p.extra["id"], category, english, p.language, float(c), p.text, image)
 
     def prompts(self) -> list[Prompt]:
         """The prompts of a suite with files. Errors: UserError for a file that is not there."""

@@ -16,7 +16,7 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.scene import Scene
 from vilg.data.scenes.scorer import score
 from vilg.data.scenes.source import Synthetic, cell
-from vilg.evals.base import FeatureSubject, Sampling, Subject
+from vilg.evals.base import FeatureSubject, Sampling, Scored, Subject
 from vilg.generators.guidance import Controls
 from vilg.metrics.intervals import interval
 from vilg.types import Captioner, UserError
@@ -96,7 +96,9 @@ class Scenes(Sampling):
         out = []
         for name, scenes in self.scenes(subject).items():
             back = subject.pictures(subject.codes(np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])))
-            out += [judged(name, s, LANGUAGES[i % len(LANGUAGES)], "", image) for i, (s, image) in enumerate(zip(scenes, back, strict=True))]
+            out += [
+                judged(name, s, LANGUAGES[i % len(LANGUAGES)], "", image) for i, (s, image) in enumerate(zip(scenes, back, strict=True))
+            ]
         return out
 
     def _captioned(self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]) -> list[Trial]:
@@ -109,6 +111,21 @@ class Scenes(Sampling):
 
     def __call__(self, subject: Subject) -> dict[str, Any]:
         return summarize(self.trials(subject))
+
+    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+        """The table, and every sample with its score."""
+        trials = self.trials(subject)
+        made = [t for t in trials if t.kind == "sample"]
+        scored = [
+            Scored(t.cell, t.prompt, t.language, t.right, t.image, t.parts if CELLS[t.cell][0] > 1 else {}, {"scene": t.scene.to_dict()})
+            for t in made
+        ]
+        return summarize(trials), scored
+
+    def fewer(self, n: int) -> "Scenes":
+        """n scenes of each cell of seen pairs, without captions."""
+        seen = tuple(c for c in self.cells if CELLS[c][1] == "seen")
+        return dataclasses.replace(self, n=min(self.n, n), captions=False, cells=seen or self.cells)
 
     def protocol(self) -> dict[str, Any]:
         """All that decides these numbers beside the model (a sampler's option that is None is the generator's default)."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vilg.config import require
-from vilg.evals.base import Sampling, Subject
+from vilg.evals.base import Sampling, Scored, Subject
 from vilg.evals.records import Pair, captioned_records
 from vilg.metrics.intervals import interval
 from vilg.types import Likelihood
@@ -32,19 +32,37 @@ class Twins(Sampling):
         require(self.n >= 2 * self.choices, "evals.twins.n", self.n, f"must be at least twice evals.twins.choices={self.choices}")
 
     def __call__(self, subject: Subject) -> dict[str, Any]:
+        return self.measured(subject)[0]
+
+    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+        """The table, and of every caption whether it is the best of `choices` for its picture, and whether its sample is nearer to that
+        picture than to another record's."""
         pairs = captioned_records(subject, self.n, LANGUAGES, "evals.twins.n")
         codes = subject.codes(np.stack([p.image for p in pairs]))
         made = {g: self.samples(subject, pairs, g) for g in LANGUAGES}
         truth = np.stack([p.image for p in pairs])
-        result: dict[str, Any] = {g: self.matching(subject, pairs, codes, g) for g in LANGUAGES}
+        result: dict[str, Any] = {}
+        scored = []
         for g in LANGUAGES:
-            result[g] |= {"to_truth": distance(made[g], truth), "to_another_truth": distance(made[g], np.roll(truth, 1, 0))}
-        result["twins"] = distance(made["zh"], made["en"])
-        result["strangers"] = distance(made["zh"], np.roll(made["en"], 1, 0))
-        return result | {"records": float(len(pairs))}
+            result[g], matched = self.matching(subject, pairs, codes, g)
+            own, others = distances(made[g], truth), distances(made[g], np.roll(truth, 1, 0))
+            nearer = float(np.mean(own < others))
+            result[g] |= {"to_truth": float(own.mean()), "to_another_truth": float(others.mean())}
+            result[g] |= {"nearer_to_truth": nearer, "nearer_to_truth_ci95": list(interval(nearer, len(pairs)))}
+            rows = list(zip(pairs, matched, own < others, made[g], strict=True))
+            scored += [Scored("own caption the best", p.captions[g], g, bool(best), None) for p, best, _, _ in rows]
+            scored += [Scored("sample nearer to its picture", p.captions[g], g, bool(near), image) for p, _, near, image in rows]
+        result["twins"] = float(distances(made["zh"], made["en"]).mean())
+        result["strangers"] = float(distances(made["zh"], np.roll(made["en"], 1, 0)).mean())
+        return result | {"records": float(len(pairs))}, scored
 
-    def matching(self, subject: Subject, pairs: list[Pair], codes: np.ndarray, language: str) -> dict[str, Any]:
-        """How often the own caption is the best of `choices`; nats a code (or the loss, of a Ranker) with it and with others'."""
+    def fewer(self, n: int) -> "Twins":
+        """n records, or as few as `choices` allows."""
+        return dataclasses.replace(self, n=min(self.n, max(n, 2 * self.choices)))
+
+    def matching(self, subject: Subject, pairs: list[Pair], codes: np.ndarray, language: str) -> tuple[dict[str, Any], np.ndarray]:
+        """How often the own caption is the best of `choices`; nats a code (or the loss, of a Ranker) with it and with others'. And of which
+        records [n] it is."""
         n, likelihood = len(pairs), isinstance(subject.experiment.generator, Likelihood)
         shift = n // self.choices  # evenly spaced others: neighbours in a data set are often alike
         texts = [pairs[(i + k * shift) % n].captions[language] for k in range(self.choices) for i in range(n)]
@@ -53,17 +71,20 @@ class Twins(Sampling):
         matched = scores[0] > scores[1:].max(0)
         own, other = ("nats_a_code", "nats_a_code_other_caption") if likelihood else ("loss_own", "loss_other_caption")
         positions = codes[0].size if likelihood else 1
-        return {
+        numbers = {
             own: float(-scores[0].mean() / positions),
             other: float(-scores[1:].mean() / positions),
             "matched": float(matched.mean()),
             "matched_ci95": list(interval(float(matched.mean()), n)),
             "matched_by_chance": 1 / self.choices,
         }
+        return numbers, matched
 
     def samples(self, subject: Subject, pairs: list[Pair], language: str) -> np.ndarray:
         """One picture a record."""
-        made = subject.sample([p.captions[language] for p in pairs], self.controls(subject.experiment.generator), 0, [language] * len(pairs))
+        made = subject.sample(
+            [p.captions[language] for p in pairs], self.controls(subject.experiment.generator), 0, [language] * len(pairs)
+        )
         return np.stack([m.image for m in made])
 
     def protocol(self) -> dict[str, Any]:
@@ -71,7 +92,7 @@ class Twins(Sampling):
         return dataclasses.asdict(self) | {"split": "valid", "distance": "root mean square of pixels in [0, 1], mean over pairs"}
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean over pairs of the root mean square difference of pixels in [0, 1]."""
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The root mean square difference of pixels in [0, 1] of each pair, [n]."""
     difference = (a.astype(np.float32) - b.astype(np.float32)) / 255
-    return float(np.sqrt(np.mean(np.square(difference), (1, 2, 3))).mean())
+    return np.sqrt(np.mean(np.square(difference), (1, 2, 3)))

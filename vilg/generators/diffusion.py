@@ -282,7 +282,8 @@ class Diffusion:
                 f"generator.experts.only={self.experts.only}: this run trained one of {self.experts.n} experts, and sampling needs all; "
                 "join the runs with `vilg assemble`"
             )
-        return Course(plan.times, {**plan.rows, "t": plan.times}, tuple(runs))
+        weights = {name: np.full(len(plan.times), getattr(controls, name)) for name in ("guidance", "rescale")}
+        return Course(plan.times, {**plan.rows, **weights, "t": plan.times}, tuple(runs))
 
     def shared(self, params: Params) -> Params:
         """What sampling needs before the first expert: the text encoder."""
@@ -308,15 +309,16 @@ class Diffusion:
         start = self.process.start(keys, shape, self.process.plan(controls), kept.get("init"))
         return {"states": states, "pooled": pooled, "kept": kept, "process": start}
 
-    def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array, controls: DenoisingControls) -> dict[str, Any]:
-        """The state after an evaluation."""
+    def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array) -> dict[str, Any]:
+        """The state after an evaluation. All that the controls say is in the row, so that one program serves every setting."""
         process, kept = self.process, state["kept"]
         noisy = process.noisy(state["process"])
-        guided, b = controls.guidance != 1, noisy.shape[0]
+        b = noisy.shape[0]
+        guided = state["states"].shape[0] == 2 * b
         both = jnp.concatenate([noisy, noisy]) if guided else noisy
         output = self._denoise(weights, both, jnp.full((both.shape[0],), row["t"]), state["states"], state["pooled"])
         if guided:
-            output = process.guide(output[:b], output[b:], controls.guidance, controls.rescale)
+            output = process.guide(output[:b], output[b:], row["guidance"], row["rescale"])
         clean = process.clean(output, noisy, jnp.full((b,), row["t"]))
         if "mask" in kept:
             painted = kept["mask"].reshape(*kept["mask"].shape, *(1,) * (clean.ndim - 3))
@@ -337,7 +339,7 @@ class Diffusion:
 
             def step(state: Any, item: Any, weights: Any = weights) -> tuple[Any, None]:
                 row, index = item
-                return self.advance(weights, state, row, index, keys, controls), None
+                return self.advance(weights, state, row, index, keys), None
 
             state, _ = jax.lax.scan(step, state, (rows, jnp.arange(first, last)))
         return self.finish(state)

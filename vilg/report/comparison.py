@@ -27,27 +27,28 @@ def write_comparison(directory: str | Path, report: Mapping[str, Any]) -> Path:
     """Writes DIRECTORY/index.html and returns its path."""
     directory = Path(directory)
     names = list(report["metrics"])
-    rows = [r | {"label": label(r["what"])} for r in report["comparisons"]]
+    rows = [r | {"label": label(r["what"], r["part"])} for r in report["comparisons"]]
     page = template("comparison.html").render(
         title="vilg compare: " + " and ".join(names),
         names=names,
         report=report,
         answer=answer(rows),
         quality=quality(report, names),
-        wins=[r for r in rows if r["language"] == "all" and "/" not in r["what"]],
+        wins=[r for r in rows if r["language"] == "all" and not r["part"]],
         languages=[r for r in rows if r["language"] != "all"],
-        parts=[r for r in rows if "/" in r["what"]],
+        parts=[r for r in rows if r["part"]],
         curves=curves(report["curves"]),
         cells=grids(directory, report["grid"]),
+        costed=list(dict.fromkeys(c for points in report["curves"]["sampling"].values() for p in points for c in p["scores"])),
+        label=label,
         manifest=json.dumps(report["protocol"], indent=1, ensure_ascii=False),
     )
     (directory / "index.html").write_text(page, encoding="utf-8")
     return directory / "index.html"
 
 
-def label(what: str) -> str:
+def label(cell: str, part: str = "") -> str:
     """A cell, and a part of it, for people."""
-    cell, _, part = what.partition("/")
     return CELLS.get(cell, cell) + (f": {part.replace('_', ' ')}" if part else "")
 
 
@@ -55,7 +56,7 @@ def answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The comparison in sentences, one a cell and pair of contenders."""
     out = []
     for r in rows:
-        if r["language"] == "all" and "/" not in r["what"]:
+        if r["language"] == "all" and not r["part"]:
             told = {"better": f"{r['a']} is better", "worse": f"{r['b']} is better"}.get(r["verdict"], "no significant difference")
             kept = "" if r["seeds"] > 1 else "; one training seed, so how much trainings vary is unknown"
             out.append(
@@ -65,47 +66,41 @@ def answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def quality(report: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the score table: a cell, every contender's share with its interval, and what its codec allows."""
+    """Rows of the score table: a cell, every contender's score with its interval, and what its codec allows."""
     found = []
-    for cell, title in CELLS.items():
+    for cell in dict.fromkeys(c for name in names for c in report["cells"][name]["ema"]):
         cells = []
         for name in names:
-            kinds = report["metrics"][name]
-            entry = {"seeds": kinds["ema"]["seeds"], "raw": None, "ceiling": None, **share(kinds["ema"]["metrics"], cell)}
-            if "raw" in kinds:
-                entry["raw"] = share(kinds["raw"]["metrics"], cell).get("value")
-            entry["ceiling"] = share(report["ceiling"].get(name, {}), cell).get("value")
-            cells.append(entry)
-        if any("value" in c for c in cells):
-            found.append({"label": title, "cells": cells})
+            kinds = report["cells"][name]
+            entry = {"seeds": report["metrics"][name]["ema"]["seeds"], **kinds["ema"].get(cell, {})}
+            entry["raw"] = kinds.get("raw", {}).get(cell, {}).get("score")
+            cells.append(entry | {"ceiling": ceiling(report["ceiling"].get(name, {}), cell)})
+        found.append({"label": label(cell), "cells": cells})
     return found
 
 
-def share(metrics: Mapping[str, Any], cell: str) -> dict[str, Any]:
-    """{"value", "interval"} of a cell in the numbers of an evaluator of scenes; empty where there are none."""
+def ceiling(metrics: Mapping[str, Any], cell: str) -> float | None:
+    """A cell's share of right pictures in the table of the evaluator of scenes; None where there is none."""
     for numbers in metrics.values():
         place = numbers.get("held_out", {}) if cell.startswith("held_out_") else numbers
-        limits = numbers.get("ci95", {})
-        limits = limits.get("held_out", {}) if cell.startswith("held_out_") else limits
-        key = {"held_out_single": "single_object", "held_out_two": "two_objects"}.get(cell, cell)
-        if isinstance(place, Mapping) and key in place:
-            return {"value": place[key], "interval": limits.get(key)}
-    return {}
+        return place.get({"held_out_single": "single_object", "held_out_two": "two_objects"}.get(cell, cell))
+    return None
 
 
 def curves(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> list[Curve]:
     """Scores against training FLOPs, and against each cost of sampling."""
     drawn = []
     axes = [("training", "flops", "training FLOPs"), *(("sampling", cost, name) for cost, name in COSTS.items())]
+    cells = dict.fromkeys(c for points in found["training"].values() for p in points for c in p["scores"])
     for kind, field, axis in axes:
-        for cell in ("single_object", "two_objects"):
+        for cell in cells:
             series = {}
             for name, points in found[kind].items():
-                pairs = sorted((p[field], share({"": p["metrics"]}, cell).get("value")) for p in points if share({"": p["metrics"]}, cell))
+                pairs = sorted((p[field], p["scores"][cell]) for p in points if cell in p["scores"])
                 if pairs:
                     series[name] = (np.array([x for x, _ in pairs], float), np.array([y for _, y in pairs], float))
             if series:
-                drawn.append(draw(f"{CELLS[cell]}, {kind}", "scores", axis, series, log=kind == "sampling"))
+                drawn.append(draw(f"{label(cell)}, {kind}", "scores", axis, series, log=kind == "sampling"))
     return drawn
 
 
@@ -115,9 +110,9 @@ def grids(directory: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     for name, lines in found.items():
         for line in lines:
             image = np.asarray(Image.open(directory / line["file"]).convert("RGB"))
-            card = {"name": name, "image": data_uri(image), "right": line["right"]}
+            card = {"name": name, "image": data_uri(image), "score": line["score"]}
             cells.setdefault(line["cell"], {}).setdefault((line["prompt"], line["language"]), []).append(card)
     return [
-        {"label": CELLS.get(cell, cell), "cards": [{"prompt": p, "language": g, "answers": a} for (p, g), a in prompts.items()]}
+        {"label": label(cell), "cards": [{"prompt": p, "language": g, "answers": a} for (p, g), a in prompts.items()]}
         for cell, prompts in cells.items()
     ]

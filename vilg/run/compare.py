@@ -38,7 +38,8 @@ from vilg.experiment import Experiment, build_experiment, deciding, load_file, t
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.report.comparison import write_comparison
-from vilg.run.compare_measure import POINTS, Measures, pairs
+from vilg.run.compare_measure import POINTS, Measures, samplers
+from vilg.run.compare_pairs import pairs, summary
 from vilg.run.costs import Costs
 from vilg.run.quickstart import all_generators
 from vilg.run.session import has_parameters
@@ -237,8 +238,7 @@ def same_protocol(runs: Sequence[Run]) -> None:
 
 def protocols(experiment: Experiment) -> dict[str, Any]:
     """What its evaluators that sample say of themselves."""
-    chosen: dict[str, Any] = {n: e for n, e in experiment.evals.items() if isinstance(e, Sampling)}
-    return {n: e.protocol() for n, e in chosen.items()}
+    return {n: e.protocol() for n, e in samplers(experiment).items()}
 
 
 def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
@@ -290,7 +290,8 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
     names = list(dict.fromkeys(run.name for run in runs))
     seeds = {name: [r for r in runs if r.name == name] for name in names}
     costs = Costs(out / "costs.json").cpu_seconds
-    report: dict[str, Any] = {"metrics": {}, "comparisons": [], "ceiling": {}, "training": {}, "curves": {"training": {}, "sampling": {}}}
+    report: dict[str, Any] = {name: {} for name in ("metrics", "cells", "ceiling", "training")}
+    report["curves"] = {"training": {}, "sampling": {}}
     finals: dict[str, list[Any]] = {}
     for name, own in seeds.items():  # one run after another, since what is compiled for one serves all of its measurements
         first, rest = own[0], own[1:]
@@ -301,6 +302,7 @@ def compare(runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: 
         results += [measured(measures, run) for run in rest]
         finals[name] = [kinds["ema"] for kinds in results]
         report["metrics"][name] = {kind: pooled([kinds[kind] for kinds in results]) for kind in results[0]}
+        report["cells"][name] = {kind: summary([kinds[kind] for kinds in results]) for kind in results[0]}
         report["training"][name] = {
             "flops": spent(first.experiment, "flops"),
             "images": spent(first.experiment, "images"),
@@ -360,7 +362,7 @@ def mean_of(trees: Sequence[Any]) -> Any:
 
 def show(report: Mapping[str, Any]) -> None:
     """Who wins where, for people: a table for every two contenders."""
-    rows = [r for r in report["comparisons"] if r["language"] == "all" and "/" not in r["what"]]
+    rows = [r for r in report["comparisons"] if r["language"] == "all" and not r["part"]]
     for a, b in dict.fromkeys((r["a"], r["b"]) for r in rows):
         columns = (Column(c, justify="right") for c in ("A", "B", "A won", "tied", "lost", "p"))
         table = Table(

@@ -7,7 +7,6 @@ generator, how they rise with training, and what they cost in sampling.
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import math
 import sys
@@ -19,9 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from vilg.evals.base import Sampling
-from vilg.evals.scenes import Scenes, Trial, summarize
-from vilg.metrics.paired import holm, paired
+from vilg.evals.base import Paired, Scored
+from vilg.evals.scenes import Scenes, summarize
+from vilg.experiment import Experiment, build_experiment
 from vilg.parallel import costs as counting
 from vilg.parallel.hlo import parse
 from vilg.program import Program
@@ -31,6 +30,7 @@ from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints
 from vilg.types import Stepwise, UserError
 
+FORMAT = 2  # of what is kept: a change makes older measurements useless
 POINTS = 4  # checkpoints before the last one, on the curve of training
 SMALL = 64  # scenes a cell on curves
 SHOWN = 12  # prompts on the page
@@ -46,7 +46,7 @@ class Measures:
 
     def once(self, what: str, decides: Any, measure: Callable[[], Any]) -> Any:
         """The stored result, or `measure` called and its result stored."""
-        mark = hashlib.sha256(json.dumps([what, decides], sort_keys=True, default=str).encode()).hexdigest()[:20]
+        mark = hashlib.sha256(json.dumps([FORMAT, what, decides], sort_keys=True, default=str).encode()).hexdigest()[:20]
         place = self.kept / f"{mark}.json"
         if place.is_file():
             return json.loads(place.read_text())
@@ -65,25 +65,20 @@ class Measures:
 
         def measure() -> dict[str, Any]:
             session = opened(workdir, ema)
-            metrics, columns = {}, {}
-            for name, evaluator in samplers(session).items():
-                if isinstance(evaluator, Scenes):
-                    trials = evaluator.trials(session)
-                    metrics[name] = summarize(trials)
-                    columns |= as_columns(trials)
-                    if ema:
-                        self._keep_pictures(workdir, trials, evaluator.seed)
-                else:
-                    metrics[name] = evaluator(session)
-            return {"metrics": metrics, "trials": columns}
+            metrics, scored = {}, []
+            for name, evaluator in samplers(session.experiment).items():
+                metrics[name], rows = evaluator.measured(session)
+                scored += [(row, getattr(evaluator, "seed", 0)) for row in rows]
+            if ema:
+                self._keep_pictures(workdir, [pair for pair in scored if pair[0].image is not None])
+            return {"metrics": metrics, "trials": as_columns([row for row, _ in scored])}
 
         return self.once(f"{workdir}, {'ema' if ema else 'raw'}", [identity(workdir), ema, pictures_of(workdir)], measure)
 
-    def _keep_pictures(self, workdir: Path, trials: Sequence[Trial], seed: int) -> None:
-        made = [t for t in trials if t.kind == "sample"]
-        extra = [{"cell": t.cell, "right": t.right, "scene": t.scene.to_dict()} for t in made]
-        sampled = [Sampled(t.prompt, t.language, seed, False, t.image) for t in made]
-        write_samples(self.out / "samples" / pictures_of(workdir), sampled, 16, extra)
+    def _keep_pictures(self, workdir: Path, scored: Sequence[tuple[Scored, int]]) -> None:
+        made = [Sampled(s.prompt, s.language, seed, False, np.asarray(s.image)) for s, seed in scored]
+        extra = [{"cell": s.cell, "score": s.score, **s.about} for s, _ in scored]
+        write_samples(self.out / "samples" / pictures_of(workdir), made, 16, extra)
 
     def pictures(self, workdir: Path) -> list[dict[str, Any]]:
         """The first samples of each cell, as lines of samples.jsonl with the path of the picture."""
@@ -92,7 +87,7 @@ class Measures:
             return []
         lines = [json.loads(line) for line in (place / "samples.jsonl").read_text().splitlines()]
         chosen = [line for cell in dict.fromkeys(x["cell"] for x in lines) for line in [x for x in lines if x["cell"] == cell][:SHOWN]]
-        fields = ("prompt", "language", "cell", "right")
+        fields = ("prompt", "language", "cell", "score")
         return [{k: line[k] for k in fields} | {"file": f"samples/{pictures_of(workdir)}/{line['file']}"} for line in chosen]
 
     def ceiling(self, workdir: Path) -> dict[str, Any]:
@@ -100,18 +95,15 @@ class Measures:
 
         def measure() -> dict[str, Any]:
             session = opened(workdir, True)
-            found = {n: summarize(e.ceiling(session)) for n, e in samplers(session).items() if isinstance(e, Scenes)}
-            return {"metrics": found}
+            return {"metrics": {n: summarize(e.ceiling(session)) for n, e in scenes.items()}}
 
-        return self.once(f"{workdir}, through the codec", identity(workdir), measure)["metrics"]
+        scenes = {n: e for n, e in samplers(experiment_of(workdir)).items() if isinstance(e, Scenes)}
+        return self.once(f"{workdir}, through the codec", identity(workdir), measure)["metrics"] if scenes else {}
 
     def training_curve(self, workdir: Path, flops: tuple[float, float]) -> list[dict[str, Any]]:
-        """Scores of the first evaluator of scenes at each checkpoint, on fewer scenes, against training FLOPs and images."""
-        session = opened(workdir, True)
-        evaluator = small(session)
-        if evaluator is None:
-            return []
-        directory, experiment = Workdir(workdir), session.experiment
+        """Mean scores by cell of the first evaluator at each checkpoint, on fewer prompts, against training FLOPs and images."""
+        directory, experiment = Workdir(workdir), experiment_of(workdir)
+        evaluator = small(experiment)
         checkpoints = Checkpoints(directory.checkpoints, read_only=True)
         steps = checkpoints.steps()
         checkpoints.close()
@@ -119,34 +111,36 @@ class Measures:
         for step in steps:
 
             def measure(step: int = step) -> dict[str, Any]:
+                session = opened(workdir, True)
                 state, _ = restore(directory, session.program, step)
                 at = dataclasses.replace(session, params=state.best_params, step=step)
-                return {"metrics": evaluator(at)}
+                return {"scores": means(evaluator.measured(at)[1])}
 
             found = self.once(f"{workdir}, step {step}", [identity(workdir), step, SMALL], measure)
             spent = {"flops": flops[0] + step * flops[1], "images": step * experiment.training.batch_size}
-            points.append({"step": step, **spent, "metrics": found["metrics"]})
+            points.append({"step": step, **spent, "scores": found["scores"]})
         return points
 
     def sampling_curve(self, workdir: Path, settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Scores against what a picture costs: FLOPs, evaluations of the network, seconds; one point a setting of the sampler."""
-        session = opened(workdir, True)
-        evaluator = small(session)
-        if evaluator is None:
-            return []
-        points = []
+        experiment = experiment_of(workdir)
+        evaluator, points = small(experiment), []
         for setting in settings:
             try:
                 chosen = dataclasses.replace(evaluator, **setting)
             except TypeError:
-                raise UserError(f"SAMPLING={dict(setting)!r}: evals.scenes has no such field; it has those of its class") from None
-            controls = chosen.controls(session.experiment.generator)
+                raise UserError(
+                    f"SAMPLING={dict(setting)!r}: the evaluator {type(evaluator).__name__.lower()} has no such field; it has "
+                    + ", ".join(f.name for f in dataclasses.fields(evaluator))
+                ) from None
+            controls = chosen.controls(experiment.generator)
 
             def measure(chosen: Any = chosen, controls: Any = controls) -> dict[str, Any]:
-                metrics, candidates = chosen(session), getattr(chosen, "best_of", 1)
+                session = opened(workdir, True)
+                scores, candidates = means(chosen.measured(session)[1]), getattr(chosen, "best_of", 1)
                 cost = {"flops": candidates * sampling_flops(session.program, controls)}
-                cost["evaluations"] = candidates * evaluations(session.experiment, controls)
-                return {"metrics": metrics, **cost, "image_seconds": candidates * seconds(session, controls)}
+                cost["evaluations"] = candidates * evaluations(experiment, controls)
+                return {"scores": scores, **cost, "image_seconds": candidates * seconds(session, controls)}
 
             found = self.once(f"{workdir}, {dict(setting) or 'own sampler'}", [identity(workdir), setting, SMALL], measure)
             points.append({"setting": {k: v for k, v in setting.items() if k != "ranker"}, **found})
@@ -192,18 +186,20 @@ def pictures_of(workdir: Path) -> str:
     return "_".join(workdir.parts[-2:]).lstrip("/")
 
 
-def samplers(session: Session) -> dict[str, Any]:
+@functools.lru_cache(maxsize=8)
+def experiment_of(workdir: Path) -> Experiment:
+    """The run's experiment, without its parameters."""
+    return build_experiment(Workdir(workdir).read()["config"])
+
+
+def samplers(experiment: Experiment) -> dict[str, Any]:
     """The run's evaluators that sample."""
-    return {name: e for name, e in session.experiment.evals.items() if isinstance(e, Sampling)}
+    return {name: e for name, e in experiment.evals.items() if isinstance(e, Paired)}
 
 
-def small(session: Session) -> Scenes | None:
-    """The evaluator of curves: the run's first of scenes, on fewer of the seen ones, without captions."""
-    found = next((e for e in samplers(session).values() if isinstance(e, Scenes)), None)
-    if found is None:
-        return None
-    seen = tuple(c for c in found.cells if not c.startswith("held_out"))
-    return dataclasses.replace(found, n=min(found.n, SMALL), captions=False, cells=seen or found.cells)
+def small(experiment: Experiment) -> Any:
+    """The evaluator of curves: the run's first that samples, on fewer prompts."""
+    return next(iter(samplers(experiment).values())).fewer(SMALL)
 
 
 def evaluations(experiment: Any, controls: Any) -> int:
@@ -234,46 +230,20 @@ def seconds(session: Session, controls: Any) -> float:
     return (time.monotonic() - began) / TIMED
 
 
-def as_columns(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """{cell: {"right", "parts", "language", "prompt"}} of samples, one entry a trial."""
+def as_columns(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """{cell: {"score", "parts", "language", "prompt"}}, one entry a prompt."""
     out: dict[str, dict[str, Any]] = {}
-    for t in trials:
-        if t.kind == "sample":
-            columns = out.setdefault(t.cell, {"right": [], "language": [], "prompt": [], "parts": {}})
-            columns["right"].append(int(t.right))
-            columns["language"].append(t.language)
-            columns["prompt"].append(t.prompt)
-            for part, value in t.parts.items():
-                columns["parts"].setdefault(part, []).append(int(value))
+    for s in scored:
+        columns = out.setdefault(s.cell, {"score": [], "language": [], "prompt": [], "parts": {}})
+        columns["score"].append(s.score)
+        columns["language"].append(s.language)
+        columns["prompt"].append(s.prompt)
+        for part, value in s.parts.items():
+            columns["parts"].setdefault(part, []).append(value)
     return out
 
 
-def pairs(finals: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Every two contenders on every cell, in all and by language, and by what a picture of two objects has to get right."""
-    rows = []
-    for a, b in itertools.combinations(finals, 2):
-        first, second = ([r["trials"] for r in finals[name]] for name in (a, b))
-        for cell in first[0]:
-            if any(t[cell]["prompt"] != first[0][cell]["prompt"] for t in (*first, *second)):
-                raise UserError(f"evals.scenes: {a} and {b} were asked different prompts in {cell}; evaluate both with the same version")
-            columns = [[t[cell] for t in side] for side in (first, second)]
-            languages = np.array(columns[0][0]["language"])
-            rows.append(row(a, b, cell, "all", *([np.array(c["right"]) for c in side] for side in columns)))
-            for language in sorted(set(languages.tolist())):
-                chosen = languages == language
-                rows.append(row(a, b, cell, language, *([np.array(c["right"])[chosen] for c in side] for side in columns)))
-            if "two" in cell:
-                for part in columns[0][0]["parts"]:
-                    rows.append(row(a, b, f"{cell}/{part}", "all", *([np.array(c["parts"][part]) for c in side] for side in columns)))
-    corrected = holm([r["p"] for r in rows])
-    verdicts = [{"p_holm": p, "verdict": r.pop("found").verdict(p)} for r, p in zip(rows, corrected, strict=True)]
-    return [r | v for r, v in zip(rows, verdicts, strict=True)]
-
-
-def row(a: str, b: str, what: str, language: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> dict[str, Any]:
-    """One row of the table of wins."""
-    first, second = np.stack(ours).astype(np.float64), np.stack(theirs).astype(np.float64)
-    found = paired(first, second)
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    scores = {"score_a": float(first.mean()), "score_b": float(second.mean()), "n": int(first.shape[1])}
-    return {"a": a, "b": b, "what": what, "language": language, **scores, **fields, "found": found}
+def means(scored: Sequence[Scored]) -> dict[str, float]:
+    """The mean score of each cell, of the prompts whose score can be told."""
+    columns = {cell: [s for s in c["score"] if s is not None] for cell, c in as_columns(scored).items()}
+    return {cell: float(np.mean(scores)) for cell, scores in columns.items() if scores}

@@ -125,7 +125,7 @@ class Session:
             for expert, first, last in plan.runs:
                 weights = self._expert(expert)
                 for j in range(first, last):
-                    state = program.advance(controls)(weights, state, rows[j], jnp.int32(j), wrapped)
+                    state = program.advance(weights, state, rows[j], jnp.int32(j), wrapped)
                     done += 1
                     if watch is not None:
                         jax.block_until_ready(state)
@@ -145,7 +145,9 @@ class Session:
     def log_likelihood(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
         """log p(codes[i] | texts[i]) in nats [n]."""
         if not isinstance(self.experiment.generator, Likelihood):
-            raise UserError("this workdir's generator gives no likelihoods; give the workdir of one that does, such as an autoregressive one")
+            raise UserError(
+                "this workdir's generator gives no likelihoods; give the workdir of one that does, such as an autoregressive one"
+            )
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
         return self.batched(lambda t, c: self.program.log_likelihood(self.params, t, c), ids, codes)
 
