@@ -349,12 +349,6 @@ class Program:
         """Shapes and shardings of the train state, as a restore or a compilation wants them."""
         return jax.tree.map(_abstract, self.state_shape, self.state_sharding)
 
-    def lower_train_step(self) -> Any:
-        """The train step traced for abstract arguments: nothing is allocated."""
-        batch = jax.tree.map(lambda x: _abstract(x, self.batch_sharding), self.batch_shapes())
-        frozen = jax.tree.map(lambda x: _abstract(x, self.replicated), self.frozen_shapes())
-        return self.train_step.lower(self.abstract_state, batch, frozen)
-
     def batch_shapes(self) -> Batch:
         """A global batch, as the loader makes it."""
         experiment, size = self.experiment, self.experiment.training.batch_size

@@ -1,15 +1,19 @@
 """vilg plan on fake devices: the contract of its JSON, ranks, what is kept, and what is said of layouts that do not fit."""
 
 import json
+import types
 
 import pytest
 
-from tests.conftest import tiny_config
-from vilg.parallel.topology import GIB, parse_topology
+from tests.conftest import tiny_config, tiny_diffusion
+from vilg.parallel.topology import GIB
+from vilg.report.plans import write_plan
 from vilg.run import cli, plan
-from vilg.run.plan import blank, out_of_memory, ranked, row_of
+from vilg.run.plan import Task, blank, out_of_memory, ranked, row_of
+from vilg.run.plan_advice import first_that_fits, told
+from vilg.types import UserError
 
-CPU = parse_topology("cpu:8")
+CPU = Task({"training": {"batch_size": 16}}, "cpu:8")
 KEYS = {
     "rank", "layout", "topology", "program", "devices", "mesh", "batch", "status", "error", "hbm_bytes", "hbm_limit_bytes", "hbm", "host_bytes",
     "flops_per_device", "model_flops_per_device", "collective_bytes", "collectives", "estimated_step_seconds", "mfu", "estimated_mfu",
@@ -24,8 +28,8 @@ def rows(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VILG_CACHE", str(tmp_path_factory.mktemp("cache")))
         hlo = str(tmp_path_factory.mktemp("hlo"))
-        made = [row_of(config, layout, "cpu:8", hlo) for layout in ("dp", "fsdp", "fsdp_tp:model=3")]
-        again = row_of(config, "fsdp", "cpu:8", None)
+        made = [row_of(Task(config, "cpu:8", hlo=hlo), layout) for layout in ("dp", "fsdp", "fsdp_tp:model=3")]
+        again = row_of(Task(config, "cpu:8"), "fsdp")
     return made, again, hlo
 
 
@@ -44,6 +48,73 @@ def test_rows_hold_what_the_contract_says(rows):
     assert plain["flops_per_device"] >= 0.9 * plain["model_flops_per_device"] > 0
     assert 0 < plain["mfu"]["serial"] <= plain["mfu"]["likely"] <= plain["mfu"]["best"] and plain["estimated_mfu"] == plain["mfu"]["likely"]
     assert plain["largest_buffers"][0]["bytes"] >= plain["largest_buffers"][-1]["bytes"] > 0
+
+
+def test_a_sampling_step_is_planned(monkeypatch, tmp_path):
+    """One evaluation of the denoiser, both halves of guidance, nothing but parameters in memory; a picture takes as many as there are steps."""
+    monkeypatch.setenv("VILG_CACHE", str(tmp_path))
+    config = tiny_diffusion().to_dict()
+    row = row_of(Task(config, "cpu:8", "sample"), "dp")
+    assert row["status"] == "fits" and row["program"] == "sample", row["error"]
+    assert row["hbm"]["optimizer"] == 0 < row["hbm"]["parameters"] and row["tokens_per_second_per_chip"] is None
+    assert row["model_flops_per_device"] == pytest.approx(row["flops_per_device"], rel=0.25)
+    steps = config["evals"]["scenes"]["steps"]
+    assert row["images_per_second_per_chip"] == pytest.approx(16 / steps / row["estimated_step_seconds"] / 8)
+    codec = row_of(Task(config["codec"]["experiment"], "cpu:8", "sample"), "dp")
+    assert codec["status"] == "error" and "needs an experiment with a generator" in codec["error"]
+
+
+def test_what_does_not_fit_is_told_what_would():
+    """The first of the options, in the order of what they cost, that the compiler takes; what the layout cannot share out is passed over."""
+    config = {"training": {"batch_size": 16, "accumulation": 1}, "generator": {"remat": "none", "text": {"remat": "none"}}}
+
+    def needs(changed):
+        rows, remat = changed["training"]["batch_size"] / changed["training"]["accumulation"], changed["generator"]["text"]["remat"]
+        assert changed["generator"]["remat"] == remat
+        if rows == 4 and remat == "none":
+            raise UserError("cannot be shared out")
+        return rows * (2 if remat == "none" else 1)
+
+    found = first_that_fits(config, "train", needs, 8.5)
+    assert found["would_fit"] == {"*.remat": "full", "training.accumulation": 2}
+    assert [t["needs"] for t in found["tried"]] == [16, 16, 8]
+    assert first_that_fits(config, "train", needs, 8.0)["tried"][-1] == {"options": found["would_fit"], "needs": 8}
+    assert config["generator"]["remat"] == "none"
+    nothing = first_that_fits(config, "train", needs, 0.5)
+    assert nothing["would_fit"] is None and min(t["needs"] for t in nothing["tried"]) == 1
+    assert "generator.[...].remat=full training.accumulation=2, or under fsdp" in told(found, "fsdp")
+    assert "take more chips" in told(nothing, "") and "fsdp fits" in told(nothing, "fsdp") and "more chips" in told({}, "")
+    fewer = first_that_fits(config, "sample", lambda c: float(c["training"]["batch_size"]), 4.0)
+    assert fewer["would_fit"] == {"training.batch_size": 4}
+
+
+def test_a_layout_that_does_not_fit_is_advised_in_its_row(monkeypatch):
+    verdicts = iter([{"needs": 3.0, "has": 2.0}, {"needs": 2.5, "has": 2.0}, {"needs": 1.0, "has": 2.0}])
+
+    def compiled(task, config, layout):
+        program, planned = types.SimpleNamespace(sizes={}, sharded_fraction=0.0), types.SimpleNamespace(model_flops=1.0)
+        return program, planned, {"oom": next(verdicts), "cached": False, "warnings": []}
+
+    monkeypatch.setattr(plan, "compiled", compiled)
+    task = Task({"training": {"batch_size": 16, "accumulation": 1}, "generator": {}}, "cpu:8")
+    row = row_of(task, "dp")
+    assert row["status"] == "oom" and row["would_fit"] == {"training.accumulation": 4} and len(row["tried"]) == 2
+
+
+def test_the_page_shows_every_layout(tmp_path):
+    fits = dict(status="fits", estimated_step_seconds=0.5, hbm_bytes=GIB, hbm_limit_bytes=2 * GIB, host_bytes=0, bound_by="compute")
+    fits |= dict(hbm=dict(parameters=0.5 * GIB, optimizer=0.25 * GIB, activations=0.125 * GIB, temporaries=0.125 * GIB), estimated_mfu=0.5)
+    fits |= dict(mfu=dict(best=0.6, likely=0.5, serial=0.4), seconds=dict(compute=0.25, memory=0.4, asynchronous=0.1, synchronous=0.1))
+    fits |= dict(images_per_second_per_chip=3.0, mesh={"data": 8}, collectives={"data": {"all-reduce": {"bytes": 5e9, "count": 2.0}}})
+    task = Task({"training": {"batch_size": 16}}, "v5p:2x2x1")
+    large = blank("large", task) | {"status": "oom", "hbm_bytes": 9.0 * GIB}
+    rows = ranked([blank("good", task) | fits, large, blank("broken", task) | {"error": "<why>"}])
+    report = {"rows": rows, "versions": {"jax": "0"}, "assumptions": ["one"], "config_hash": "x"}
+    write_plan(tmp_path / "plan.html", report, "experiments/x.py:tiny", ["", "it fits with more", ""])
+    page = (tmp_path / "plan.html").read_text()
+    for words in ("500.0 ms", "width:80.00%", "width:20.00%", "it fits with more", "&lt;why&gt;", "all-reduce", "MFU 0.500", "width:100.00%"):
+        assert words in page, words
+    assert "http" not in page
 
 
 def test_a_compiled_result_is_kept_by_content(rows):
@@ -78,7 +149,7 @@ def test_a_compilers_refusal_is_a_verdict():
 
 def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkeypatch):
     made = {"dp": dict(status="fits", estimated_step_seconds=1.0, hbm_bytes=GIB, flops_per_device=1e12, collective_bytes={"data": 3e9})}
-    monkeypatch.setattr(plan, "compile_all", lambda config, layouts, *_: [blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts])
+    monkeypatch.setattr(plan, "compile_all", lambda task, layouts, *_: [blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts])
     argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--topology=cpu:8", f"--json={tmp_path}/plan.json"]
     assert cli.main([*argv, "--layouts=dp,tp"]) == 0
     out = capsys.readouterr().out
@@ -94,6 +165,7 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
         (["--topology=v9:2x2"], "topology='v9': known names are"),
         (["--topology=v5p:4x4x4x4"], "write it as v5p:4x4x4"),
         (["--topology=cpu:8", "--layouts=dq"], "known layouts are dp"),
+        (["--topology=cpu:8", "--program=eat"], "program='eat': known names are 'train', 'sample'"),
         (["--topology=cpu:8", "--batch=0"], "training.batch_size=0: must be at least 1"),
     ],
 )

@@ -24,6 +24,7 @@ from vilg.experiment import Experiment, build_experiment
 from vilg.parallel import costs as counting
 from vilg.parallel.hlo import parse
 from vilg.program import Program
+from vilg.run.lowering import lower_train_step
 from vilg.run.sample import write_samples
 from vilg.run.session import Sampled, Session, open_session, restore
 from vilg.run.workdir import Workdir
@@ -150,7 +151,7 @@ class Measures:
         """FLOPs of an update as compiled for this machine's devices."""
 
         def measure() -> dict[str, Any]:
-            text = program.lower_train_step().compile().as_text()
+            text = lower_train_step(program).compile().as_text()
             return {"flops": counting.count(parse(text), program.sizes).total_flops}
 
         return self.once("compiled update", [program.experiment.hash, jax.__version__, jax.devices()[0].device_kind], measure)["flops"]
