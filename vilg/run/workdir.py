@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment, deciding
+from vilg.parallel.flags import RECORDED
 from vilg.parallel.processes import is_first
 from vilg.types import UserError
 
@@ -33,6 +36,7 @@ class Workdir:
         self.parameters = self.path / "parameters.txt"
         self.caption_gap = self.path / "caption_gap.json"
         self.text_file = self.path / "text.model"
+        self.profile = self.path / "profile"
         self.codec = self.path / "codec"
         self.first = self.path / "first"
 
@@ -77,11 +81,15 @@ class Workdir:
                 )
             gone = max((int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=0)
             if gone > experiment.training.steps:
-                raise UserError(f"training.steps={experiment.training.steps}: the run in {self.path} has gone to {gone}; give that many or more")
+                raise UserError(
+                    f"training.steps={experiment.training.steps}: the run in {self.path} has gone to {gone}; give that many or more"
+                )
             stored["config"] = dict(experiment.config)
             self.write(stored)
             return False
-        foreign = [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "first", "text.model")] if self.path.exists() else []
+        foreign = (
+            [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "first", "text.model")] if self.path.exists() else []
+        )
         if "checkpoints" in foreign:
             raise UserError(f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another --workdir")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -99,12 +107,14 @@ class Workdir:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
 
-    def note_commit(self) -> None:
-        """Adds the commit of the code that trains now to config.json, if it is another than before."""
-        stored = self.read()
-        commits, now = stored.get("commits", []), commit()
-        if commits[-1:] != [now]:
-            self.write(stored | {"commits": [*commits, now]})
+    def note_circumstances(self) -> None:
+        """Adds the commit of the code that trains now, and what it runs on, to config.json, if it is another than before."""
+        stored, added = self.read(), {}
+        for name, now in (("commits", commit()), ("environments", environment())):
+            before = stored.get(name, [])
+            added |= {name: [*before, now]} if before[-1:] != [now] else {}
+        if added:
+            self.write(stored | added)
 
     def adopt_text_model(self, workdir: str) -> None:
         """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
@@ -112,7 +122,9 @@ class Workdir:
         if not self.text_file.is_file():
             shutil.copyfile(theirs, self.text_file)
         elif self.text_file.read_bytes() != theirs.read_bytes():
-            raise UserError(f"training.start_from={workdir!r}: {self.text_file} is another text model than that run's; choose another --workdir")
+            raise UserError(
+                f"training.start_from={workdir!r}: {self.text_file} is another text model than that run's; choose another --workdir"
+            )
 
     def text_model(self, experiment: Experiment) -> TextModel:
         """The run's text model, trained from the captions if it is not there; refused if its hash is not the stored one."""
@@ -168,6 +180,12 @@ def commit() -> str:
     except OSError:  # no git here
         return "unknown"
     return told.stdout.strip() or "unknown"
+
+
+def environment() -> dict[str, Any]:
+    """What a run's speed and rounding depend on beside its code: devices, processes, XLA's flags, versions."""
+    devices = {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "processes": jax.process_count()}
+    return {**devices, **{name: os.environ[name] for name in RECORDED if os.environ.get(name)}, "versions": versions()}
 
 
 def versions() -> dict[str, str]:
