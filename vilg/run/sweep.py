@@ -9,7 +9,8 @@ The file of --config is an experiment's. Beside get_config, which gives what the
   TABLES     {title: cells}
 
 DIR/CELL/SEED are workdirs that every verb accepts, DIR/codec is shared. Cells that differ in nothing but `evals` share one run. DIR/sweep.json
-is written after every run, and what is in it is not done again: the same command goes on where it was stopped.
+is written after every run, and what is in it is not done again: the same command goes on where it was stopped. Tasks of a cluster, each with
+its own cells and seeds, run at once with --task (`vilg launch sweep` writes them); the command without it then gathers what they found.
 """
 
 import argparse
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="holds the runs, sweep.json and sweep.png")
     parser.add_argument("--cells", default="", help="names joined by commas, beside those that they start from (default: all)")
     parser.add_argument("--seeds", default="", help="whole numbers joined by commas (default: the file's SEEDS, or 0,1,2)")
+    parser.add_argument("--task", action="store_true", help="one of several at once: its rows go to DIR/tasks/CELLS-SEEDS, no table")
     parser.add_argument("--quiet", action="store_true", help="no progress lines of the runs")
 
 
@@ -75,9 +77,19 @@ class Ablation:
     def __post_init__(self) -> None:
         for name, overrides in self.cells.items():
             fits = re.fullmatch(r"[\w.-]+", name) and name.strip(".") and not name.startswith("codec")
-            require(bool(fits), "CELLS", name, "must be a file's name of letters, digits, _ . -, and not begin with 'codec', where codecs are")
-            require(hasattr(overrides, "items"), f"CELLS.{name}", overrides, "must be a mapping of dotted fields, such as {'optimizer.clip': 1.0}")
-        for field, names in (("CONTROLS", [*self.controls, *self.controls.values()]), *((f"TABLES.{t}", c) for t, c in self.tables.items())):
+            require(
+                bool(fits), "CELLS", name, "must be a file's name of letters, digits, _ . -, and not begin with 'codec', where codecs are"
+            )
+            require(
+                hasattr(overrides, "items"),
+                f"CELLS.{name}",
+                overrides,
+                "must be a mapping of dotted fields, such as {'optimizer.clip': 1.0}",
+            )
+        for field, names in (
+            ("CONTROLS", [*self.controls, *self.controls.values()]),
+            *((f"TABLES.{t}", c) for t, c in self.tables.items()),
+        ):
             for name in names:
                 lookup(self.cells, name, field)
 
@@ -109,21 +121,25 @@ def main(args: argparse.Namespace, config: Any) -> int:
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     chosen = args.cells.split(",") if args.cells else list(ablation.cells)
     out = Path(args.out)
-    stored = read_rows(out / "sweep.json")
-    runs = plan(to_dict(config), ablation, sorted({*seeds, *(seed for _, seed in stored)}), out)
-    rows = {key: row for key, row in stored.items() if key in runs and row["mark"] == runs[key].mark}
+    ledger = out / "tasks" / "-".join(("+".join(chosen), *map(str, seeds))) if args.task else out
+    stored = [pair for file in (out / "sweep.json", *sorted(out.glob("tasks/*/sweep.json"))) for pair in read_rows(file).items()]
+    runs = plan(to_dict(config), ablation, sorted({*seeds, *(seed for (_, seed), _ in stored)}), out)
+    rows = {key: row for key, row in stored if key in runs and row["mark"] == runs[key].mark}
     todo = [runs[cell, seed] for seed in seeds for cell in with_starts(chosen, ablation.cells)]
     for run in todo:
         if run.seed == seeds[0]:
             with naming(run.cell):
                 Program(run.experiment)  # a batch that the devices or experts cannot share evenly is told before any training
-    out.mkdir(parents=True, exist_ok=True)
+    ledger.mkdir(parents=True, exist_ok=True)
     for i, run in enumerate(todo):
         if (run.cell, run.seed) not in rows:
-            rows[run.cell, run.seed] = perform(run, rows, out, args.quiet)
+            rows[run.cell, run.seed] = perform(run, rows, out, ledger, args.quiet)
         row = rows[run.cell, run.seed]
         print(f"{i + 1}/{len(todo)} {run.name}: {row['failed'] or headline(row, ablation.metrics)}", file=sys.stderr, flush=True)
-        write(out, args.config, ablation, rows)
+        mine = {(r.cell, r.seed) for r in todo} if args.task else rows.keys()
+        write(ledger, args.config, ablation, {key: row for key, row in rows.items() if key in mine})
+    if args.task:
+        return 0
     summary = write(out, args.config, ablation, rows)
     show(summary, ablation)
     draw_dots(out / "sweep.png", summary, shown(summary, ablation.metrics), ablation.tables or {"": list(summary)})
@@ -137,7 +153,9 @@ def read_ablation(path: str) -> Ablation:
     """The Ablation of "FILE.py[:size]". Errors: UserError where the file has no CELLS."""
     file, _, size = path.partition(":")
     module = load_file(file)
-    found = {name: getattr(module, name.upper()) for name in ("cells", "seeds", "metrics", "controls", "tables") if hasattr(module, name.upper())}
+    found = {
+        name: getattr(module, name.upper()) for name in ("cells", "seeds", "metrics", "controls", "tables") if hasattr(module, name.upper())
+    }
     if hasattr(module, "cells"):
         found["cells"] = module.cells(size) if size else module.cells()
     if not found.get("cells"):
@@ -238,13 +256,13 @@ def sha(content: Any) -> str:
 # --- doing it --------------------------------------------------------------------------------------------------------------
 
 
-def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Path, quiet: bool) -> dict[str, Any]:
-    """Trains and evaluates a run: its row. What diverged is a row too."""
+def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Path, ledger: Path, quiet: bool) -> dict[str, Any]:
+    """Trains and evaluates a run: its row; `ledger` keeps what it took. What diverged is a row too."""
     training = run.experiment.training
     row: dict[str, Any] = {"cell": run.cell, "seed": run.seed, "overrides": run.overrides, "mark": run.mark}
     row |= {"workdir": str(run.workdir.relative_to(out)), "steps": training.steps, "batch_size": training.batch_size}
     row |= {"parameters": 0, "metrics": {}, "failed": ""}
-    costs = Costs(out / "costs.json")
+    costs = Costs(ledger / "costs.json")
     try:
         if run.start and rows[run.start, run.seed]["failed"]:
             raise Diverged(f"{run.start}/{run.seed}, from which it starts, has failed")
@@ -284,7 +302,9 @@ def read_rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
     try:
         return {(row["cell"], row["seed"]): row for row in json.loads(path.read_text())["rows"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove it, finished runs are not trained again") from None
+        raise UserError(
+            f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove it, finished runs are not trained again"
+        ) from None
 
 
 def write(out: Path, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Summary:
