@@ -308,6 +308,9 @@ def test_a_batch_job_of_two_processes_trains_what_one_does(tmp_path):
         "--config.training.steps=2",
         "--config.training.log_every=1",
         "--config.training.batch_size=16",
+        "--config.generator.image.layers=1",
+        "--config.generator.image.width=32",
+        "--config.generator.image.heads=2",
         "--config.data.text.records=100",
     )
     script = launch(tmp_path / "jobs", "slurm/cpu", *small, f"--workdir={tmp_path / 'two'}") / "train.sbatch"
