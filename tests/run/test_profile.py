@@ -8,7 +8,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from tests.conftest import tiny_config
+from tests.conftest import tiny_ranker
 from vilg.parallel.flags import FLAG_SETS, ask_for_flags
 from vilg.run import cli
 from vilg.run.profile import Profiled, parse_window
@@ -58,9 +58,8 @@ def test_xla_knows_every_flag_that_it_is_given():
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "XLA_FLAGS": flags}).returncode == 0
 
 
-def test_a_run_is_traced_and_says_with_which_flags(tmp_path, monkeypatch, codec_run):
-    monkeypatch.setattr("vilg.run.train.Reconstruction", lambda images: lambda session: {"psnr": 0.0})
-    monkeypatch.setattr(cli, "read_config", lambda _: tiny_config(training__steps=3, codec__workdir=str(codec_run)))
+def test_a_run_is_traced_and_says_with_which_flags(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "read_config", lambda _: tiny_ranker(training__steps=3))
     monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])
     command = ["train", "--config=x.py", f"--workdir={tmp_path / 'run'}", "--quiet", "--profile=2:3", "--flags=gpu_overlap"]
     assert cli.main(command) == 0

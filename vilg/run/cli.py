@@ -105,6 +105,7 @@ class Parser(argparse.ArgumentParser):
 
 def call(verb: str, argv: Sequence[str]) -> int:
     """Parses a verb's arguments and runs it."""
+    from vilg.run.staging import staged
     from vilg.types import UserError
 
     module = importlib.import_module(f"vilg.run.{verb}")
@@ -122,7 +123,9 @@ def call(verb: str, argv: Sequence[str]) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(argv)
     args.config_arguments = config_args
-    return module.main(args, read_config(config_args) if config_args else None)
+    config = read_config(config_args) if config_args else None
+    with staged(verb, args):
+        return module.main(args, config)
 
 
 def joined_config(argv: Sequence[str]) -> list[str]:

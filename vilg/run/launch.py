@@ -26,6 +26,7 @@ from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment, to_dict
 from vilg.parallel.flags import parse_flags
 from vilg.parallel.topology import parse_topology
+from vilg.paths import as_path
 from vilg.run.launch_machines import ordered
 from vilg.run.launch_sweep import waves
 from vilg.run.profile import parse_window
@@ -141,7 +142,7 @@ def sweep(args: argparse.Namespace, experiment: Experiment) -> Files:
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     cells = with_starts(args.cells.split(",") if args.cells else list(ablation.cells), ablation.cells)
     context = on_cluster(args)  # after the workdir has its default
-    runs = plan(dict(experiment.config), ablation, sorted(seeds), Path(args.workdir))
+    runs = plan(dict(experiment.config), ablation, sorted(seeds), as_path(args.workdir))
     found = waves(runs, [(cell, seed) for seed in seeds for cell in cells])
     ends = [sum(len(w) for w in found[: i + 1]) for i in range(len(found))]
     bounds = [(end - len(wave), end - 1) for end, wave in zip(ends, found, strict=True)]

@@ -3,14 +3,15 @@
 Separate from the loop, which never learns that it is watched: the window is a wrapper of its update.
 """
 
+import contextlib
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from vilg.config import require
+from vilg.paths import Place, written_to
 
 
 def parse_window(text: str) -> tuple[int, int] | None:
@@ -28,16 +29,17 @@ class Profiled:
     """`update(state, batch)` with updates `first` to `last` in a trace under `directory`, every process its own file. A run that goes on past
     `first` traces what is left of the window. `close` ends a trace that an error or the run's end has left open."""
 
-    def __init__(self, update: Callable[[Any, Any], tuple[Any, dict]], window: tuple[int, int], directory: Path, step: int):
+    def __init__(self, update: Callable[[Any, Any], tuple[Any, dict]], window: tuple[int, int], directory: Place, step: int):
         self.update, self.window, self.directory, self.step = update, window, directory, step
-        self.tracing = False
+        self.tracing, self.ended = False, contextlib.ExitStack()
 
     def __call__(self, state: Any, batch: Any) -> tuple[Any, dict]:
         first, last = self.window
         self.step += 1
         if not self.tracing and first <= self.step <= last:
             jax.block_until_ready(state)  # updates before the window stay out of it
-            jax.profiler.start_trace(str(self.directory))
+            self.place = self.ended.enter_context(written_to(self.directory))
+            jax.profiler.start_trace(str(self.place))
             self.tracing = True
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
             state, metrics = self.update(state, batch)
@@ -50,4 +52,5 @@ class Profiled:
         """Writes the trace, if there is one."""
         if self.tracing:
             jax.profiler.stop_trace()
+            self.ended.close()
             self.tracing = False

@@ -22,7 +22,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,6 +32,7 @@ from rich.table import Column, Table
 from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment, load_file, to_dict
 from vilg.metrics.intervals import interval, t_interval
+from vilg.paths import Place, as_path, written_to
 from vilg.program import Program
 from vilg.report.dots import draw_dots
 from vilg.run.costs import Costs
@@ -102,7 +102,7 @@ class Run:
     seed: int
     overrides: Mapping[str, Any]
     experiment: Experiment
-    workdir: Path
+    workdir: Place
     codec: str  # the workdir of a codec that is trained here first; "" where there is none to train
     start: str  # the cell that it starts from, or ""
     mark: str
@@ -120,7 +120,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     ablation = read_ablation(args.config)
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     chosen = args.cells.split(",") if args.cells else list(ablation.cells)
-    out = Path(args.out)
+    out = as_path(args.out)
     ledger = out / "tasks" / "-".join(("+".join(chosen), *map(str, seeds))) if args.task else out
     stored = [pair for file in (out / "sweep.json", *sorted(out.glob("tasks/*/sweep.json"))) for pair in read_rows(file).items()]
     runs = plan(to_dict(config), ablation, sorted({*seeds, *(seed for (_, seed), _ in stored)}), out)
@@ -142,7 +142,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
         return 0
     summary = write(out, args.config, ablation, rows)
     show(summary, ablation)
-    draw_dots(out / "sweep.png", summary, shown(summary, ablation.metrics), ablation.tables or {"": list(summary)})
+    with written_to(out / "sweep.png") as picture:
+        draw_dots(picture, summary, shown(summary, ablation.metrics), ablation.tables or {"": list(summary)})
     return 0
 
 
@@ -183,13 +184,13 @@ def with_starts(chosen: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -
     return [name for name in cells if name in needed]
 
 
-def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Path) -> dict[tuple[str, int], Run]:
+def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Place) -> dict[tuple[str, int], Run]:
     """Every run of the ablation, by cell and seed; all that a config can have wrong is told here."""
     codecs: dict[Any, tuple[str, bool]] = {}
     shared_codec(build_experiment(base), codecs, out / "codec")
     runs: dict[tuple[str, int], Run] = {}
     marks: dict[tuple[str, int], str] = {}  # hashes of what decides a run's parameters
-    places: dict[str, Path] = {}
+    places: dict[str, Place] = {}
     for cell, overrides in ablation.cells.items():
         with naming(cell):
             for seed in seeds:
@@ -216,7 +217,7 @@ def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Pa
     return runs
 
 
-def shared_codec(experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Path) -> tuple[str, bool]:
+def shared_codec(experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Place) -> tuple[str, bool]:
     """The workdir of the experiment's codec, and whether it is trained there by the sweep: where one like it is, else the config's, else
     `place`. A codec without parameters needs none."""
     codec = experiment.codec_experiment
@@ -256,7 +257,7 @@ def sha(content: Any) -> str:
 # --- doing it --------------------------------------------------------------------------------------------------------------
 
 
-def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Path, ledger: Path, quiet: bool) -> dict[str, Any]:
+def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Place, ledger: Place, quiet: bool) -> dict[str, Any]:
     """Trains and evaluates a run: its row; `ledger` keeps what it took. What diverged is a row too."""
     training = run.experiment.training
     row: dict[str, Any] = {"cell": run.cell, "seed": run.seed, "overrides": run.overrides, "mark": run.mark}
@@ -267,7 +268,7 @@ def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Pa
         if run.start and rows[run.start, run.seed]["failed"]:
             raise Diverged(f"{run.start}/{run.seed}, from which it starts, has failed")
         if run.codec:
-            with costs.stage(Path(run.codec).name, resumes=True):
+            with costs.stage(as_path(run.codec).name, resumes=True):
                 train(run.experiment.codec_experiment.config, run.codec, quiet, title="codec")
         with costs.stage(row["workdir"], resumes=True):
             train(run.experiment.config, run.workdir, quiet, title=run.name)
@@ -295,7 +296,7 @@ def measure(run: Run, session: Any) -> dict[str, float]:
 # --- what came out ---------------------------------------------------------------------------------------------------------
 
 
-def read_rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def read_rows(path: Place) -> dict[tuple[str, int], dict[str, Any]]:
     """The rows of a sweep.json by cell and seed; none where there is no file."""
     if not path.is_file():
         return {}
@@ -307,7 +308,7 @@ def read_rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
         ) from None
 
 
-def write(out: Path, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Summary:
+def write(out: Place, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Summary:
     """Writes sweep.json, in the order of cells and seeds; the summary in it."""
     cells = list(ablation.cells)
     ordered = [rows[key] for key in sorted(rows, key=lambda key: (cells.index(key[0]), key[1]))]

@@ -215,7 +215,8 @@ def run(
         image, captions = illustrate(session(state), examples)
         if log is not None:
             directory.samples.mkdir(exist_ok=True)
-            image.save(directory.samples / f"step_{step:07d}.png")
+            with (directory.samples / f"step_{step:07d}.png").open("wb") as file:
+                image.save(file, "PNG")
             log.image("samples", np.asarray(image), step)
             if captions:
                 (directory.samples / f"step_{step:07d}.txt").write_text("\n".join(captions) + "\n")

@@ -1,11 +1,9 @@
 """A workdir: one run's directory, with its frozen config, text model, checkpoints and lock."""
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +16,8 @@ from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment, deciding
 from vilg.parallel.flags import RECORDED
 from vilg.parallel.processes import is_first
+from vilg.paths import as_path, joined, relative
+from vilg.run.lock import locked
 from vilg.types import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")
@@ -29,7 +29,7 @@ class Workdir:
     def __init__(self, path: str | os.PathLike):
         if not os.fspath(path):
             raise UserError("workdir='': is empty; give the directory of the run")
-        self.path = Path(path)
+        self.path = as_path(path)
         self.config_file = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
@@ -50,22 +50,16 @@ class Workdir:
                 raise TypeError("its config is no mapping")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from a copy") from None
-        return stored | {"config": with_places(stored["config"], lambda place: str((self.path / place).resolve()))}
+        return stored | {"config": with_places(stored["config"], lambda place: joined(self.path, place))}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One run a workdir: an OS lock that dies with the process. Of several processes the first holds it for all."""
+        """One run a workdir (vilg/run/lock.py). Of several processes the first holds it for all."""
         if not is_first():
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"workdir={str(self.path)!r}: another run is writing there; wait for it or choose another --workdir"
-                ) from None
+        with locked(self.path):
             yield
 
     def open(self, experiment: Experiment) -> bool:
@@ -101,8 +95,7 @@ class Workdir:
         together. Written by the first process alone."""
         if not is_first():
             return
-        relative = with_places(content["config"], lambda place: os.path.relpath(Path(place).resolve(), self.path.resolve()))
-        content = {**content, "config": relative}
+        content = {**content, "config": with_places(content["config"], lambda place: relative(place, self.path))}
         temporary = self.config_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
@@ -120,7 +113,7 @@ class Workdir:
         """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
         theirs = Workdir(workdir).text_file
         if not self.text_file.is_file():
-            shutil.copyfile(theirs, self.text_file)
+            self.text_file.write_bytes(theirs.read_bytes())
         elif self.text_file.read_bytes() != theirs.read_bytes():
             raise UserError(
                 f"training.start_from={workdir!r}: {self.text_file} is another text model than that run's; choose another --workdir"
