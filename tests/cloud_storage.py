@@ -78,7 +78,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            with contextlib.suppress(ConnectionError):  # clients end reads that they no longer need
+                self.wfile.write(data)
 
     def missing(self) -> None:
         self.answer(

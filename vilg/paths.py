@@ -15,8 +15,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import fsspec
+import fsspec.config
 from etils import epath
 
 from vilg.types import UserError
@@ -73,7 +74,7 @@ def _copied(path: str) -> Path:
     return here
 
 
-def _fetch(there: epath.Path, here: Path) -> None:
+def _fetch(there: Any, here: Path) -> None:
     stat = there.stat()
     mark, stamp = here.with_name(f".{here.name}.stamp"), json.dumps([stat.length, stat.mtime])
     if here.exists() and mark.exists() and mark.read_text() == stamp:
@@ -85,7 +86,7 @@ def _fetch(there: epath.Path, here: Path) -> None:
         temporary.replace(target)
 
 
-def files(directory: Place) -> Iterator[Place]:
+def files(directory: Any) -> Iterator[Any]:
     """Every file below a directory."""
     for path in sorted(directory.iterdir()):
         yield from files(path) if path.is_dir() else (path,)

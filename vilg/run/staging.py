@@ -27,6 +27,7 @@ def staged(verb: str, args: argparse.Namespace) -> Iterator[None]:
 
     Errors: UserError for an option whose files the verb works in, and for an input at which there is nothing.
     """
+    said: list[str] = []
     with contextlib.ExitStack() as ended:
         for name, value in vars(args).items():
             if not isinstance(value, str) or not value.startswith("gs://") or "\n" in value:
@@ -37,8 +38,10 @@ def staged(verb: str, args: argparse.Namespace) -> Iterator[None]:
                 continue
             if name in WRITTEN:
                 here = str(ended.enter_context(written_to(value)))
-                ended.callback(print, f"vilg {verb}: {name} is {value}", file=sys.stderr)
+                said.append(f"vilg {verb}: {name} is {value}")
             else:
                 here = str(local(value))
             setattr(args, name, here)
         yield
+    for line in said:
+        print(line, file=sys.stderr)

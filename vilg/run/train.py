@@ -8,10 +8,10 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
 
 def train(
     config: ConfigDict | Mapping[str, Any],
-    workdir: str | Path,
+    workdir: str | os.PathLike,
     quiet: bool = False,
     title: str = "train",
     window: tuple[int, int] | None = None,
