@@ -138,7 +138,6 @@ def test_a_jobset_has_a_process_a_host_and_stops_on_mistakes(tmp_path):
         (["gke", CONFIG, "--profile=5", "--dry-run"], "profile='5': write the first"),
         (["gke", CONFIG, "--name=Big_Run", "--dry-run"], "name='Big_Run': must be at most 39 lower-case"),
         (["gke", CONFIG, "--restarts=-1", "--dry-run"], "restarts=-1: must not be negative"),
-        (["gke", f"--config={os.path.abspath('experiments/ranker.py')}:tiny", "--dry-run"], "is looked up in the clone on every host"),
         (["tpu_vm", CONFIG, "--topology=tpu7x:2x2x1", "--dry-run"], "has no queued resources; give kind gke"),
         (["multislice", CONFIG, "--topology=v5e:2x4", "--dry-run"], "multislice needs several"),
         (["multislice", CONFIG, "--config.layout.name=fsdp_tp:data=1:model=16", "--dry-run"], "has 1 parts on its mesh axis 'data'"),
@@ -155,6 +154,15 @@ def test_mistakes_are_sentences(argv, told, tmp_path, capsys):
     said = capsys.readouterr().err
     assert told in said and said.count("\n") == 1, said
     assert not (tmp_path / "out").exists()
+
+
+def test_the_config_is_told_as_hosts_find_it(tmp_path, capsys, monkeypatch):
+    whole = f"--config={os.path.abspath('experiments/ranker.py')}:tiny"
+    assert cli.main(["launch", "gke", whole, "--dry-run"]) == 0
+    assert f'"vilg", "train", "{CONFIG}"' in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["launch", "gke", whole, "--dry-run"]) == 2
+    assert "is looked up in the clone on every host" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_what_out_writes(tmp_path, capsys):

@@ -73,22 +73,16 @@ def main(args: argparse.Namespace, config: Any) -> int:
             raise UserError(f"--{name} is no option of kind {args.kind}; it has {', '.join(f'--{n}' for n in kind.options)}")
         if given is None and name in kind.options:
             setattr(args, name, kind.options[name])
-    require(bool(args.out) != args.dry_run, "out", args.out, "give --out=DIR to write the files, or --dry-run to print them")
+    require(bool(args.out) or args.dry_run, "out", args.out, "give --out=DIR to write the files, or --dry-run to print them")
     require(args.restarts >= 0, "restarts", args.restarts, "must not be negative")
-    require(
-        not Path(args.config.partition(":")[0]).is_absolute(),
-        "config",
-        args.config,
-        "is looked up in the clone on every host; give it relative to it",
-    )
-    args.name = args.name or re.sub(
-        r"[^a-z0-9]+", "-", "-".join([Path(args.config.partition(":")[0]).stem, args.config.partition(":")[2]]).lower()
-    ).strip("-")
+    file, _, size = args.config.partition(":")
+    args.name = args.name or re.sub(r"[^a-z0-9]+", "-", f"{Path(file).stem}-{size}".lower()).strip("-")
     fits = re.fullmatch(r"[a-z]([-a-z0-9]{0,37}[a-z0-9])?", args.name) is not None  # JobSet adds up to 24 characters for pods
     require(fits, "name", args.name, "must be at most 39 lower-case letters, digits and -, beginning with a letter")
     files = kind.make(args, build_experiment(to_dict(config)))
     if args.dry_run:
         print("\n".join(f"=== {name} ===\n{text}" for name, text in files.items()), end="")
+    if not args.out:
         return 0
     for placeholder, option in ((BUCKET, "workdir"), (IMAGE, "image")):
         if any(placeholder in text for text in files.values()):
@@ -191,6 +185,7 @@ def on_slices(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any
     """What recipes for TPUs need."""
     topology = parse_topology(args.topology)
     check_fit(experiment, topology.size)
+    in_the_clone(args)
     args.workdir = args.workdir or f"{BUCKET}/{args.name}"
     if args.flags is None:
         args.flags = "tpu_async_gather" + (",tpu_multislice" if topology.slices > 1 else "")
@@ -198,6 +193,15 @@ def on_slices(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any
     line = "".join(f"export {name}={shlex.quote(value)}; " for name, value in context["environment"].items())
     more = {"slice": ordered(topology), "slices": topology.slices, "spot": args.spot, "image": getattr(args, "image", None)}
     return {**context, **more, "environment_line": line, "command": train_command(args)}
+
+
+def in_the_clone(args: argparse.Namespace) -> None:
+    """The config's file as hosts find it, who have a copy of the clone. Errors: UserError where it lies outside of the current directory."""
+    file = args.config.partition(":")[0]
+    told = "is looked up in the clone on every host; give a file of it, and call `vilg launch` in it"
+    require(Path(file).resolve().is_relative_to(Path.cwd()), "config", args.config, told)
+    within = Path(file).resolve().relative_to(Path.cwd()).as_posix()
+    args.config_arguments = [a.replace(f"--config={file}", f"--config={within}", 1) for a in args.config_arguments]
 
 
 def on_cluster(args: argparse.Namespace) -> dict[str, Any]:
