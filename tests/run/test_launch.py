@@ -309,6 +309,7 @@ def test_a_sweep_is_submitted_in_waves(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_batch_job_of_two_processes_trains_what_one_does(tmp_path):
     from vilg.training.log import read_metrics
 
