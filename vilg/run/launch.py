@@ -48,16 +48,15 @@ class Kind:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options; those with None belong to some kinds only."""
+    parser.usage = "vilg launch KIND --config=FILE.py[:size] (--out=DIR | --dry-run) [options]"
     parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--name", default="", help="of the job (default: from the config's)")
-    parser.add_argument("--workdir", default="", help="of the run, seen by all hosts; may be gs:// (sweep: its --out)")
+    parser.add_argument("--workdir", default="", metavar="DIR", help="of the run (or sweep), seen by all hosts")
     parser.add_argument("--out", default="", metavar="DIR", help="writes the files there")
     parser.add_argument("--dry-run", action="store_true", help="prints them")
-    parser.add_argument("--flags", help="sets of XLA's flags, as `vilg train --flags` (default: by kind)")
-    parser.add_argument(
-        "--cache", default="", metavar="DIR", help="compiled programs, shared by hosts and restarts (default: beside the workdir)"
-    )
-    parser.add_argument("--restarts", type=int, default=100, help="how often at most it is started again")
+    parser.add_argument("--flags", metavar="NAMES", help="as `vilg train --flags` (default: by kind)")
+    parser.add_argument("--cache", default="", metavar="DIR", help="of compiled programs (default: beside the workdir)")
+    parser.add_argument("--restarts", type=int, default=100, metavar="N", help="at most (default: 100)")
     for name, (form, what) in SPECIFIC.items():
         parser.add_argument(f"--{name}", help=f"{what} ({', '.join(k for k, kind in KINDS.items() if name in kind.options)})", **form)
 
@@ -153,19 +152,19 @@ def sweep(args: argparse.Namespace, experiment: Experiment) -> Files:
 
 
 SPECIFIC: dict[str, tuple[dict[str, Any], str]] = {
-    "topology": ({"metavar": "NAME"}, "v5p:4x4x4, v5e:16x16,slices=2, ..., as in `vilg plan`"),
+    "topology": ({"metavar": "NAME"}, "v5p:4x4x4, as in `vilg plan`"),
     "spot": ({"action": "store_const", "const": True}, "capacity that may be taken away"),
-    "image": ({}, "of the container, pushed by run.sh"),
-    "profile": ({"metavar": "START:STOP"}, "updates to be traced, as `vilg train --profile`"),
-    "nodes": ({"type": int}, "machines"),
-    "gpus": ({"type": int}, "of each machine, 0 to run on CPUs; one process each"),
-    "cpus": ({"type": int}, "cores of each process"),
-    "time": ({"metavar": "HH:MM:SS"}, "limit of one start; the run saves before it and is queued again"),
-    "partition": ({}, "of Slurm"),
-    "account": ({}, "of Slurm"),
-    "cells": ({}, "as in `vilg sweep`"),
-    "seeds": ({}, "as in `vilg sweep`"),
-    "jobs": ({"type": int}, "tasks at once"),
+    "image": ({"metavar": "NAME"}, "of the container, pushed by run.sh"),
+    "profile": ({"metavar": "A:B"}, "as in `vilg train`"),
+    "nodes": ({"type": int, "metavar": "N"}, "machines"),
+    "gpus": ({"type": int, "metavar": "N"}, "of each, 0 for CPUs; a process each"),
+    "cpus": ({"type": int, "metavar": "N"}, "cores of each process"),
+    "time": ({"metavar": "H:MM:SS"}, "limit of one start"),
+    "partition": ({"metavar": "NAME"}, "of Slurm"),
+    "account": ({"metavar": "NAME"}, "of Slurm"),
+    "cells": ({"metavar": "A,B"}, "as in `vilg sweep`"),
+    "seeds": ({"metavar": "A,B"}, "as in `vilg sweep`"),
+    "jobs": ({"type": int, "metavar": "N"}, "tasks at once"),
 }
 SLICES = {"topology": "v5e:2x4", "spot": False, "profile": ""}
 CLUSTER = {"gpus": 8, "cpus": 8, "time": "24:00:00", "partition": "", "account": ""}
