@@ -85,6 +85,38 @@ def test_processes_are_given_whole_or_not_at_all():
             given(whole | {"JAX_PROCESS_ID": wrong})
 
 
+STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "127.0.0.1"}
+GKE = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "a-0,a-1", "TPU_SKIP_MDS_QUERY": "true"}
+SLICE = GKE | {"MEGASCALE_NUM_SLICES": "2", "MEGASCALE_SLICE_ID": "1", "MEGASCALE_COORDINATOR_ADDRESS": "localhost"}
+
+
 def test_several_tasks_of_a_scheduler_are_found():
-    assert cluster({"SLURM_NTASKS": "2"}) and cluster({"OMPI_COMM_WORLD_SIZE": "8"})
-    assert not cluster({"SLURM_NTASKS": "1", "JAX_PLATFORMS": "cpu"})
+    assert cluster({"OMPI_COMM_WORLD_SIZE": "8"}) and cluster(STEP)
+    assert not cluster(STEP | {"SLURM_NTASKS": "1", "JAX_PLATFORMS": "cpu"}) and not cluster({})
+    for name in ("SLURM_PROCID", "SLURM_STEP_NODELIST"):
+        with pytest.raises(UserError, match=f"SLURM_NTASKS=2 but {name} is not set: start it with srun"):
+            cluster({k: v for k, v in STEP.items() if k != name})
+
+
+def test_hosts_of_a_slice_are_found():
+    assert cluster({}, chips=True) and cluster(GKE, chips=True)
+    assert not cluster({}, chips=False) and not cluster(GKE, chips=False), "no chips here, whatever plan has set"
+    assert not cluster(GKE | {"TPU_WORKER_HOSTNAMES": "localhost"}, chips=True), "one host"
+    assert cluster(GKE | {"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, chips=True), "one host a slice"
+    assert not cluster(GKE | {"JAX_PLATFORMS": "cpu"}, chips=True) and cluster({"JAX_PLATFORMS": "tpu,cpu"}, chips=True)
+
+
+def test_jax_reads_what_srun_and_gke_say(monkeypatch):
+    """JAX's own readers of these variables, which jax.distributed.initialize asks, on what the recipes' hosts have."""
+    from jax._src import clusters
+
+    found = {}
+    for name, variables in (("slurm", STEP | {"SLURM_STEP_NUM_NODES": "1"}), ("gketpu", SLICE)):
+        with monkeypatch.context() as patch:
+            for key, value in variables.items():
+                patch.setenv(key, value)
+            patch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", True)
+            (env,) = (c for c in clusters.ClusterEnv._cluster_types if c.name == name)
+            assert env.is_env_present()
+            found[name] = (env.get_coordinator_address(1, None), env.get_process_count(), env.get_process_id())
+    assert found["slurm"] == ("127.0.0.1:61447", 2, 1) and found["gketpu"] == ("localhost:8482", 4, 3)

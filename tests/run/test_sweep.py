@@ -13,7 +13,7 @@ from vilg.run import cli, sweep
 from vilg.run.sweep import Ablation, figure, plan, read_ablation, summarize
 from vilg.training.loop import Diverged
 
-FILE = '''
+FILE = """
 from tests.conftest import tiny_config
 
 SEEDS = (0, 1)
@@ -28,8 +28,8 @@ CONTROLS = {"longer": "base"}
 
 def get_config(size="tiny"):
     return tiny_config(training__steps=2, evals={"losses": {"batches": 1, "batch_size": 8}})
-'''
-CODEC = '''
+"""
+CODEC = """
 from tests.conftest import tiny_config
 
 CELLS = {"base": {}, "again": {"evals.reconstruction.images": 16}, "longer": {"training.start_from": "base", "training.steps": 1}}
@@ -40,7 +40,7 @@ def get_config(size="tiny"):
     config.training.update(steps=2)
     config.evals.reconstruction.images = 8
     return config
-'''
+"""
 
 
 def write(path: Path, text: str = FILE) -> str:
@@ -86,7 +86,9 @@ def test_codecs_come_first_and_what_diverges_is_a_row(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(sweep, "train", fake)
     monkeypatch.setattr(sweep, "open_session", functools.cache(lambda workdir: SimpleNamespace(program=SimpleNamespace(parameters=7))))
-    text = FILE.replace('{"losses": {"batches": 1, "batch_size": 8}}', "{}").replace('{"evals.losses.batches": 2}', '{"optimizer.clip": 0.5}')
+    text = FILE.replace('{"losses": {"batches": 1, "batch_size": 8}}', "{}").replace(
+        '{"evals.losses.batches": 2}', '{"optimizer.clip": 0.5}'
+    )
     text = text.replace('{"training.batch_size": 15}', '{"training.start_from": "longer"}')
     command = ["sweep", f"--config={write(tmp_path, text)}", f"--out={tmp_path / 'out'}", "--quiet"]
     assert cli.main([*command, "--cells=odd"]) == 0
@@ -110,10 +112,18 @@ def test_codecs_come_first_and_what_diverges_is_a_row(tmp_path, monkeypatch, cap
         ({}, ["--cells=bass"], r"cells='bass': did you mean 'base'\? known names are 'base', 'again'"),
         ({}, ["--seeds=0,a"], "seeds='0,a': must be whole numbers joined by commas"),
         ({}, ["--seeds=-1"], "seeds='-1': must be whole numbers"),
-        ({'"evals.losses.batches"': '"evals.losses.batchs"'}, [], "cell 'again': evals.losses.batchs=2: unknown field of Losses; did you mean"),
+        (
+            {'"evals.losses.batches"': '"evals.losses.batchs"'},
+            [],
+            "cell 'again': evals.losses.batchs=2: unknown field of Losses; did you mean",
+        ),
         ({'"training.steps"': '"trainin.steps"'}, [], "cell 'longer': config.trainin: unknown section"),
         ({'"training.steps"': '"seed.steps"'}, [], "cell 'longer': seed.steps=1: seed is a value, not a section"),
-        ({'"training.start_from": "base"': '"training.start_from": "odd"'}, [], "training.start_from='odd': must be a cell that comes before"),
+        (
+            {'"training.start_from": "base"': '"training.start_from": "odd"'},
+            [],
+            "training.start_from='odd': must be a cell that comes before",
+        ),
         ({'"base": {},': '"base": 3,'}, [], "CELLS.base=3: must be a mapping of dotted fields"),
         ({'"odd"': '"../odd"'}, [], "CELLS='../odd': must be a file's name"),
         ({'{"longer": "base"}': '{"longer": "bose"}'}, [], "CONTROLS='bose': did you mean 'base'"),
@@ -161,3 +171,22 @@ def test_means_intervals_and_paired_differences():
     assert summary["c"] == {}
     assert figure(summary["a"]["scenes/two"]) == "0.300 [0.219, 0.396]" and figure(None) == "-"
     assert figure(summary["b"]["loss"]).endswith("\n+0.500 [+0.500, +0.500]")
+
+
+def test_tasks_at_once_are_gathered_without_training_again(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    command = ["sweep", f"--config={write(tmp_path, FILE)}", f"--out={out}", "--quiet"]
+
+    def fake(config, workdir, quiet, title):
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        (Path(workdir) / "metrics.jsonl").write_text(f'{{"step": 2, "loss": {config["seed"] + 1}.0}}\n')
+
+    monkeypatch.setattr(sweep, "train", fake)
+    monkeypatch.setattr(sweep, "open_session", functools.cache(lambda workdir: SimpleNamespace(program=SimpleNamespace(parameters=7))))
+    monkeypatch.setattr(sweep, "measure", lambda run, session: {"training/loss": run.seed + 1.0})
+    for cell, seed in (("base", 0), ("base", 1), ("longer", 0)):
+        assert cli.main([*command, "--task", f"--cells={cell}", f"--seeds={seed}"]) == 0
+    assert sorted(p.name for p in (out / "tasks").iterdir()) == ["base-0", "base-1", "longer-0"] and not (out / "sweep.json").exists()
+    monkeypatch.setattr(sweep, "train", None)
+    assert cli.main([*command, "--cells=base", "--seeds=0,1"]) == 0
+    assert {name: row["metrics"]["training/loss"] for name, row in rows_of(out).items()} == {"base/0": 1.0, "base/1": 2.0, "longer/0": 1.0}

@@ -3,11 +3,11 @@
 Separate because the perceptual network and the VQGAN importer both need it, and torch is needed only here, only for torch files.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vilg.paths import local
 from vilg.types import UserError
 
 
@@ -16,7 +16,7 @@ def read(path: str, field: str) -> dict[str, np.ndarray]:
 
     Errors: UserError that names `field`, the path and the remedy.
     """
-    file = Path(path)
+    file = local(path)
     if not file.is_file():
         raise UserError(f"{field}={path!r}: there is no such file; give the path of a weight file")
     if file.suffix == ".npz":

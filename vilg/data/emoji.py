@@ -9,12 +9,12 @@ import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vilg.config import require
 from vilg.data.records import Lazy, Record
 from vilg.data.shards import Shards
+from vilg.paths import local
 from vilg.types import UserError
 
 INDEX = "emoji.jsonl"
@@ -64,11 +64,11 @@ class Emoji(Lazy):
     @functools.cached_property
     def rows(self) -> list[tuple[int, dict[str, Any]]]:
         """(number of the record in the shards, index row) of what this source may use; UserError if that is nothing."""
-        require((Path(self.path) / INDEX).is_file(), "emoji path", self.path, f"has no {INDEX}; run vilg data prepare emoji --out=DIR")
-        require(not self.split or Path(self.split).is_file(), "emoji split", self.split, "there is no such file; give an id/split table")
+        require((local(self.path) / INDEX).is_file(), "emoji path", self.path, f"has no {INDEX}; run vilg data prepare emoji --out=DIR")
+        require(not self.split or local(self.split).is_file(), "emoji split", self.split, "there is no such file; give an id/split table")
         table = self._table()
         rows = []
-        with open(Path(self.path) / INDEX, encoding="utf-8") as file:
+        with open(local(self.path) / INDEX, encoding="utf-8") as file:
             for number, line in enumerate(file):
                 row = json.loads(line)
                 if row["style"] not in self.styles or (row["skin_tone"] and not self.skin_tones):
@@ -84,7 +84,7 @@ class Emoji(Lazy):
     def _table(self) -> dict[str, str] | None:
         if not self.split:
             return None
-        with open(self.split, encoding="utf-8-sig", newline="") as file:
+        with open(local(self.split), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if not {"id", "split"} <= set(reader.fieldnames or ()):
                 raise UserError(f"emoji split={self.split!r}: needs the tab-separated columns id and split, has {reader.fieldnames}")

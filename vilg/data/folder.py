@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vilg.data.records import BadRecord, Lazy, Record, captions, decode_image, encode_png, to_json
+from vilg.paths import local
 from vilg.types import UserError
 
 CAPTIONS = "captions.jsonl"
@@ -23,19 +24,19 @@ class Folder(Lazy):
     path: str
 
     def __post_init__(self):
-        if not (Path(self.path) / CAPTIONS).is_file():
+        if not (local(self.path) / CAPTIONS).is_file():
             raise UserError(f"folder path={self.path!r}: there is no {CAPTIONS} in it; write one, a line of JSON a picture")
 
     @functools.cached_property
     def lines(self) -> list[bytes]:
         """The non-empty lines of captions.jsonl, unread."""
-        data = (Path(self.path) / CAPTIONS).read_bytes().removeprefix(b"\xef\xbb\xbf")
+        data = (local(self.path) / CAPTIONS).read_bytes().removeprefix(b"\xef\xbb\xbf")
         return [line for line in data.split(b"\n") if line.strip()]
 
     @functools.cached_property
     def root(self) -> Path:
         """The folder with every link resolved."""
-        return Path(self.path).resolve()
+        return local(self.path).resolve()
 
     def content(self) -> str:
         """A digest of captions.jsonl."""

@@ -16,6 +16,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from vilg.data.records import BadRecord, Lazy, Record, captions, decode_image, encode_png, to_json
+from vilg.paths import local
 from vilg.types import UserError
 
 MAGIC, VERSION = b"VILG", 1
@@ -55,21 +56,21 @@ class Shards(Lazy):
     path: str
 
     def __post_init__(self):
-        if not (Path(self.path) / INDEX).is_file():
+        if not (local(self.path) / INDEX).is_file():
             raise UserError(f"shards path={self.path!r}: there is no {INDEX} in it; write shards with vilg data convert")
 
     @functools.cached_property
     def index(self) -> dict[str, Any]:
         """dataset.json; a UserError if it is not one of ours, or a file that it names is missing."""
         try:
-            index = json.loads((Path(self.path) / INDEX).read_text("utf-8"))
+            index = json.loads((local(self.path) / INDEX).read_text("utf-8"))
             good = index["format"] == "vilg-shards" and index["version"] == VERSION and bool(index["files"])
         except (ValueError, KeyError, TypeError):
             good, index = False, {}
         if not good:
             raise UserError(f"shards path={self.path!r}: its {INDEX} is not of vilg-shards version {VERSION}; convert the data again")
         for name in index["files"]:
-            if not (Path(self.path) / name).is_file():
+            if not (local(self.path) / name).is_file():
                 raise UserError(f"shards path={self.path!r}: the file {name} is missing; copy the whole directory again")
         return index
 
@@ -77,7 +78,7 @@ class Shards(Lazy):
     def rows(self) -> ArrayRecordDataSource:
         """The open files; a UserError if they are broken or hold another number of records than dataset.json says."""
         try:
-            rows = ArrayRecordDataSource([str(Path(self.path) / name) for name in self.index["files"]])
+            rows = ArrayRecordDataSource([str(local(self.path) / name) for name in self.index["files"]])
             count = len(rows)
         except Exception as error:  # ArrayRecord raises RuntimeError or ValueError from C++
             raise UserError(f"shards path={self.path!r}: cannot be opened ({error}); copy or convert the data again") from None

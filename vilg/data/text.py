@@ -16,7 +16,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import sentencepiece
 
 from vilg.data.records import HAN, LANGUAGES, detect_language
 from vilg.data.tagging import CLASSES
+from vilg.paths import as_path
 from vilg.types import END, PAD, START, UNKNOWN, UserError
 
 __all__ = ["END", "PAD", "RESERVED", "START", "TAGS", "UNKNOWN", "TextModel", "detect_language", "train_text_model"]
@@ -43,7 +43,7 @@ class TextModel:
     path: str
 
     def __post_init__(self):
-        if not Path(self.path).is_file():
+        if not as_path(self.path).is_file():
             raise UserError(f"text model path={self.path!r}: there is no such file; train it with train_text_model")
 
     def __getstate__(self) -> dict[str, str]:
@@ -52,13 +52,13 @@ class TextModel:
     @functools.cached_property
     def sha256(self) -> str:
         """The hash of the model file, in hex."""
-        return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+        return hashlib.sha256(as_path(self.path).read_bytes()).hexdigest()
 
     @functools.cached_property
     def processor(self) -> sentencepiece.SentencePieceProcessor:
         """The SentencePiece processor; a UserError if the file is not a model that train_text_model wrote."""
         try:
-            processor = sentencepiece.SentencePieceProcessor(model_file=self.path)
+            processor = sentencepiece.SentencePieceProcessor(model_proto=as_path(self.path).read_bytes())
         except Exception as error:  # SentencePiece raises RuntimeError, OSError or SystemError as it finds the file
             raise UserError(f"text model path={self.path!r}: not a SentencePiece model ({error}); train it again") from None
         if processor.pad_id() != PAD or any(processor.piece_to_id(piece) != id for piece, id in CONTROLS.items()):
@@ -186,7 +186,7 @@ def train_text_model(
         )
     except Exception as error:  # SentencePiece raises RuntimeError or OSError from its C++ checks
         raise UserError(f"text vocabulary={vocabulary}: SentencePiece could not train on {len(lines)} captions: {error}") from None
-    path = Path(path)
+    path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(model.getvalue())

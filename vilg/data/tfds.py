@@ -13,6 +13,7 @@ import numpy as np
 
 from vilg.config import require
 from vilg.data.records import LANGUAGES, BadRecord, Lazy, Record, captions, decode_image
+from vilg.paths import local
 from vilg.types import UserError
 
 DEFAULT_FIELDS = {"coco_captions": {"id": "image/id", "text": "captions/text", "boxes": "objects/bbox", "labels": "objects/label"}}
@@ -53,7 +54,7 @@ class TFDS(Lazy):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import read_only_builder
 
-        where: dict[str, Any] = {"data_dir": self.data_dir} if self.data_dir else {}
+        where: dict[str, Any] = {"data_dir": str(local(self.data_dir))} if self.data_dir else {}
         try:
             builder = read_only_builder.builder_from_files(self.dataset, **where)
         except Exception:  # not prepared: the code of the data set may still be there, to say what is missing

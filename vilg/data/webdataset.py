@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vilg.data.records import BadRecord, Lazy, Record, captions, decode_image, encode_png, to_json
+from vilg.paths import local
 from vilg.types import UserError
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
@@ -43,8 +44,9 @@ class WebDataset(Lazy):
     @functools.cached_property
     def tars(self) -> list[str]:
         """The tar files, sorted."""
-        pattern = os.path.join(glob.escape(self.path), "*.tar") if os.path.isdir(self.path) else self.path
-        return [self.path] if os.path.isfile(self.path) else sorted(file for file in glob.glob(pattern) if os.path.isfile(file))
+        place = str(local(self.path))
+        pattern = os.path.join(glob.escape(place), "*.tar") if os.path.isdir(place) else place
+        return [place] if os.path.isfile(place) else sorted(file for file in glob.glob(pattern) if os.path.isfile(file))
 
     @functools.cached_property
     def entries(self) -> list[Entry]:

@@ -16,14 +16,16 @@ from jax.experimental import multihost_utils
 from vilg.types import UserError
 
 GIVEN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+STEP = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST")  # what srun sets and JAX reads
 T = TypeVar("T")
 
 
 def join() -> None:
     """Joins the other processes, if there are any; call before anything touches a device.
 
-    They are named by JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or found by JAX itself on a TPU host and under
-    Slurm or Open MPI. Errors: UserError where only some of the three are given.
+    They are named by JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or found by JAX itself: on TPU VMs by their
+    metadata, on GKE by TPU_WORKER_HOSTNAMES, under Slurm and Open MPI by the variables of a step. Errors: UserError where only some of the
+    three are given, or in a Slurm allocation of several tasks without srun.
     """
     if jax.distributed.is_initialized():
         return
@@ -48,12 +50,33 @@ def given(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
     return found[GIVEN[0]], int(numbers[0]), int(numbers[1])
 
 
-def cluster(environment: Mapping[str, str]) -> bool:
-    """Whether JAX can find the other processes by itself: a TPU host, or several tasks of Slurm or Open MPI."""
-    tpu = importlib.util.find_spec("libtpu") is not None and any(Path(p).exists() for p in ("/dev/accel0", "/dev/vfio/0"))
-    wanted = environment.get("JAX_PLATFORMS", "tpu").startswith("tpu") and not environment.get("TPU_SKIP_MDS_QUERY")
-    tasks = [environment.get(name, "1") for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")]
-    return (tpu and wanted) or any(n.isdigit() and int(n) > 1 for n in tasks)
+def cluster(environment: Mapping[str, str], chips: bool | None = None) -> bool:
+    """Whether JAX can find the other processes by itself: a TPU host, or several tasks of Slurm or Open MPI. `chips`: whether this machine
+    has TPU chips and libtpu (None: looks)."""
+    wanted = environment.get("JAX_PLATFORMS", "tpu").startswith("tpu")
+    if wanted and (here() if chips is None else chips):
+        if told := environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES"):  # GKE, which has no metadata server
+            return len(told.split(",")) > 1 or _several(environment, "MEGASCALE_NUM_SLICES")
+        if not environment.get("TPU_SKIP_MDS_QUERY"):
+            return True
+    if _several(environment, "SLURM_NTASKS"):
+        missing = [name for name in STEP if not environment.get(name)]
+        if missing and "SLURM_JOB_ID" in environment:
+            raise UserError(
+                f"SLURM_NTASKS={environment['SLURM_NTASKS']} but {missing[0]} is not set: start it with srun, or as one process with SLURM_NTASKS=1"
+            )
+        return True
+    return _several(environment, "OMPI_COMM_WORLD_SIZE")
+
+
+def here() -> bool:
+    """Whether this machine has TPU chips, and libtpu to use them."""
+    return importlib.util.find_spec("libtpu") is not None and any(Path(p).exists() for p in ("/dev/accel0", "/dev/vfio/0"))
+
+
+def _several(environment: Mapping[str, str], name: str) -> bool:
+    number = environment.get(name, "1")
+    return number.isdigit() and int(number) > 1
 
 
 def is_first() -> bool:

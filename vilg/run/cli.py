@@ -24,6 +24,7 @@ VERBS = {
     "compare": "generators against each other at one budget, by one protocol, on one page",
     "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
     "plan": "layouts ranked on TPUs that are not here: memory, collectives, estimated step",
+    "launch": "job files for TPU VMs, GKE, Slurm, slices, sweeps",
     "verify": "loss and gradients of a step equal under every layout, on fake devices",
     "data": "make, fetch, convert and look at data",
     "bench": "benchmarks, as ratios against a named baseline in one run",
@@ -31,7 +32,7 @@ VERBS = {
     "doctor": "the environment, the devices, contradictions in a config",
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
-WITH_CONFIG = ("train", "compare", "sweep", "plan", "verify", "doctor", "quickstart")
+WITH_CONFIG = ("train", "compare", "sweep", "plan", "launch", "verify", "doctor", "quickstart")
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)  # what a path can be wrong with, where no path is told
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
@@ -104,6 +105,7 @@ class Parser(argparse.ArgumentParser):
 
 def call(verb: str, argv: Sequence[str]) -> int:
     """Parses a verb's arguments and runs it."""
+    from vilg.run.staging import staged
     from vilg.types import UserError
 
     module = importlib.import_module(f"vilg.run.{verb}")
@@ -120,7 +122,10 @@ def call(verb: str, argv: Sequence[str]) -> int:
         argv = [a for a in argv if not a.startswith("--config.")]
     module.add_arguments(parser)
     args = parser.parse_args(argv)
-    return module.main(args, read_config(config_args) if config_args else None)
+    args.config_arguments = config_args
+    config = read_config(config_args) if config_args else None
+    with staged(verb, args):
+        return module.main(args, config)
 
 
 def joined_config(argv: Sequence[str]) -> list[str]:

@@ -5,13 +5,14 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
+
+from vilg.paths import Place
 
 
 class Costs:
     """Seconds and CPU-seconds of each stage, kept in a file so that training in parts adds up."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Place):
         self.path = path
         self.seconds, self.cpu_seconds = json.loads(path.read_text()) if path.exists() else ({}, {})
 

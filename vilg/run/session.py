@@ -8,9 +8,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -245,7 +245,7 @@ def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
     return np.asarray(jax.random.key_data(keys))
 
 
-def codec_params(workdir: str | Path, program: Program) -> tuple[Params, str]:
+def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, str]:
     """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec that the program's experiment describes.
 
     A codec without parameters needs no run."""
@@ -281,7 +281,7 @@ def fingerprint(params: Params, program: Program) -> str:
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def starting_params(workdir: str | Path, program: Program, codec_hash: str | None) -> Params:
+def starting_params(workdir: str | os.PathLike, program: Program, codec_hash: str | None) -> Params:
     """The newest parameters of another run, checked to fit the program's model and, for a generator, to speak of this codec's codes."""
     directory = Workdir(workdir)
     stored = directory.read()

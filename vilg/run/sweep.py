@@ -9,7 +9,8 @@ The file of --config is an experiment's. Beside get_config, which gives what the
   TABLES     {title: cells}
 
 DIR/CELL/SEED are workdirs that every verb accepts, DIR/codec is shared. Cells that differ in nothing but `evals` share one run. DIR/sweep.json
-is written after every run, and what is in it is not done again: the same command goes on where it was stopped.
+is written after every run, and what is in it is not done again: the same command goes on where it was stopped. Tasks of a cluster, each with
+its own cells and seeds, run at once with --task (`vilg launch sweep` writes them); the command without it then gathers what they found.
 """
 
 import argparse
@@ -21,7 +22,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ from rich.table import Column, Table
 from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment, load_file, to_dict
 from vilg.metrics.intervals import interval, t_interval
+from vilg.paths import Place, as_path, written_to
 from vilg.program import Program
 from vilg.report.dots import draw_dots
 from vilg.run.costs import Costs
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="holds the runs, sweep.json and sweep.png")
     parser.add_argument("--cells", default="", help="names joined by commas, beside those that they start from (default: all)")
     parser.add_argument("--seeds", default="", help="whole numbers joined by commas (default: the file's SEEDS, or 0,1,2)")
+    parser.add_argument("--task", action="store_true", help="one of several at once: its rows go to DIR/tasks/CELLS-SEEDS, no table")
     parser.add_argument("--quiet", action="store_true", help="no progress lines of the runs")
 
 
@@ -75,9 +77,19 @@ class Ablation:
     def __post_init__(self) -> None:
         for name, overrides in self.cells.items():
             fits = re.fullmatch(r"[\w.-]+", name) and name.strip(".") and not name.startswith("codec")
-            require(bool(fits), "CELLS", name, "must be a file's name of letters, digits, _ . -, and not begin with 'codec', where codecs are")
-            require(hasattr(overrides, "items"), f"CELLS.{name}", overrides, "must be a mapping of dotted fields, such as {'optimizer.clip': 1.0}")
-        for field, names in (("CONTROLS", [*self.controls, *self.controls.values()]), *((f"TABLES.{t}", c) for t, c in self.tables.items())):
+            require(
+                bool(fits), "CELLS", name, "must be a file's name of letters, digits, _ . -, and not begin with 'codec', where codecs are"
+            )
+            require(
+                hasattr(overrides, "items"),
+                f"CELLS.{name}",
+                overrides,
+                "must be a mapping of dotted fields, such as {'optimizer.clip': 1.0}",
+            )
+        for field, names in (
+            ("CONTROLS", [*self.controls, *self.controls.values()]),
+            *((f"TABLES.{t}", c) for t, c in self.tables.items()),
+        ):
             for name in names:
                 lookup(self.cells, name, field)
 
@@ -90,7 +102,7 @@ class Run:
     seed: int
     overrides: Mapping[str, Any]
     experiment: Experiment
-    workdir: Path
+    workdir: Place
     codec: str  # the workdir of a codec that is trained here first; "" where there is none to train
     start: str  # the cell that it starts from, or ""
     mark: str
@@ -108,25 +120,30 @@ def main(args: argparse.Namespace, config: Any) -> int:
     ablation = read_ablation(args.config)
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     chosen = args.cells.split(",") if args.cells else list(ablation.cells)
-    out = Path(args.out)
-    stored = read_rows(out / "sweep.json")
-    runs = plan(to_dict(config), ablation, sorted({*seeds, *(seed for _, seed in stored)}), out)
-    rows = {key: row for key, row in stored.items() if key in runs and row["mark"] == runs[key].mark}
+    out = as_path(args.out)
+    ledger = out / "tasks" / "-".join(("+".join(chosen), *map(str, seeds))) if args.task else out
+    stored = [pair for file in (out / "sweep.json", *sorted(out.glob("tasks/*/sweep.json"))) for pair in read_rows(file).items()]
+    runs = plan(to_dict(config), ablation, sorted({*seeds, *(seed for (_, seed), _ in stored)}), out)
+    rows = {key: row for key, row in stored if key in runs and row["mark"] == runs[key].mark}
     todo = [runs[cell, seed] for seed in seeds for cell in with_starts(chosen, ablation.cells)]
     for run in todo:
         if run.seed == seeds[0]:
             with naming(run.cell):
                 Program(run.experiment)  # a batch that the devices or experts cannot share evenly is told before any training
-    out.mkdir(parents=True, exist_ok=True)
+    ledger.mkdir(parents=True, exist_ok=True)
     for i, run in enumerate(todo):
         if (run.cell, run.seed) not in rows:
-            rows[run.cell, run.seed] = perform(run, rows, out, args.quiet)
+            rows[run.cell, run.seed] = perform(run, rows, out, ledger, args.quiet)
         row = rows[run.cell, run.seed]
         print(f"{i + 1}/{len(todo)} {run.name}: {row['failed'] or headline(row, ablation.metrics)}", file=sys.stderr, flush=True)
-        write(out, args.config, ablation, rows)
+        mine = {(r.cell, r.seed) for r in todo} if args.task else rows.keys()
+        write(ledger, args.config, ablation, {key: row for key, row in rows.items() if key in mine})
+    if args.task:
+        return 0
     summary = write(out, args.config, ablation, rows)
     show(summary, ablation)
-    draw_dots(out / "sweep.png", summary, shown(summary, ablation.metrics), ablation.tables or {"": list(summary)})
+    with written_to(out / "sweep.png") as picture:
+        draw_dots(picture, summary, shown(summary, ablation.metrics), ablation.tables or {"": list(summary)})
     return 0
 
 
@@ -137,7 +154,9 @@ def read_ablation(path: str) -> Ablation:
     """The Ablation of "FILE.py[:size]". Errors: UserError where the file has no CELLS."""
     file, _, size = path.partition(":")
     module = load_file(file)
-    found = {name: getattr(module, name.upper()) for name in ("cells", "seeds", "metrics", "controls", "tables") if hasattr(module, name.upper())}
+    found = {
+        name: getattr(module, name.upper()) for name in ("cells", "seeds", "metrics", "controls", "tables") if hasattr(module, name.upper())
+    }
     if hasattr(module, "cells"):
         found["cells"] = module.cells(size) if size else module.cells()
     if not found.get("cells"):
@@ -165,13 +184,13 @@ def with_starts(chosen: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -
     return [name for name in cells if name in needed]
 
 
-def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Path) -> dict[tuple[str, int], Run]:
+def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Place) -> dict[tuple[str, int], Run]:
     """Every run of the ablation, by cell and seed; all that a config can have wrong is told here."""
     codecs: dict[Any, tuple[str, bool]] = {}
     shared_codec(build_experiment(base), codecs, out / "codec")
     runs: dict[tuple[str, int], Run] = {}
     marks: dict[tuple[str, int], str] = {}  # hashes of what decides a run's parameters
-    places: dict[str, Path] = {}
+    places: dict[str, Place] = {}
     for cell, overrides in ablation.cells.items():
         with naming(cell):
             for seed in seeds:
@@ -198,7 +217,7 @@ def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Pa
     return runs
 
 
-def shared_codec(experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Path) -> tuple[str, bool]:
+def shared_codec(experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Place) -> tuple[str, bool]:
     """The workdir of the experiment's codec, and whether it is trained there by the sweep: where one like it is, else the config's, else
     `place`. A codec without parameters needs none."""
     codec = experiment.codec_experiment
@@ -238,18 +257,18 @@ def sha(content: Any) -> str:
 # --- doing it --------------------------------------------------------------------------------------------------------------
 
 
-def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Path, quiet: bool) -> dict[str, Any]:
-    """Trains and evaluates a run: its row. What diverged is a row too."""
+def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Place, ledger: Place, quiet: bool) -> dict[str, Any]:
+    """Trains and evaluates a run: its row; `ledger` keeps what it took. What diverged is a row too."""
     training = run.experiment.training
     row: dict[str, Any] = {"cell": run.cell, "seed": run.seed, "overrides": run.overrides, "mark": run.mark}
     row |= {"workdir": str(run.workdir.relative_to(out)), "steps": training.steps, "batch_size": training.batch_size}
     row |= {"parameters": 0, "metrics": {}, "failed": ""}
-    costs = Costs(out / "costs.json")
+    costs = Costs(ledger / "costs.json")
     try:
         if run.start and rows[run.start, run.seed]["failed"]:
             raise Diverged(f"{run.start}/{run.seed}, from which it starts, has failed")
         if run.codec:
-            with costs.stage(Path(run.codec).name, resumes=True):
+            with costs.stage(as_path(run.codec).name, resumes=True):
                 train(run.experiment.codec_experiment.config, run.codec, quiet, title="codec")
         with costs.stage(row["workdir"], resumes=True):
             train(run.experiment.config, run.workdir, quiet, title=run.name)
@@ -277,17 +296,19 @@ def measure(run: Run, session: Any) -> dict[str, float]:
 # --- what came out ---------------------------------------------------------------------------------------------------------
 
 
-def read_rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def read_rows(path: Place) -> dict[tuple[str, int], dict[str, Any]]:
     """The rows of a sweep.json by cell and seed; none where there is no file."""
     if not path.is_file():
         return {}
     try:
         return {(row["cell"], row["seed"]): row for row in json.loads(path.read_text())["rows"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove it, finished runs are not trained again") from None
+        raise UserError(
+            f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove it, finished runs are not trained again"
+        ) from None
 
 
-def write(out: Path, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Summary:
+def write(out: Place, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Summary:
     """Writes sweep.json, in the order of cells and seeds; the summary in it."""
     cells = list(ablation.cells)
     ordered = [rows[key] for key in sorted(rows, key=lambda key: (cells.index(key[0]), key[1]))]

@@ -8,10 +8,10 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,10 +25,12 @@ from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.generators.guidance import Controls
+from vilg.parallel.flags import FLAG_SETS, ask_for_flags
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.processes import first_before_others, is_first, join
 from vilg.program import Program
 from vilg.report.grids import grid
+from vilg.run.profile import Profiled, parse_window
 from vilg.run.session import Session, codec_params, has_parameters, starting_params
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
@@ -47,19 +49,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options; --config is shared by all verbs that take one."""
     parser.add_argument("--workdir", required=True, help="directory of the run; holds config.json, checkpoints/, metrics.jsonl, samples/")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
+    parser.add_argument(
+        "--profile", default="", metavar="START:STOP", help="traces these updates into WORKDIR/profile (TensorBoard, Perfetto)"
+    )
+    parser.add_argument("--flags", default="", metavar="NAMES", help=f"sets of XLA's flags, joined by commas: {', '.join(FLAG_SETS)}")
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """Trains; exit code 0 when all steps are done."""
     if config is None:
         raise UserError("--config is missing: give --config=FILE.py[:size], such as experiments/ernie_vilg.py:tiny")
+    ask_for_flags(args.flags)
+    window = parse_window(args.profile)
     join()
-    train(config, args.workdir, quiet=args.quiet)
+    train(config, args.workdir, quiet=args.quiet, window=window)
     return 0
 
 
-def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bool = False, title: str = "train") -> None:
-    """Trains an experiment in a workdir to its last step, resuming from the newest readable checkpoint."""
+def train(
+    config: ConfigDict | Mapping[str, Any],
+    workdir: str | os.PathLike,
+    quiet: bool = False,
+    title: str = "train",
+    window: tuple[int, int] | None = None,
+) -> None:
+    """Trains an experiment in a workdir to its last step, resuming from the newest readable checkpoint. `window`: updates to be traced."""
     experiment = build_experiment(config)
     directory = Workdir(workdir)
     program = Program(experiment)
@@ -80,7 +94,7 @@ def train(config: ConfigDict | Mapping[str, Any], workdir: str | Path, quiet: bo
             codec = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
             start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
             frozen = None if experiment.generator is None else prepare_space(experiment, program, directory, codec, start, quiet)
-            run(experiment, program, directory, checkpoints, frozen, start, quiet, title)
+            run(experiment, program, directory, checkpoints, frozen, start, quiet, title, window)
 
 
 def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
@@ -126,7 +140,10 @@ def prepare_space(experiment: Experiment, program: Program, directory: Workdir, 
             )
             session = Session(program, None, experiment.space.freeze(codec, None), None, 0)
             scale = experiment.space.measure(session.codes(np.concatenate([b["image"][b["valid"]] for b in batches])))
-            say(f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation {np.mean(scale['std']):.3f} over at most {MEASURED} pictures", quiet)
+            say(
+                f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation {np.mean(scale['std']):.3f} over at most {MEASURED} pictures",
+                quiet,
+            )
         directory.write(directory.read() | {"latents": scale})
     return experiment.space.freeze(codec, scale)
 
@@ -151,6 +168,7 @@ def run(
     start: str,
     quiet: bool,
     title: str,
+    window: tuple[int, int] | None = None,
 ) -> None:
     """From the restored or initial state to the last step."""
     training = experiment.training
@@ -180,7 +198,7 @@ def run(
     if is_first():
         overview = parameter_overview.get_parameter_overview(program.abstract_state.params, include_stats="sharding")
         directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
-    first_before_others(f"commit of {directory.path}", directory.note_commit)
+    first_before_others(f"circumstances of {directory.path}", directory.note_circumstances)
     log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if is_first() else None
 
     def place(batch: dict) -> dict:
@@ -197,7 +215,8 @@ def run(
         image, captions = illustrate(session(state), examples)
         if log is not None:
             directory.samples.mkdir(exist_ok=True)
-            image.save(directory.samples / f"step_{step:07d}.png")
+            with (directory.samples / f"step_{step:07d}.png").open("wb") as file:
+                image.save(file, "PNG")
             log.image("samples", np.asarray(image), step)
             if captions:
                 (directory.samples / f"step_{step:07d}.txt").write_text("\n".join(captions) + "\n")
@@ -213,11 +232,16 @@ def run(
     periodic = [Periodic(training.evaluate_every, "valid/", evaluate), Periodic(training.sample_every, "", draw)]
     if isinstance(experiment.generator, Levelled):
         periodic.append(Periodic(training.steps, "caption_gap/", gap))
+
+    def update(state: Any, batch: dict) -> tuple[Any, dict]:
+        return program.train_step(state, batch, frozen)
+
+    profiled = Profiled(update, window, directory.profile, int(state.step)) if window else None
     began = time.time()
     try:
         loop(
             state,
-            lambda state, batch: program.train_step(state, batch, frozen),
+            profiled or update,
             stream,
             place,
             checkpoints,
@@ -228,6 +252,8 @@ def run(
             periodic=periodic,
         )
     finally:
+        if profiled:
+            profiled.close()
         stream.close()
         if log is not None:
             log.close()

@@ -1,20 +1,23 @@
 """A workdir: one run's directory, with its frozen config, text model, checkpoints and lock."""
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment, deciding
+from vilg.parallel.flags import RECORDED
 from vilg.parallel.processes import is_first
+from vilg.paths import as_path, joined, relative
+from vilg.run.lock import locked
 from vilg.types import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")
@@ -26,13 +29,14 @@ class Workdir:
     def __init__(self, path: str | os.PathLike):
         if not os.fspath(path):
             raise UserError("workdir='': is empty; give the directory of the run")
-        self.path = Path(path)
+        self.path = as_path(path)
         self.config_file = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.parameters = self.path / "parameters.txt"
         self.caption_gap = self.path / "caption_gap.json"
         self.text_file = self.path / "text.model"
+        self.profile = self.path / "profile"
         self.codec = self.path / "codec"
         self.first = self.path / "first"
 
@@ -46,22 +50,16 @@ class Workdir:
                 raise TypeError("its config is no mapping")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from a copy") from None
-        return stored | {"config": with_places(stored["config"], lambda place: str((self.path / place).resolve()))}
+        return stored | {"config": with_places(stored["config"], lambda place: joined(self.path, place))}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One run a workdir: an OS lock that dies with the process. Of several processes the first holds it for all."""
+        """One run a workdir (vilg/run/lock.py). Of several processes the first holds it for all."""
         if not is_first():
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"workdir={str(self.path)!r}: another run is writing there; wait for it or choose another --workdir"
-                ) from None
+        with locked(self.path):
             yield
 
     def open(self, experiment: Experiment) -> bool:
@@ -77,11 +75,15 @@ class Workdir:
                 )
             gone = max((int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=0)
             if gone > experiment.training.steps:
-                raise UserError(f"training.steps={experiment.training.steps}: the run in {self.path} has gone to {gone}; give that many or more")
+                raise UserError(
+                    f"training.steps={experiment.training.steps}: the run in {self.path} has gone to {gone}; give that many or more"
+                )
             stored["config"] = dict(experiment.config)
             self.write(stored)
             return False
-        foreign = [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "first", "text.model")] if self.path.exists() else []
+        foreign = (
+            [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "first", "text.model")] if self.path.exists() else []
+        )
         if "checkpoints" in foreign:
             raise UserError(f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another --workdir")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -93,26 +95,29 @@ class Workdir:
         together. Written by the first process alone."""
         if not is_first():
             return
-        relative = with_places(content["config"], lambda place: os.path.relpath(Path(place).resolve(), self.path.resolve()))
-        content = {**content, "config": relative}
+        content = {**content, "config": with_places(content["config"], lambda place: relative(place, self.path))}
         temporary = self.config_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
 
-    def note_commit(self) -> None:
-        """Adds the commit of the code that trains now to config.json, if it is another than before."""
-        stored = self.read()
-        commits, now = stored.get("commits", []), commit()
-        if commits[-1:] != [now]:
-            self.write(stored | {"commits": [*commits, now]})
+    def note_circumstances(self) -> None:
+        """Adds the commit of the code that trains now, and what it runs on, to config.json, if it is another than before."""
+        stored, added = self.read(), {}
+        for name, now in (("commits", commit()), ("environments", environment())):
+            before = stored.get(name, [])
+            added |= {name: [*before, now]} if before[-1:] != [now] else {}
+        if added:
+            self.write(stored | added)
 
     def adopt_text_model(self, workdir: str) -> None:
         """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
         theirs = Workdir(workdir).text_file
         if not self.text_file.is_file():
-            shutil.copyfile(theirs, self.text_file)
+            self.text_file.write_bytes(theirs.read_bytes())
         elif self.text_file.read_bytes() != theirs.read_bytes():
-            raise UserError(f"training.start_from={workdir!r}: {self.text_file} is another text model than that run's; choose another --workdir")
+            raise UserError(
+                f"training.start_from={workdir!r}: {self.text_file} is another text model than that run's; choose another --workdir"
+            )
 
     def text_model(self, experiment: Experiment) -> TextModel:
         """The run's text model, trained from the captions if it is not there; refused if its hash is not the stored one."""
@@ -168,6 +173,12 @@ def commit() -> str:
     except OSError:  # no git here
         return "unknown"
     return told.stdout.strip() or "unknown"
+
+
+def environment() -> dict[str, Any]:
+    """What a run's speed and rounding depend on beside its code: devices, processes, XLA's flags, versions."""
+    devices = {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "processes": jax.process_count()}
+    return {**devices, **{name: os.environ[name] for name in RECORDED if os.environ.get(name)}, "versions": versions()}
 
 
 def versions() -> dict[str, str]:

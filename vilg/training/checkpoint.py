@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from vilg.parallel.processes import is_first
+from vilg.paths import as_path, is_remote
 from vilg.types import UserError
 
 FORMAT = 1
@@ -77,7 +77,7 @@ class Checkpoints:
     def __init__(
         self, directory: str | os.PathLike, keep_last: int = 2, keep_best: int = 0, digest: Any = digest, read_only: bool = False
     ):
-        self.directory = Path(directory).absolute()
+        self.directory = as_path(directory) if is_remote(directory) else as_path(os.path.abspath(directory))
         self.digest = digest
         self.read_only = read_only
         policies: list[Any] = [keep.LatestN(keep_last)]
@@ -136,7 +136,7 @@ class Checkpoints:
             aside = self.directory.parent / f"{self.directory.name}.unreadable.{step}"
             log.warning("checkpoint %s cannot be read (%s)%s", step, reason, "" if self.read_only else f"; set aside as {aside}")
             if not self.read_only and is_first() and not aside.exists():
-                os.rename(self.directory / str(step), aside)
+                (self.directory / str(step)).rename(aside)
         if problems and not self.read_only:
             self.manager.reload()
 

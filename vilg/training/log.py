@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from vilg.paths import Place, as_path, is_remote
+from vilg.training.uploads import Uploads
+
+UPLOADED = 30.0  # seconds between uploads to a remote workdir, beside those before checkpoints
+
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The valid lines of a metrics.jsonl: the last line of a step counts, a torn last line does not."""
     lines: dict[int, dict] = {}
-    if Path(path).exists():
-        for text in Path(path).read_text().splitlines():
+    if as_path(path).exists():
+        for text in as_path(path).read_text().splitlines():
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
@@ -32,11 +36,13 @@ class RunLog:
     """Named scalars by step. Fields with wall-clock time are named `time` or end in `_seconds`; all others are repeatable."""
 
     def __init__(self, workdir: str | os.PathLike, total: int, start: int, batch_size: int, quiet: bool = False, title: str = "train"):
-        self.path = Path(workdir) / "metrics.jsonl"
+        self.uploads = Uploads(workdir, ("metrics.jsonl",)) if is_remote(workdir) else None
+        place = self.uploads.here if self.uploads else as_path(workdir)
+        self.path = place / "metrics.jsonl"
         self.batch_size, self.quiet, self.title = batch_size, quiet, title
         mend(self.path)
         self.file = self.path.open("a")
-        self.board = SummaryWriter(str(workdir), flush_secs=30, write_to_disk=True)
+        self.board = SummaryWriter(str(place), flush_secs=30, write_to_disk=True)
         self.last_time, self.last_step = time.time(), start
         self.began: float | None = None
         self.progress = None
@@ -65,6 +71,14 @@ class RunLog:
             if name not in ("step", "time") and value is not None:
                 self.board.add_scalar(name, value, step)
         self._show(step, named, line.get("step_seconds"))
+        if self.uploads:
+            self.uploads.sync(at_least=UPLOADED)
+
+    def sync(self) -> None:
+        """What was written is where it belongs when this returns; called before a checkpoint, whose lines a resumed run does not write again."""
+        if self.uploads:
+            self.board.flush()
+            self.uploads.sync()
 
     def _show(self, step: int, named: Mapping[str, Any], step_seconds: float | None) -> None:
         loss = named.get("loss")
@@ -95,9 +109,11 @@ class RunLog:
             self.progress.stop()
         self.file.close()
         self.board.close()
+        if self.uploads:
+            self.uploads.close()
 
 
-def mend(path: Path) -> None:
+def mend(path: Place) -> None:
     """Cuts a torn last line off, so that the next one starts on its own."""
     if not path.exists():
         return

@@ -133,6 +133,8 @@ def train(
             if log is not None:
                 log.exclude(time.time() - began if due else 0.0)
             if save:
+                if log is not None:
+                    log.sync()
                 checkpoints.save(step, state, batches.get_state(), last_validation)
             if stop and step < steps:
                 raise Preempted(f"stopped after step {step} by a signal, everything saved; run the same command again to go on")

@@ -1,0 +1,74 @@
+"""Sets of XLA's flags by name: one table with its sources, so that a run can say which it had.
+
+Separate from the recipes of `vilg launch` because `vilg train --flags=NAME` applies them too, and the workdir records what was in force.
+"""
+
+import dataclasses
+import os
+from collections.abc import MutableMapping
+
+from vilg.config import lookup
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagSet:
+    """Flags for one compiler. `variable`: where it reads them (libtpu has its own); `source`: who says that they help."""
+
+    variable: str
+    flags: tuple[str, ...]
+    source: str
+
+
+MAXTEXT = "AI-Hypercomputer/maxtext benchmarks/xla_flags_library.py"
+# None of these was timed here: there is no TPU. That libtpu 0.0.42 and jaxlib 0.10.2 know the names was checked.
+FLAG_SETS: dict[str, FlagSet] = {
+    "tpu_async_gather": FlagSet(
+        "LIBTPU_INIT_ARGS",
+        (
+            "--xla_tpu_enable_async_collective_fusion=true",
+            "--xla_tpu_enable_async_collective_fusion_fuse_all_gather=true",
+            "--xla_tpu_enable_async_collective_fusion_multiple_steps=true",
+            "--xla_tpu_overlap_compute_collective_tc=true",
+            "--xla_enable_async_all_gather=true",
+        ),
+        f"{MAXTEXT}, CF_FOR_ALL_GATHER",
+    ),
+    "tpu_multislice": FlagSet(
+        "LIBTPU_INIT_ARGS",
+        ("--xla_tpu_enable_data_parallel_all_reduce_opt=true", "--xla_tpu_data_parallel_opt_different_sized_ops=true"),
+        f"{MAXTEXT}, DATA_PARALLEL_OVERLAP: sums over the data-centre network behind computation",
+    ),
+    "gpu_overlap": FlagSet(
+        "XLA_FLAGS",
+        ("--xla_gpu_enable_latency_hiding_scheduler=true",),
+        "docs.jax.dev/en/latest/gpu_performance_tips.html; NVIDIA's JAX images have it too",
+    ),
+    "gpu_pipelined": FlagSet(
+        "XLA_FLAGS",
+        (
+            "--xla_gpu_enable_latency_hiding_scheduler=true",
+            "--xla_gpu_enable_pipelined_all_gather=true",
+            "--xla_gpu_enable_pipelined_reduce_scatter=true",
+            "--xla_gpu_enable_pipelined_all_reduce=true",
+        ),
+        "docs.jax.dev/en/latest/gpu_performance_tips.html, pipelined collectives",
+    ),
+}
+RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "JAX_DEFAULT_MATMUL_PRECISION")
+
+
+def parse_flags(text: str) -> tuple[str, ...]:
+    """The names of "tpu_async_gather,tpu_multislice"; none of "". Errors: UserError for an unknown name."""
+    names = tuple(name for name in text.split(",") if name)
+    for name in names:
+        lookup(FLAG_SETS, name, "flags")
+    return names
+
+
+def ask_for_flags(text: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Adds the flags of named sets to the environment, before what is there already, which comes last and wins; before JAX is first used."""
+    for name in parse_flags(text):
+        flags = FLAG_SETS[name]
+        there = environment.get(flags.variable, "").split()
+        told = {flag.partition("=")[0] for flag in there}
+        environment[flags.variable] = " ".join([*(f for f in flags.flags if f.partition("=")[0] not in told), *there])

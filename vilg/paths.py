@@ -1,0 +1,140 @@
+"""Paths that may be gs://: one function makes them, and what needs a file on this machine asks for a copy.
+
+Separate from all else because workdirs, checkpoints, data and outputs go through it. Local paths stay pathlib's, as fast as they were; what
+has a scheme is etils' epath.Path, which has the same methods (gs:// needs `pip install 'vilg[tpu]'`, which brings gcsfs).
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec.config
+from etils import epath
+
+from vilg.types import UserError
+
+Place = Path | epath.Path
+SCHEMES = ("gs://",)
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path has a scheme. Errors: UserError for one that is not known here."""
+    text = os.fspath(path)
+    if "://" not in text:
+        return False
+    if not text.startswith(SCHEMES):
+        raise UserError(f"path={text!r}: must be local or begin with {' or '.join(SCHEMES)}")
+    return True
+
+
+def as_path(path: str | os.PathLike) -> Place:
+    """The path with pathlib's methods, wherever it lies. Errors: UserError where nothing here can read that scheme."""
+    if not is_remote(path):
+        return Path(path)
+    _prepare(os.fspath(path))
+    return epath.Path(path)
+
+
+def _prepare(path: str) -> None:
+    """What etils opens gs:// with: gcsfs, told to keep no listings, since other hosts write there too."""
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"path={path!r}: needs gcsfs; run pip install 'vilg[tpu]'")
+    for name in ("gs", "gcs"):
+        fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
+
+
+def local(path: str | os.PathLike) -> Path:
+    """A path on this machine with the same content: itself, or a copy of the file or directory, which is kept under $VILG_CACHE
+    (~/.cache/vilg) and brought up to date by sizes and times. A path at which there is nothing comes back as one at which there is nothing."""
+    return _copied(os.fspath(path)) if is_remote(path) else Path(path)
+
+
+@functools.cache
+def _copied(path: str) -> Path:
+    there = as_path(path)
+    key = hashlib.sha256(os.fspath(there).encode()).hexdigest()[:16]
+    here = Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / "remote" / key / there.name
+    if there.is_dir():
+        here.mkdir(parents=True, exist_ok=True)
+        for file in files(there):
+            _fetch(file, here / file.relative_to(there))
+    elif there.exists():
+        _fetch(there, here)
+    else:
+        here.unlink(missing_ok=True)
+    return here
+
+
+def _fetch(there: Any, here: Path) -> None:
+    stat = there.stat()
+    mark, stamp = here.with_name(f".{here.name}.stamp"), json.dumps([stat.length, stat.mtime])
+    if here.exists() and mark.exists() and mark.read_text() == stamp:
+        return
+    here.parent.mkdir(parents=True, exist_ok=True)
+    for target, content in ((here, there.read_bytes()), (mark, stamp.encode())):
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        temporary.write_bytes(content)
+        temporary.replace(target)
+
+
+def files(directory: Any) -> Iterator[Any]:
+    """Every file below a directory."""
+    for path in sorted(directory.iterdir()):
+        yield from files(path) if path.is_dir() else (path,)
+
+
+def copy_tree(source: Path, target: Place) -> None:
+    """Copies a local file or directory, over what is there."""
+    if source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+        return
+    for file in files(source):
+        copy_tree(file, target / file.relative_to(source).as_posix())
+
+
+@contextlib.contextmanager
+def written_to(path: str | os.PathLike) -> Iterator[Path]:
+    """A local path to write a file or directory to: itself, or one whose content goes to the remote path when the block ends, however it
+    ends, so that nothing already made is lost."""
+    if not is_remote(path):
+        yield Path(path)
+        return
+    target = as_path(path)
+    with tempfile.TemporaryDirectory(prefix="vilg-") as folder:
+        here = Path(folder) / target.name
+        try:
+            yield here
+        finally:
+            if here.exists():
+                copy_tree(here, target)
+            shutil.rmtree(here, ignore_errors=True)
+
+
+def relative(place: str, base: str | os.PathLike) -> str:
+    """`place` as seen from the directory `base`, so that both can move together; whole where they do not lie on one file system."""
+    if is_remote(place) != is_remote(base):
+        return place if is_remote(place) else str(Path(place).resolve())
+    if not is_remote(place):
+        return os.path.relpath(Path(place).resolve(), Path(base).resolve())
+    (bucket, inner), (other, outer) = (p.removeprefix("gs://").partition("/")[::2] for p in (place, os.fspath(base)))
+    return posixpath.relpath(f"/{inner}", f"/{outer}") if bucket == other else place
+
+
+def joined(base: str | os.PathLike, place: str) -> str:
+    """What `relative` gave, from `base` again."""
+    if is_remote(place) or os.path.isabs(place):
+        return place
+    if not is_remote(base):
+        return str((Path(base) / place).resolve())
+    bucket, _, outer = os.fspath(base).removeprefix("gs://").partition("/")
+    return f"gs://{bucket}{posixpath.normpath(posixpath.join('/', outer, place))}"
