@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from vilg.config import lookup, require
 from vilg.generators.guidance import Controls, choose, empty_prompt, guide, with_options
 from vilg.nn import code_tables, patterns
-from vilg.nn.attention import PatternOptions
+from vilg.nn.attention import PatternOptions, check_implementation
 from vilg.nn.code_tables import CodeTables
 from vilg.nn.dense import DTYPES
 from vilg.nn.embed import TokenEmbed
@@ -124,7 +124,7 @@ class Autoregressive:
     patterns: Any = "dense"  # "dense", "ernie_vilg" (SPEC 2.1), or one name a layer
     row_mode: Literal["raster_window", "same_row"] = "raster_window"
     convolution: int = 11
-    attention: Literal["blockwise", "dense"] = "blockwise"
+    attention: str = "blockwise"  # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
     qk_norm: bool = False
     rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
     tie: bool = False
@@ -154,6 +154,7 @@ class Autoregressive:
         require(0 <= self.image_window < min(self.grid), "generator.image_window", self.image_window, f"must be from 0 to {min(self.grid) - 1}")
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         lookup(REMAT, self.remat, "generator.remat")
+        check_implementation(self.attention, "generator.attention")
         vectors = self.code_embedding == "table" or self.code_width > 0
         require(vectors, "generator.code_embedding", self.code_embedding, "needs a codec with code vectors; give 'table'")
         _ = self.model  # the patterns are checked when the experiment is built

@@ -110,7 +110,6 @@ class Block(nn.Module):
 
     def _finish(self, x: Float[Array, "b l d"], attended: Float[Array, "b l h k"]) -> Float[Array, "b l d"]:
         s = self.shape
-        attended = checkpoint_name(attended, "attention_out")
         x = x + jnp.einsum("blhk,hkd->bld", attended, self.out.astype(s.dtype))
         y = self.norm_mlp(x).astype(s.dtype)
         y = jnp.einsum("bld,df->blf", y, self.mlp_in.astype(s.dtype)) + self.mlp_in_bias.astype(s.dtype)

@@ -4,7 +4,7 @@
 
 First every layout with the config's own options, then each option (recomputation, accumulation, scanned or unrolled layers, the way attention
 is computed) changed alone under dp and fsdp_tp; with --full every option under every layout. Parameters, codes and randomness are the same
-everywhere: parameters are the initial ones, disturbed, so that none hides what comes before it; codes are those of random pictures, computed
+everywhere (attention kernels are interpreted): parameters are the initial ones, disturbed, so that none hides what comes before it; codes are those of random pictures, computed
 once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit code 1 if a row differs or none was compared.
 """
 
@@ -27,6 +27,7 @@ from rich.table import Column, Table
 from vilg.codecs.base import to_unit
 from vilg.config import require
 from vilg.experiment import Experiment, build_experiment, to_dict
+from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.dense import DTYPES
 from vilg.parallel.costs import count
 from vilg.parallel.hlo import parse
@@ -99,7 +100,7 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     if scans:
         found += [{"scan": not scans[0]}]
     if "attention" in generator and isinstance(generator["attention"], str):
-        found += [{"attention": "dense" if generator["attention"] == "blockwise" else "blockwise"}]
+        found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator["attention"]]
     return found
 
 
