@@ -3,9 +3,10 @@
     vilg verify --config=experiments/ernie_vilg.py:tiny --layouts=all --devices=8 --json=verify.json
 
 First every layout with the config's own options, then each option (recomputation, accumulation, scanned or unrolled layers, the way attention
-is computed) changed alone under dp and fsdp_tp; with --full every option under every layout. Parameters, codes and randomness are the same
-everywhere (attention kernels are interpreted): parameters are the initial ones, disturbed, so that none hides what comes before it; codes are those of random pictures, computed
-once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit code 1 if a row differs or none was compared.
+is computed, the TPU's kernel interpreted) changed alone under dp and fsdp_tp; with --full every option under every layout. Parameters, codes and
+randomness are the same everywhere: parameters are the initial ones, disturbed, so that none hides what comes before it; codes are those of random
+pictures, computed once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit code 1 if a row differs or
+none was compared.
 """
 
 import argparse
