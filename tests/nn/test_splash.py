@@ -85,7 +85,7 @@ def test_every_device_runs_its_own_rows_and_heads():
             return attend(q, k, v, **kwargs)
 
     shapes = [e.invars[3].aval.shape for e in _equations(jax.make_jaxpr(sharded)(q, k, v).jaxpr) if e.primitive.name == "pallas_call"]
-    assert shapes == [(2, 1, 128, 8)]  # two rows, one head, one block
+    assert shapes == [(2, 1, 8, 128)]  # two rows, one head, one block
     np.testing.assert_allclose(quick_jit(sharded)(q, k, v), attend(q, k, v, **kwargs), atol=1e-6)
 
 

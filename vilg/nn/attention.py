@@ -12,6 +12,7 @@ column 7.6, convolution 3.6 times), image_to_text 7.2 times and 0.14 (row 7.9, c
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -22,10 +23,10 @@ from jaxtyping import Array, Float
 
 from vilg.config import lookup, require
 from vilg.nn.patterns import Grid, Pattern, PatternOptions, check_direction, check_grid, make_pattern, visible
-from vilg.nn.splash import splash
+from vilg.nn.splash import ordered_splash, splash
 from vilg.parallel.constrain import platform
 
-__all__ = ["IMPLEMENTATIONS", "PatternOptions", "attend", "attend_source", "check_implementation", "softmax_over"]
+__all__ = ["IMPLEMENTATIONS", "PatternOptions", "attend", "attend_source", "check_implementation", "ordered", "softmax_over"]
 
 Source = tuple[Array, Array, Array | np.ndarray | None]  # keys, values, what is visible (None: all)
 HIDDEN = -1e30  # a finite float32, so that no difference of two of them is NaN
@@ -55,10 +56,20 @@ def attend(
     check_grid(grid)
     expected = text_length + grid[0] * grid[1]
     require(q.shape[1] == expected, "grid", grid, f"with text_length={text_length} needs {expected} positions, the stream has {q.shape[1]}")
-    check_implementation(implementation, "implementation")
-    name = AUTO[platform()] if implementation == "auto" else implementation
+    name = _named(implementation)
     out = IMPLEMENTATIONS[name](q, k, v, chosen, direction, text_length, grid)
     return out if name in NAMES_ITSELF else checkpoint_name(out, "attention_out")
+
+
+def ordered(implementation: str) -> Callable | None:
+    """The implementation in an order of its own (q scaled, [b h k l] -> [b h l k], columns first where the pattern says so), if it has one
+    that spares a layer turning arrays around."""
+    return ORDERED.get(_named(implementation))
+
+
+def _named(implementation: str) -> str:
+    check_implementation(implementation, "implementation")
+    return AUTO[platform()] if implementation == "auto" else implementation
 
 
 def check_implementation(name: str, field: str) -> None:
@@ -154,6 +165,7 @@ def _dot_product(q: Array, k: Array, v: Array, pattern: Pattern, direction: str,
 
 AUTO = {"tpu": "splash", "gpu": "dot_product", "cpu": "blockwise"}  # what "auto" is, by the platform of the program's devices
 IMPLEMENTATIONS = {"blockwise": _blockwise, "dense": _dense, "dot_product": _dot_product, "splash": splash}
+ORDERED = {"splash": ordered_splash}
 NAMES_ITSELF = ("splash",)  # its kernel names what its own backward pass needs
 
 

@@ -4,9 +4,11 @@ Separate from attention.py, because the kernel decides much: heads come first, l
 are put column by column (a column is then a contiguous block: .21 of the blocks instead of .56), and the mask is data of the kernel. It comes
 from patterns.visible, as every other implementation's. On anything but a TPU the kernel is interpreted: for tests, not for use.
 
-XLA cannot split a kernel, so each device runs it on its own rows and heads (constrain.shardwise). What the backward pass needs of the forward
-one, the output and the log of the softmax's denominator, is named "attention_out": a rematerialisation policy that saves that name does not
-run the forward kernel twice. The share of blocks that run stands in the operations' names, from which plans count the kernels (parallel/costs.py).
+Queries, keys and values are taken with the positions last, as the projection can write them without another pass: with heads of 64 last, every
+row of 128 lanes would be half empty, in memory too. XLA cannot split a kernel, so each device runs it on its own rows and heads
+(constrain.shardwise). What the backward pass needs of the forward one, the output and the log of the softmax's denominator, is named
+"attention_out": a rematerialisation policy that saves that name does not run the forward kernel twice. The share of blocks that run stands in the
+operations' names, from which plans count the kernels (parallel/kernels.py).
 """
 
 import functools
@@ -16,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as mask_info
 from jaxtyping import Array, Bool, Float
 
 from vilg.nn.patterns import Grid, Pattern, visible
 from vilg.parallel.constrain import platform, shardwise
 
 BLOCK = 128  # the smallest that the kernel takes; bigger ones erase the patterns' sparsity (a row layer at 384: .67 of the blocks, not .30)
-AXES = ("batch", "length", "heads", "head_dim")
+INPUT, OUTPUT = ("batch", "heads", "head_dim", "length"), ("batch", "heads", "length", "head_dim")
 
 
 def splash(
@@ -35,21 +38,34 @@ def splash(
     grid: Grid,
 ) -> Float[Array, "b l h k"]:
     """An entry of attention.IMPLEMENTATIONS."""
+    turned = pattern.column_major
+    q = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
+    q, k, v = (jnp.moveaxis(reorder(x, text_length, grid) if turned else x, 1, 3) for x in (q, k, v))
+    out = ordered_splash(q, k, v, pattern, direction, text_length, grid).swapaxes(1, 2)
+    return reorder(out, text_length, grid, back=True) if turned else out
+
+
+def ordered_splash(
+    q: Float[Array, "b h k l"],
+    k: Float[Array, "b h k l"],
+    v: Float[Array, "b h k l"],
+    pattern: Pattern,
+    direction: str,
+    text_length: int,
+    grid: Grid,
+) -> Float[Array, "b h l k"]:
+    """The same in the kernel's own order: q scaled already, image positions column by column for a pattern that is column-major."""
     interpret = platform() != "tpu"
     mask = mask_of(pattern, direction, text_length, grid)
-    run, blocks = mask.shape[0] // BLOCK, active_blocks(mask)
-    order = functools.partial(_reorder, text_length=text_length, grid=grid) if pattern.column_major else _same
+    active, blocks = active_blocks(mask), (len(mask) // BLOCK) ** 2
 
     def local(q: Array, k: Array, v: Array) -> Array:
-        kernel = _kernel(pattern, direction, text_length, grid, interpret)
-        length = q.shape[1]
-        q = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
-        heads_first = [_padded(order(x).swapaxes(1, 2), mask.shape[0]) for x in (q, k, v)]
-        with jax.named_scope(f"splash_{blocks}_of_{run * run}_blocks"):
-            out = jax.vmap(kernel)(*heads_first)
-        return order(out[:, :, :length].swapaxes(1, 2), back=True)
+        kernel, length = _kernel(pattern, direction, text_length, grid, interpret), q.shape[3]
+        q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, len(mask) - length))).swapaxes(2, 3) for x in (q, k, v))  # turned back inside
+        with jax.named_scope(f"splash_{active}_of_{blocks}_blocks_of_{BLOCK}"):
+            return jax.vmap(kernel)(q, k, v)[:, :, :length]
 
-    return shardwise(local, (AXES, AXES, AXES), AXES)(q, k, v)
+    return shardwise(local, (INPUT, INPUT, INPUT), OUTPUT)(q, k, v)
 
 
 def mask_of(pattern: Pattern, direction: str, text_length: int, grid: Grid) -> Bool[np.ndarray, "l l"]:
@@ -73,26 +89,30 @@ def active_blocks(mask: Bool[np.ndarray, "l l"], block: int = BLOCK) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _kernel(pattern: Pattern, direction: str, text_length: int, grid: Grid, interpret: bool) -> kernels.SplashAttentionKernel:
-    """The kernel of any number of heads: its mask has one head, which all share. Its tables are host arrays, so that no trace keeps them."""
-    mask = masks.MultiHeadMask([masks.NumpyMask(mask_of(pattern, direction, text_length, grid))])
+    """The kernel of any number of heads: its mask has one head, which all share. Built here, not by make_splash_mha, which would put its tables
+    into whatever trace is under way."""
     names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute", "block_q_dq", "block_kv_dq")
-    sizes = kernels.BlockSizes(**dict.fromkeys(names, BLOCK))
-    with jax.ensure_compile_time_eval():
-        kernel = kernels.make_splash_mha_single_device(mask, block_sizes=sizes, residual_checkpoint_name="attention_out", interpret=interpret)
-        return jax.tree.map(np.asarray, kernel)
+    last = dict.fromkeys(("q_layout", "k_layout", "v_layout"), kernels.QKVLayout.SEQ_MINOR)
+    mask = masks.MultiHeadMask([masks.NumpyMask(mask_of(pattern, direction, text_length, grid))])
+    forward, function = mask_info.process_mask(mask, (BLOCK, BLOCK))
+    return kernels.SplashAttentionKernel(
+        forward,
+        forward,  # the pass for dq goes through the same blocks
+        mask_info.process_mask_dkv(mask, (BLOCK, BLOCK))[0],
+        block_sizes=kernels.BlockSizes(**dict.fromkeys(names, BLOCK), **last),
+        is_mqa=False,
+        save_residuals=False,
+        mask_value=kernels.DEFAULT_MASK_VALUE,
+        attn_logits_soft_cap=None,
+        residual_checkpoint_name="attention_out",
+        mask_function=function,
+        interpret=interpret,
+    )
 
 
-def _same(x: Array, back: bool = False) -> Array:
-    return x
-
-
-def _reorder(x: Float[Array, "b l h k"], text_length: int, grid: Grid, back: bool = False) -> Float[Array, "b l h k"]:
+def reorder(x: Float[Array, "b l *k"], text_length: int, grid: Grid, back: bool = False) -> Float[Array, "b l *k"]:
     """The image positions column by column; `back`: row by row again."""
     text, image = x[:, :text_length], x[:, text_length:]
     shape = (grid[1], grid[0]) if back else grid
     image = image.reshape(x.shape[0], *shape, *x.shape[2:]).swapaxes(1, 2).reshape(image.shape)
     return jnp.concatenate([text, image], 1)
-
-
-def _padded(x: Float[Array, "b h l k"], length: int) -> Float[Array, "b h p k"]:
-    return jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2]), (0, 0)))

@@ -102,6 +102,8 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         found += [{"scan": not scans[0]}]
     if "attention" in generator and isinstance(generator["attention"], str):
         found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator["attention"]]
+    if "directions" in generator:
+        found += [{"directions": "apart" if generator["directions"] == "together" else "together"}]
     return found
 
 
@@ -111,8 +113,8 @@ def with_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
     for name, value in options.items():
         if name == "accumulation":
             config["training"]["accumulation"] = value
-        elif name == "attention":
-            config["generator"]["attention"] = value
+        elif name in ("attention", "directions"):
+            config["generator"][name] = value
         else:
             for section in sections_with(config["generator"], name):
                 section[name] = value
