@@ -13,7 +13,7 @@ ENTRY %main (blocks: s8[1,9,2], q: bf16[2,16,1152,64]) -> bf16[2,16,1152,64] {
   ROOT %kernel = bf16[2,16,1152,64]{3,2,1,0} custom-call(%blocks, %q, %q, %q), custom_call_target="tpu_custom_call", NAMEbackend_config={CONFIG}
 }
 """
-PATH = "jit(step)/transpose(jvp())/shard_map/splash_17_of_81_blocks_of_128/vmap(static_sparsity_splash)/splash_mha_PART_no_residuals/pallas_call"
+PATH = "jit(step)/transpose(jvp())/splash_17_of_81_blocks_of_128_in_1152/vmap(static_sparsity_splash)/splash_mha_PART_no_residuals/pallas_call"
 
 
 def kernels_of(name="", config=""):

@@ -21,7 +21,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as mask_info
 from jaxtyping import Array, Bool, Float
 
-from vilg.nn.patterns import Grid, Pattern, visible
+from vilg.nn.patterns import Directions, Grid, Pattern, visible
 from vilg.parallel.constrain import platform, shardwise
 
 BLOCK = 128  # the smallest that the kernel takes; bigger ones erase the patterns' sparsity (a row layer at 384: .67 of the blocks, not .30)
@@ -50,20 +50,26 @@ def ordered_splash(
     k: Float[Array, "b h k l"],
     v: Float[Array, "b h k l"],
     pattern: Pattern,
-    direction: str,
+    directions: Directions,
     text_length: int,
     grid: Grid,
 ) -> Float[Array, "b h l k"]:
-    """The same in the kernel's own order: q scaled already, image positions column by column for a pattern that is column-major."""
+    """The same in the kernel's own order: q scaled already, image positions column by column for a pattern that is column-major. Rows of several
+    directions go to the kernel together, a group's as so many more heads with masks of their own: nothing is cut apart or copied."""
     interpret = platform() != "tpu"
-    mask = mask_of(pattern, direction, text_length, grid)
-    active, blocks = active_blocks(mask), (len(mask) // BLOCK) ** 2
+    parts = ((directions, 1),) if isinstance(directions, str) else directions
+    group, found = sum(rows for _, rows in parts), [(mask_of(pattern, name, text_length, grid), rows) for name, rows in parts]
+    length, padded = q.shape[3], len(found[0][0])
+    active, blocks = sum(active_blocks(mask) * rows for mask, rows in found), group * (padded // BLOCK) ** 2
 
     def local(q: Array, k: Array, v: Array) -> Array:
-        kernel, length = _kernel(pattern, direction, text_length, grid, interpret), q.shape[3]
-        q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, len(mask) - length))).swapaxes(2, 3) for x in (q, k, v))  # turned back inside
-        with jax.named_scope(f"splash_{active}_of_{blocks}_blocks_of_{BLOCK}"):
-            return jax.vmap(kernel)(q, k, v)[:, :, :length]
+        heads = 1 if len(parts) == 1 else q.shape[1]  # one mask serves any number of heads
+        kernel = _kernel(pattern, tuple((name, rows * heads) for name, rows in parts), text_length, grid, interpret)
+        q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, padded - length))) for x in (q, k, v))
+        q, k, v = (x.reshape(-1, group * x.shape[1], *x.shape[2:]).swapaxes(2, 3) for x in (q, k, v))  # turned back inside
+        with jax.named_scope(f"splash_{active}_of_{blocks}_blocks_of_{BLOCK}_in_{padded}"):
+            out = jax.vmap(kernel)(q, k, v)
+        return out.reshape(-1, out.shape[1] // group, *out.shape[2:])[:, :, :length]
 
     return shardwise(local, (INPUT, INPUT, INPUT), OUTPUT)(q, k, v)
 
@@ -88,12 +94,15 @@ def active_blocks(mask: Bool[np.ndarray, "l l"], block: int = BLOCK) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _kernel(pattern: Pattern, direction: str, text_length: int, grid: Grid, interpret: bool) -> kernels.SplashAttentionKernel:
-    """The kernel of any number of heads: its mask has one head, which all share. Built here, not by make_splash_mha, which would put its tables
-    into whatever trace is under way."""
+def _kernel(
+    pattern: Pattern, heads: tuple[tuple[str, int], ...], text_length: int, grid: Grid, interpret: bool
+) -> kernels.SplashAttentionKernel:
+    """The kernel of so many heads of each direction; of any number of heads if it is one of one. Built here, not by make_splash_mha, which
+    would put its tables into whatever trace is under way."""
     names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute", "block_q_dq", "block_kv_dq")
     last = dict.fromkeys(("q_layout", "k_layout", "v_layout"), kernels.QKVLayout.SEQ_MINOR)
-    mask = masks.MultiHeadMask([masks.NumpyMask(mask_of(pattern, direction, text_length, grid))])
+    made = [(masks.NumpyMask(mask_of(pattern, direction, text_length, grid)), count) for direction, count in heads]
+    mask = masks.MultiHeadMask([one for one, count in made for _ in range(count)])
     forward, function = mask_info.process_mask(mask, (BLOCK, BLOCK))
     return kernels.SplashAttentionKernel(
         forward,

@@ -20,12 +20,10 @@ from jaxtyping import Array, Float
 
 from vilg.config import lookup
 from vilg.nn import attention, decode_attention
-from vilg.nn.patterns import make_pattern
+from vilg.nn.patterns import Directions, make_pattern
 from vilg.nn.splash import reorder
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
-
-Directions = str | tuple[tuple[str, int], ...]  # one for all rows, or those of a group of rows: ((direction, rows), ...)
 
 # What the backward pass may keep; the rest is computed again. Named, so that an experiment file can say it. A position and layer of width d costs
 # 2d bytes in bfloat16 for the residual stream, 6d for "qkv", 2d for "attention_out" (4d as TPUs pad heads of 64), 2d for "middle" (the stream after
@@ -164,21 +162,17 @@ class Block(nn.Module):
         """The whole stream (text, then image): training and scoring."""
         s, places, kernel = self.shape, places_of(self.shape), attention.ordered(self.shape.implementation)
         if kernel is None:
-            parts, turn, order = self._qkv(x, jnp.asarray(places)), None, "blhk"
-        else:
-            # All but attention treats positions alike, so a column layer is turned around as a whole, where it is narrowest.
-            pattern, order = make_pattern(self.pattern, s.options), "bhlk"
-            turn = functools.partial(reorder, text_length=s.text_length, grid=s.grid) if pattern.column_major else None
-            x = turn(x) if turn else x
-            parts = self._qkv_ordered(x, turn(jnp.asarray(places)[None])[0] if turn else jnp.asarray(places))
-
-        def attend(direction: str, q: Array, k: Array, v: Array) -> Array:
-            if kernel is None:
-                return attention.attend(q, k, v, implementation=s.implementation, **self._geometry(direction))
-            return kernel(q, k, v, pattern, direction, s.text_length, s.grid)
-
-        x = self._finish(x, by_direction(attend, directions, *parts), order)
+            return self._finish(x, by_direction(self._attend, directions, *self._qkv(x, jnp.asarray(places))))
+        # All but attention treats positions alike, so a column layer is turned around as a whole, where it is narrowest.
+        pattern = make_pattern(self.pattern, s.options)
+        turn = functools.partial(reorder, text_length=s.text_length, grid=s.grid) if pattern.column_major else None
+        x = turn(x) if turn else x
+        parts = self._qkv_ordered(x, turn(jnp.asarray(places)[None])[0] if turn else jnp.asarray(places))
+        x = self._finish(x, kernel(*parts, pattern, directions, s.text_length, s.grid), "bhlk")
         return constrain(turn(x, back=True), "batch", "length", "embed") if turn else x
+
+    def _attend(self, direction: str, q: Array, k: Array, v: Array) -> Array:
+        return attention.attend(q, k, v, implementation=self.shape.implementation, **self._geometry(direction))
 
     def source(self, x: Float[Array, "b l d"], direction: str) -> tuple[Float[Array, "b l d"], Any]:
         """The source segment alone, and a cache that holds its keys and values."""

@@ -11,7 +11,7 @@ from vilg.parallel.hlo import Computation, Instruction
 
 TARGETS = ("tpu_custom_call", "Mosaic")
 PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}  # matrix products of a block: q k', p v; and q k', do v', ds k; and q k', p' do, do v', ds' q
-_SPLASH = re.compile(r"splash_(\d+)_of_(\d+)_blocks_of_(\d+).*splash_m[hq]a_(fwd|dq|dkv)")
+_SPLASH = re.compile(r"splash_(\d+)_of_(\d+)_blocks_of_(\d+)_in_(\d+).*splash_m[hq]a_(fwd|dq|dkv)")
 
 
 def is_kernel(instruction: Instruction) -> bool:
@@ -28,7 +28,7 @@ def kernel_flops(computation: Computation, instruction: Instruction) -> float | 
     splash = _SPLASH.search(instruction.op_name)
     if not splash:
         return None
-    active, blocks, block = (int(n) for n in splash.groups()[:3])
+    active, blocks, _, length = (int(n) for n in splash.groups()[:4])
     # the first floating operand, after the tables of blocks, holds rows x heads x length x size, in whatever order
     queries = next(shape.dims for shape in computation.operand_shapes(instruction) if shape.dtype in ("bf16", "f32"))
-    return PRODUCTS[splash[4]] * 2.0 * math.prod(queries) * block * active / math.isqrt(blocks)
+    return PRODUCTS[splash[5]] * 2.0 * math.prod(queries) * length * active / blocks
