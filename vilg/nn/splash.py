@@ -12,6 +12,7 @@ operations' names, from which plans count the kernels (parallel/kernels.py).
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def ordered_splash(
         q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, padded - length))) for x in (q, k, v))
         q, k, v = (x.reshape(-1, group * x.shape[1], *x.shape[2:]).swapaxes(2, 3) for x in (q, k, v))  # turned back inside
         with jax.named_scope(f"splash_{active}_of_{blocks}_blocks_of_{BLOCK}_in_{padded}"):
-            out = jax.vmap(kernel)(q, k, v)
+            out: Any = jax.vmap(kernel)(q, k, v)
         return out.reshape(-1, out.shape[1] // group, *out.shape[2:])[:, :, :length]
 
     return shardwise(local, (INPUT, INPUT, INPUT), OUTPUT)(q, k, v)

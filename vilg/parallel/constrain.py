@@ -87,7 +87,7 @@ def shardwise(function: Callable, inputs: Sequence[Sequence[str | None]], output
         if resolve is None:
             return function(*arrays)
         for axes in (*inputs, output):
-            check_axes(axes)
+            check_axes(tuple(axes))
         here = [resolve(axes, x.shape) for axes, x in zip(inputs, arrays, strict=True)]
         mesh = here[0].mesh
         if mesh.size == 1:
