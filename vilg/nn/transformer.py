@@ -27,7 +27,8 @@ from vilg.parallel.constrain import constrain
 
 # What the backward pass may keep; the rest is computed again. Named, so that an experiment file can say it. A position and layer of width d costs
 # 2d bytes in bfloat16 for the residual stream, 6d for "qkv", 2d for "attention_out" (4d as TPUs pad heads of 64), 2d for "middle" (the stream after
-# attention) and 8d for "mlp_in".
+# attention), 2d for "stream" (a layer's output: of a scanned unit of layers the last one's is kept anyway, and without this name the others' second
+# feed-forward products are computed again) and 8d for "mlp_in".
 REMAT: dict[str, Callable | None] = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -35,6 +36,7 @@ REMAT: dict[str, Callable | None] = {
     "qkv": jax.checkpoint_policies.save_only_these_names("qkv"),
     "qkv_attention_mlp": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "mlp_in"),
     "qkv_attention": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "middle"),
+    "qkv_attention_mlp_stream": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "mlp_in", "stream"),
     "qkv_attention_middle_mlp": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "middle", "mlp_in"),
 }
 
@@ -152,7 +154,7 @@ class Block(nn.Module):
         y = jnp.einsum("bld,df->blf", y, self.mlp_in.astype(s.dtype)) + self.mlp_in_bias.astype(s.dtype)
         y = checkpoint_name(constrain(y, "batch", "length", "mlp"), "mlp_in")
         y = jnp.einsum("blf,fd->bld", nn.gelu(y), self.mlp_out.astype(s.dtype)) + self.mlp_out_bias.astype(s.dtype)
-        return constrain(x + y, "batch", "length", "embed")
+        return checkpoint_name(constrain(x + y, "batch", "length", "embed"), "stream")
 
     def _geometry(self, direction: str) -> dict[str, Any]:
         s = self.shape
