@@ -144,12 +144,13 @@ def lite() -> dict:
 
 
 def ten_billion() -> dict:
-    """The paper's 10 B model: 48 layers, 4096 wide, 64 heads. Its learning rate, batch and steps are unknown; these are DALL-E's."""
+    """The paper's 10 B model: 48 layers, 4096 wide, 64 heads. Its learning rate, batch and steps are unknown; these are DALL-E's. How the best
+    layout and options found for TPUs came about: experiments/results/README.md, "Plans of 10b"."""
     config = lite()
     config["data"].update(text=dict(vocabulary=18_048, length=128, records=200_000))
     config["generator"].update(width=4096, layers=48, heads=64)
-    config["layout"].update(name="fsdp_tp:model=4")
-    config["training"].update(steps=430_000, batch_size=1024)
+    config["generator"].update(attention="auto", directions="together", remat="qkv_attention_middle_mlp")
+    config["training"].update(steps=430_000, batch_size=1024, accumulation=2)
     return config
 
 

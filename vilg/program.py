@@ -123,7 +123,7 @@ class Program:
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
-            with placing(resolve):
+            with placing(resolve, self.mesh.devices.flat[0].platform):
                 return function(*args)
 
         return call

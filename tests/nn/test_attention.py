@@ -1,4 +1,4 @@
-"""Both implementations against the oracle: values, gradient footprints, gradients, dtypes, independence of heads and rows."""
+"""The implementations against the oracle: values, gradient footprints, gradients, dtypes, independence of heads and rows."""
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +128,7 @@ def _values(jaxpr):
         ({"pattern": "convolutional"}, "pattern='convolutional': did you mean 'convolution'"),
         ({"direction": "text_to_imag"}, "direction='text_to_imag': did you mean 'text_to_image'"),
         ({"grid": (4, 5)}, r"grid=\(4, 5\): with text_length=3 needs 23 positions, the stream has 19"),
-        ({"implementation": "flash"}, "implementation='flash': known names are 'blockwise', 'dense'"),
+        ({"implementation": "cudnn"}, "implementation='cudnn': known names are 'auto', 'blockwise', 'dense'"),
     ],
 )
 def test_mistakes_are_named(changed, said):

@@ -1,5 +1,7 @@
 """The trunk: grouping of layers, cached decoding, scan against unrolled."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,3 +99,28 @@ def test_bfloat16_keeps_parameters_in_float32_and_stays_close():
     b = apply(half, params, *inputs())[0]
     assert b.dtype == jnp.float32
     assert float(jnp.abs(a - b).max()) < 0.1 * float(jnp.abs(a).max())
+
+
+def test_a_column_layer_turned_around_for_its_kernel_is_the_same_layer():
+    """Values and gradients of a whole model with rotary places, which must turn with the positions."""
+    generator, params = made(("column", "row"), rotary_base=100.0)
+
+    def both(attention):
+        other = dataclasses.replace(generator, attention=attention).model
+        return jax.jit(jax.value_and_grad(lambda p: jnp.mean(jnp.square(other.apply({"params": p}, *map(jnp.asarray, inputs()))[0]))))(params)
+
+    (value, gradients), (expected, expected_gradients) = both("splash"), both("dense")
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for got, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=2e-6 * float(jnp.abs(wanted).max()) + 1e-12)
+
+
+@pytest.mark.parametrize("attention", ["blockwise", "splash"])
+def test_both_directions_in_one_pass_are_the_two_passes(attention):
+    """Also where only every second row trains captions."""
+    generator, params = made(("row", "column"), attention=attention)
+    text, codes = (jnp.tile(jnp.asarray(x), (2, 1)) for x in inputs())
+    prompt = jnp.roll(text, 1, 1)
+    image, captions = apply(generator, params, prompt, text[::2], codes, method="together")
+    np.testing.assert_allclose(image, apply(generator, params, prompt, codes, method="image_given_text"), atol=2e-6)
+    np.testing.assert_allclose(captions, apply(generator, params, text[::2], codes[::2], method="text_given_image"), atol=2e-6)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from vilg.config import lookup, require
 from vilg.generators.guidance import Controls, choose, empty_prompt, guide, with_options
 from vilg.nn import code_tables, patterns
-from vilg.nn.attention import PatternOptions
+from vilg.nn.attention import PatternOptions, check_implementation
 from vilg.nn.code_tables import CodeTables
 from vilg.nn.dense import DTYPES
 from vilg.nn.embed import TokenEmbed
@@ -80,6 +80,18 @@ class Model(nn.Module):
         states = self.trunk.full(self._stream(text, codes, "image_to_text"), "image_to_text")
         return self.text_logits(states[:, : m - 1])
 
+    def together(self, prompt: Int[Array, "b m"], text: Int[Array, "e m"], codes: Int[Array, "b n"]) -> tuple[Array, Array]:
+        """`image_given_text` of all rows and `text_given_image` of every so many of them (whose `text` it is), in one pass through the trunk:
+        a layer's weights are fetched once for both. A row of captions goes beside the rows that it belongs to."""
+        m, every = self.shape.text_length, prompt.shape[0] // text.shape[0]
+        first, second = self._stream(prompt, codes, "text_to_image"), self._stream(text, codes[::every], "image_to_text")
+        x = jnp.concatenate([first.reshape(-1, every, *first.shape[1:]), second[:, None]], 1)
+        x = constrain(x.reshape(-1, *x.shape[2:]), "batch", "length", "embed")
+        states = self.trunk.full(x, (("text_to_image", every), ("image_to_text", 1)))
+        states = states.reshape(-1, every + 1, *states.shape[1:])
+        image = states[:, :every, m - 1 : -1].reshape(*codes.shape, -1)
+        return self.image_logits(image), self.text_logits(states[:, every, : m - 1])
+
     def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], Any]:
         """Logits of the first code, and caches that hold the text."""
         x = self.embed.text(text, "text_to_image").astype(self.shape.dtype)
@@ -124,7 +136,7 @@ class Autoregressive:
     patterns: Any = "dense"  # "dense", "ernie_vilg" (SPEC 2.1), or one name a layer
     row_mode: Literal["raster_window", "same_row"] = "raster_window"
     convolution: int = 11
-    attention: Literal["blockwise", "dense"] = "blockwise"
+    attention: str = "blockwise"  # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
     qk_norm: bool = False
     rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
     tie: bool = False
@@ -137,6 +149,7 @@ class Autoregressive:
     scan: bool = True
     text_to_image_weight: float = 1.0  # SPEC 2.4: both directions, equal weight
     image_to_text_weight: float = 1.0
+    directions: Literal["apart", "together"] = "apart"  # one pass through the layers for each, or one for both (weights fetched once)
     caption_every: int = 1  # every so many rows of a batch, one also trains image_to_text
     drop_text: float = 0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
 
@@ -154,6 +167,7 @@ class Autoregressive:
         require(0 <= self.image_window < min(self.grid), "generator.image_window", self.image_window, f"must be from 0 to {min(self.grid) - 1}")
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         lookup(REMAT, self.remat, "generator.remat")
+        check_implementation(self.attention, "generator.attention")
         vectors = self.code_embedding == "table" or self.code_width > 0
         require(vectors, "generator.code_embedding", self.code_embedding, "needs a codec with code vectors; give 'table'")
         _ = self.model  # the patterns are checked when the experiment is built
@@ -227,13 +241,16 @@ class Autoregressive:
         codes = codes.reshape(codes.shape[0], -1)
         dropped = jax.random.bernoulli(key, self.drop_text, (text.shape[0], 1))
         prompt = jnp.where(dropped, empty_prompt(text), text)
-        logits = self.model.apply({"params": params}, prompt, codes, method="image_given_text")
-        image_loss = jnp.mean(token_nll(logits, codes))
-        text, codes = text[:: self.caption_every], codes[:: self.caption_every]
-        logits = self.model.apply({"params": params}, text, codes, method="text_given_image")
+        text = text[:: self.caption_every]
+        if self.directions == "together":
+            image_logits, text_logits = self.model.apply({"params": params}, prompt, text, codes, method="together")
+        else:
+            image_logits = self.model.apply({"params": params}, prompt, codes, method="image_given_text")
+            text_logits = self.model.apply({"params": params}, text, codes[:: self.caption_every], method="text_given_image")
+        image_loss = jnp.mean(token_nll(image_logits, codes))
         targets = text[:, 1:]
         counted = (targets != PAD).astype(jnp.float32)
-        text_loss = jnp.sum(token_nll(logits, targets) * counted) / jnp.maximum(jnp.sum(counted), 1)
+        text_loss = jnp.sum(token_nll(text_logits, targets) * counted) / jnp.maximum(jnp.sum(counted), 1)
         loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss
         return loss, {"text_to_image": image_loss, "image_to_text": text_loss}
 

@@ -1,4 +1,5 @@
-"""Attention over [text ; image] under a pattern: block-wise (only the visible blocks are computed) or as a masked dense product.
+"""Attention over [text ; image] under a pattern: block-wise (only the visible blocks are computed), as a masked dense product, or by kernels of
+TPUs (splash.py) and GPUs (jax.nn.dot_product_attention, cuDNN's where its types allow); "auto" goes by the devices that the program is for.
 
 Separate from the patterns, which only say who sees whom, and from decoding, which has a cache. Block-wise, image positions are cut
 into blocks of a row (or, columns first, of a column); a block of queries meets the block of keys `offset` blocks earlier as one
@@ -11,17 +12,21 @@ column 7.6, convolution 3.6 times), image_to_text 7.2 times and 0.14 (row 7.9, c
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vilg.config import lookup, require
 from vilg.nn.patterns import Grid, Pattern, PatternOptions, check_direction, check_grid, make_pattern, visible
+from vilg.nn.splash import ordered_splash, splash
+from vilg.parallel.constrain import platform
 
-__all__ = ["IMPLEMENTATIONS", "PatternOptions", "attend", "attend_source", "softmax_over"]
+__all__ = ["IMPLEMENTATIONS", "PatternOptions", "attend", "attend_source", "check_implementation", "ordered", "softmax_over"]
 
 Source = tuple[Array, Array, Array | np.ndarray | None]  # keys, values, what is visible (None: all)
 HIDDEN = -1e30  # a finite float32, so that no difference of two of them is NaN
@@ -41,7 +46,8 @@ def attend(
     options: PatternOptions | None = None,
     implementation: str = "blockwise",
 ) -> Float[Array, "b l h k"]:
-    """Softmax attention of the whole stream, l = text_length + rows * columns, scaled by k**-0.5, softmax in float32.
+    """Softmax attention of the whole stream, l = text_length + rows * columns, scaled by k**-0.5, softmax in float32. What a rematerialisation
+    policy may save of it is named "attention_out".
 
     Errors: UserError for an unknown pattern, direction or implementation, or a length that is not text + grid.
     """
@@ -50,7 +56,25 @@ def attend(
     check_grid(grid)
     expected = text_length + grid[0] * grid[1]
     require(q.shape[1] == expected, "grid", grid, f"with text_length={text_length} needs {expected} positions, the stream has {q.shape[1]}")
-    return lookup(IMPLEMENTATIONS, implementation, "implementation")(q, k, v, chosen, direction, text_length, grid)
+    name = _named(implementation)
+    out = IMPLEMENTATIONS[name](q, k, v, chosen, direction, text_length, grid)
+    return out if name in NAMES_ITSELF else checkpoint_name(out, "attention_out")
+
+
+def ordered(implementation: str) -> Callable | None:
+    """The implementation in an order of its own (q scaled, [b h k l] -> [b h l k], columns first where the pattern says so), if it has one
+    that spares a layer turning arrays around."""
+    return ORDERED.get(_named(implementation))
+
+
+def _named(implementation: str) -> str:
+    check_implementation(implementation, "implementation")
+    return AUTO[platform()] if implementation == "auto" else implementation
+
+
+def check_implementation(name: str, field: str) -> None:
+    """Errors: UserError for what is neither "auto" nor in IMPLEMENTATIONS."""
+    lookup({"auto": AUTO, **IMPLEMENTATIONS}, name, field)
 
 
 def attend_source(
@@ -132,7 +156,17 @@ def _blockwise(q: Array, k: Array, v: Array, pattern: Pattern, direction: str, t
     return _heads_first(jnp.concatenate([text, image], axis=2))
 
 
-IMPLEMENTATIONS = {"blockwise": _blockwise, "dense": _dense}
+def _dot_product(q: Array, k: Array, v: Array, pattern: Pattern, direction: str, text_length: int, grid: Grid) -> Array:
+    """All pairs and a mask, as one call: cuDNN's flash attention on a GPU in half precision, else XLA's products."""
+    fused = platform() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
+    mask = jnp.asarray(visible(pattern, direction, text_length, grid))[None, None]
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn" if fused else "xla")
+
+
+AUTO = {"tpu": "splash", "gpu": "dot_product", "cpu": "blockwise"}  # what "auto" is, by the platform of the program's devices
+IMPLEMENTATIONS = {"blockwise": _blockwise, "dense": _dense, "dot_product": _dot_product, "splash": splash}
+ORDERED = {"splash": ordered_splash}
+NAMES_ITSELF = ("splash",)  # its kernel names what its own backward pass needs
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from vilg.config import lookup, require
 
 Grid = tuple[int, int]
 Read = tuple[Any, int, Any]  # first index in the cache, length (static), which of the `length` keys are visible (bool)
+Directions = str | tuple[tuple[str, int], ...]  # one for all rows, or those of every group of rows: ((direction, rows), ...)
 DIRECTIONS = ("text_to_image", "image_to_text")
 
 

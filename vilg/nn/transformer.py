@@ -20,16 +20,24 @@ from jaxtyping import Array, Float
 
 from vilg.config import lookup
 from vilg.nn import attention, decode_attention
+from vilg.nn.patterns import Directions, make_pattern
+from vilg.nn.splash import reorder
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 
-# What the backward pass may keep; the rest is computed again. Named, so that an experiment file can say it.
+# What the backward pass may keep; the rest is computed again. Named, so that an experiment file can say it. A position and layer of width d costs
+# 2d bytes in bfloat16 for the residual stream, 6d for "qkv", 2d for "attention_out" (4d as TPUs pad heads of 64), 2d for "middle" (the stream after
+# attention), 2d for "stream" (a layer's output: of a scanned unit of layers the last one's is kept anyway, and without this name the others' second
+# feed-forward products are computed again) and 8d for "mlp_in".
 REMAT: dict[str, Callable | None] = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "qkv": jax.checkpoint_policies.save_only_these_names("qkv"),
     "qkv_attention_mlp": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "mlp_in"),
+    "qkv_attention": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "middle"),
+    "qkv_attention_mlp_stream": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "mlp_in", "stream"),
+    "qkv_attention_middle_mlp": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "middle", "mlp_in"),
 }
 
 
@@ -55,6 +63,20 @@ class TrunkShape:
     def head_size(self) -> int:
         """Width of one head."""
         return self.width // self.heads
+
+
+def by_direction(attend: Callable[..., Array], directions: Directions, *arrays: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    """`attend(direction, *rows)` on the rows of each direction. Several directions share the rest of a layer: rows come in groups, in each of
+    them so many of the first direction, then of the next, so that a device's part of the batch holds whole groups."""
+    if isinstance(directions, str):
+        return attend(directions, *arrays)
+    group, first, out = sum(rows for _, rows in directions), 0, []
+    arrays = tuple(x.reshape(-1, group, *x.shape[1:]) for x in arrays)
+    for direction, rows in directions:
+        found = attend(direction, *(x[:, first : first + rows].reshape(-1, *x.shape[2:]) for x in arrays))
+        out.append(found.reshape(-1, rows, *found.shape[1:]))
+        first += rows
+    return jnp.concatenate(out, 1).reshape(-1, *out[0].shape[2:])
 
 
 def split_schedule(patterns: tuple[str, ...]) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
@@ -108,24 +130,51 @@ class Block(nn.Module):
             q, k = rotate(q, places, s.rotary_base), rotate(k, places, s.rotary_base)
         return q, k, v
 
-    def _finish(self, x: Float[Array, "b l d"], attended: Float[Array, "b l h k"]) -> Float[Array, "b l d"]:
+    def _qkv_ordered(self, x: Float[Array, "b l d"], places: Float[Array, "l 2"]) -> list[Float[Array, "b h k l"]]:
+        """Scaled queries, keys and values with the positions last, which the products write so by themselves."""
         s = self.shape
-        attended = checkpoint_name(attended, "attention_out")
-        x = x + jnp.einsum("blhk,hkd->bld", attended, self.out.astype(s.dtype))
+        y = self.norm_attention(x).astype(s.dtype)
+        weights = self.qkv.astype(s.dtype).reshape(s.width, 3, s.width)
+        parts = [jnp.einsum("bld,de->bel", y, weights[:, z]).reshape(x.shape[0], s.heads, s.head_size, x.shape[1]) for z in range(3)]
+        parts = [checkpoint_name(constrain(part, "batch", "heads", "head_dim", "length"), "qkv") for part in parts]
+        if s.qk_norm or s.rotary_base:
+            q, k = (jnp.moveaxis(part, 3, 1) for part in parts[:2])
+            if s.qk_norm:
+                q, k = rms(q, self.q_scale), rms(k, self.k_scale)
+            if s.rotary_base:
+                q, k = rotate(q, places, s.rotary_base), rotate(k, places, s.rotary_base)
+            parts[:2] = jnp.moveaxis(q, 1, 3), jnp.moveaxis(k, 1, 3)
+        return [(parts[0].astype(jnp.float32) * s.head_size**-0.5).astype(s.dtype), *parts[1:]]
+
+    def _finish(self, x: Float[Array, "b l d"], attended: Float[Array, "b _ _ k"], order: str = "blhk") -> Float[Array, "b l d"]:
+        s = self.shape
+        x = x + jnp.einsum(f"{order},hkd->bld", attended, self.out.astype(s.dtype))
+        x = checkpoint_name(x, "middle")
         y = self.norm_mlp(x).astype(s.dtype)
         y = jnp.einsum("bld,df->blf", y, self.mlp_in.astype(s.dtype)) + self.mlp_in_bias.astype(s.dtype)
         y = checkpoint_name(constrain(y, "batch", "length", "mlp"), "mlp_in")
         y = jnp.einsum("blf,fd->bld", nn.gelu(y), self.mlp_out.astype(s.dtype)) + self.mlp_out_bias.astype(s.dtype)
-        return constrain(x + y, "batch", "length", "embed")
+        return checkpoint_name(constrain(x + y, "batch", "length", "embed"), "stream")
 
     def _geometry(self, direction: str) -> dict[str, Any]:
         s = self.shape
         return {"pattern": self.pattern, "direction": direction, "text_length": s.text_length, "grid": s.grid, "options": s.options}
 
-    def full(self, x: Float[Array, "b l d"], direction: str) -> Float[Array, "b l d"]:
+    def full(self, x: Float[Array, "b l d"], directions: Directions) -> Float[Array, "b l d"]:
         """The whole stream (text, then image): training and scoring."""
-        q, k, v = self._qkv(x, jnp.asarray(places_of(self.shape)))
-        return self._finish(x, attention.attend(q, k, v, implementation=self.shape.implementation, **self._geometry(direction)))
+        s, places, kernel = self.shape, places_of(self.shape), attention.ordered(self.shape.implementation)
+        if kernel is None:
+            return self._finish(x, by_direction(self._attend, directions, *self._qkv(x, jnp.asarray(places))))
+        # All but attention treats positions alike, so a column layer is turned around as a whole, where it is narrowest.
+        pattern = make_pattern(self.pattern, s.options)
+        turn = functools.partial(reorder, text_length=s.text_length, grid=s.grid) if pattern.column_major else None
+        x = turn(x) if turn else x
+        parts = self._qkv_ordered(x, turn(jnp.asarray(places)[None])[0] if turn else jnp.asarray(places))
+        x = self._finish(x, kernel(*parts, pattern, directions, s.text_length, s.grid), "bhlk")
+        return constrain(turn(x, back=True), "batch", "length", "embed") if turn else x
+
+    def _attend(self, direction: str, q: Array, k: Array, v: Array) -> Array:
+        return attention.attend(q, k, v, implementation=self.shape.implementation, **self._geometry(direction))
 
     def source(self, x: Float[Array, "b l d"], direction: str) -> tuple[Float[Array, "b l d"], Any]:
         """The source segment alone, and a cache that holds its keys and values."""
@@ -199,9 +248,9 @@ class Trunk(nn.Module):
             x, out_rest = body(self.tail, x, rest)
         return self.norm(x).astype(self.shape.dtype), (out_scanned, out_rest)
 
-    def full(self, x: Float[Array, "b l d"], direction: str) -> Float[Array, "b l d"]:
+    def full(self, x: Float[Array, "b l d"], directions: Directions) -> Float[Array, "b l d"]:
         """States of the whole stream."""
-        return self.run(x, lambda block, y, _: (block.full(y, direction), None))[0]
+        return self.run(x, lambda block, y, _: (block.full(y, directions), None))[0]
 
     def source(self, x: Float[Array, "b l d"], direction: str) -> tuple[Float[Array, "b l d"], Any]:
         """States of the source segment, and every layer's cache."""

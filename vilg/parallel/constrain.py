@@ -1,4 +1,5 @@
-"""`constrain(x, "batch", "length", "embed")`: says where an activation lives under the layout being traced; `each` runs experts where they live.
+"""`constrain(x, "batch", "length", "embed")`: says where an activation lives under the layout being traced; `each` runs experts where they live,
+`shardwise` a function that XLA cannot split (a kernel) on every device's own part.
 
 Separate from the layouts so that models import this and nothing else. Flax's `with_logical_constraint` does nothing under
 `with mesh:` (shared PITFALLS), so the placement is an explicit NamedSharding. Outside a Program (tests, notebooks) it is the identity.
@@ -7,7 +8,7 @@ Separate from the layouts so that models import this and nothing else. Flax's `w
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +18,24 @@ from vilg.parallel.axes import check_axes
 from vilg.types import UserError
 
 _resolve: contextvars.ContextVar[Callable[..., NamedSharding] | None] = contextvars.ContextVar("resolve", default=None)
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 
 @contextlib.contextmanager
-def placing(resolve: Callable[..., NamedSharding]) -> Iterator[None]:
-    """While tracing inside this context, `constrain` asks `resolve(axes, shape)` for the sharding."""
-    token = _resolve.set(resolve)
+def placing(resolve: Callable[..., NamedSharding], platform: str | None = None) -> Iterator[None]:
+    """While tracing inside this context, `constrain` asks `resolve(axes, shape)` for the sharding; `platform`: of the devices that the program
+    is for (None: as outside), which in a plan are not those of this machine."""
+    tokens = _resolve.set(resolve), _platform.set(platform or _platform.get())
     try:
         yield
     finally:
-        _resolve.reset(token)
+        _resolve.reset(tokens[0])
+        _platform.reset(tokens[1])
+
+
+def platform() -> str:
+    """"cpu", "gpu" or "tpu": of the devices that the traced program is for."""
+    return _platform.get() or jax.default_backend()
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -67,3 +76,23 @@ def each(function: Callable, stacked: Any) -> Any:
 
     split = PartitionSpec(axes if len(axes) > 1 else axes[0])
     return jax.shard_map(group, mesh=here.mesh, in_specs=split, out_specs=split, axis_names=set(axes), check_vma=False)(stacked)
+
+
+def shardwise(function: Callable, inputs: Sequence[Sequence[str | None]], output: Sequence[str | None]) -> Callable:
+    """`function` of arrays with these logical axes, run on each device's own part of them under the layout being traced; it must treat the parts
+    alike and not talk. Needed where XLA cannot split an operation. Mesh axes that split none of the arrays do the same work twice."""
+
+    def call(*arrays: jax.Array) -> Any:
+        resolve = _resolve.get()
+        if resolve is None:
+            return function(*arrays)
+        for axes in (*inputs, output):
+            check_axes(tuple(axes))
+        here = [resolve(axes, x.shape) for axes, x in zip(inputs, arrays, strict=True)]
+        mesh = here[0].mesh
+        if mesh.size == 1:
+            return function(*arrays)
+        result = resolve(output, jax.eval_shape(function, *arrays).shape)
+        return jax.shard_map(function, mesh=mesh, in_specs=tuple(h.spec for h in here), out_specs=result.spec, check_vma=False)(*arrays)
+
+    return call

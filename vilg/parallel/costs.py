@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vilg.parallel.hlo import Computation, Instruction, Module, Shape, axes_of, groups_of, kind_of
+from vilg.parallel.kernels import is_kernel, kernel_flops
 
 PHASES: tuple[str, ...] = ("forward", "backward", "optimizer", "other")
 FREE = frozenset(
     "parameter constant tuple get-tuple-element bitcast while conditional call after-all partition-id replica-id opt-barrier "
     "async-start async-update async-done copy-done all-reduce-done all-gather-done collective-permute-done".split()
 )
-KERNELS = ("tpu_custom_call", "Mosaic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """A custom kernel, whose cost XLA does not know. `flops`: its own estimate, 0 where it gives none."""
+    """A custom kernel, whose cost XLA does not know. `flops`: of one call, by kernels.py; 0, with a warning, where nothing is known."""
 
     name: str
     flops: float
@@ -96,8 +96,11 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
         inside = [(computation, instruction), *module.fused(instruction)]
         for owner, one in inside:
             flops[phase] += times * flops_of(owner, one)
-            if one.opcode == "custom-call" and one.attribute("custom_call_target").strip('"') in KERNELS:
-                kernels.append(Kernel(one.op_name or one.name, kernel_flops(one), times, phase))
+            if is_kernel(one):
+                known = kernel_flops(owner, one)
+                if known is None:
+                    warnings.append(f"kernel {one.name} states no cost and none is known: it counts as nothing")
+                kernels.append(Kernel(one.op_name or one.name, known or 0.0, times, phase))
             if kind_of(one):
                 key = (computation.name, one.channel if one.channel is not None else -1 - len(collectives))
                 if key in seen:
@@ -160,12 +163,6 @@ def _valid(out: int, size: int, length: int, stride: int, pad: int, dilate: int,
     """Pairs of an output and a kernel position that meet a real input position."""
     at = np.arange(out)[:, None] * stride + np.arange(size) * kernel_dilate - pad
     return int(np.count_nonzero((at >= 0) & (at <= (length - 1) * dilate) & (at % dilate == 0)))
-
-
-def kernel_flops(instruction: Instruction) -> float:
-    """What a Pallas kernel says of itself (pl.CostEstimate)."""
-    found = re.search(r'\\?"flops\\?":\s*\\?"?(\d+)', instruction.rest)
-    return float(found[1]) if found else 0.0
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from vilg.parallel.topology import Chip, Topology
 KERNEL_EFFICIENCY = 0.35  # of the chip's peak: what attention kernels are taken to reach
 ASSUMPTIONS = (
     "compute: XLA's estimated_cycles over the chip's clock, loops multiplied out, no contention",
-    f"kernels: their own FLOPs at {KERNEL_EFFICIENCY:.0%} of peak",
+    f"kernels: the FLOPs of the blocks that they run (splash attention: forward 2, dq 3, dkv 4 products a block) at {KERNEL_EFFICIENCY:.0%} of "
+    "peak, whatever the block's size",
     "memory: bytes of operands and results in main memory over its bandwidth, without padding",
     "collectives: bytes x (members - 1) / members over the links of the torus dimensions that their mesh axes cross (both directions of a "
     "ring that closes, one of a line), all-reduce twice; between slices the chip's share of the data-centre network; no latency",

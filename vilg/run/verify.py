@@ -3,13 +3,15 @@
     vilg verify --config=experiments/ernie_vilg.py:tiny --layouts=all --devices=8 --json=verify.json
 
 First every layout with the config's own options, then each option (recomputation, accumulation, scanned or unrolled layers, the way attention
-is computed) changed alone under dp and fsdp_tp; with --full every option under every layout. Parameters, codes and randomness are the same
-everywhere: parameters are the initial ones, disturbed, so that none hides what comes before it; codes are those of random pictures, computed
-once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit code 1 if a row differs or none was compared.
+is computed, the TPU's kernel interpreted, both directions in one pass) changed alone under dp and fsdp_tp; with --full every option under every
+layout. Parameters, codes and randomness are the same everywhere: parameters are the initial ones, disturbed, so that none hides what comes before
+it; codes are those of random pictures, computed once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit
+code 1 if a row differs or none was compared.
 """
 
 import argparse
 import copy
+import dataclasses
 import json
 import os
 import sys
@@ -25,8 +27,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vilg.codecs.base import to_unit
-from vilg.config import require
-from vilg.experiment import Experiment, build_experiment, to_dict
+from vilg.config import lookup, require
+from vilg.experiment import MODELS, Experiment, build_experiment, to_dict
+from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.dense import DTYPES
 from vilg.parallel.costs import count
 from vilg.parallel.hlo import parse
@@ -99,7 +102,10 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     if scans:
         found += [{"scan": not scans[0]}]
     if "attention" in generator and isinstance(generator["attention"], str):
-        found += [{"attention": "dense" if generator["attention"] == "blockwise" else "blockwise"}]
+        found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator["attention"]]
+    fields = {field.name: field.default for field in dataclasses.fields(lookup(MODELS, generator["name"], "generator.name"))}
+    if "directions" in fields:
+        found += [{"directions": "apart" if generator.get("directions", fields["directions"]) == "together" else "together"}]
     return found
 
 
@@ -109,8 +115,8 @@ def with_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
     for name, value in options.items():
         if name == "accumulation":
             config["training"]["accumulation"] = value
-        elif name == "attention":
-            config["generator"]["attention"] = value
+        elif name in ("attention", "directions"):
+            config["generator"][name] = value
         else:
             for section in sections_with(config["generator"], name):
                 section[name] = value
