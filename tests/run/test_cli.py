@@ -151,6 +151,34 @@ def test_a_closed_pipe_is_no_traceback():
     assert "Traceback" not in said and command.returncode == 1
 
 
+def test_a_reader_that_goes_away_is_no_error():
+    """`vilg train 2>&1 | head`: the lines for people go to nowhere, and the work goes on."""
+    code = (
+        "import sys, time\nfrom vilg.run.standard_error import Unread\nstream = Unread(sys.stderr)\n"
+        "for _ in range(2000):\n    print('a line', file=stream, flush=True)\nprint('done')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        command.stderr.readline()
+        command.stderr.close()
+        assert command.stdout.read() == "done\n"
+    assert command.returncode == 0
+
+
+def test_too_much_at_once_is_one_sentence(monkeypatch, capsys):
+    def call(verb, argv):
+        raise MemoryError("Unable to allocate 466. GiB")
+
+    monkeypatch.setattr(cli, "call", call)
+    assert cli.main(["sample"]) == 1
+    assert capsys.readouterr().err.startswith("vilg sample: out of memory (Unable to allocate 466. GiB); ask for less at once")
+
+
+def test_a_mistaken_codec_leaves_no_run_behind(run, tmp_path):
+    with pytest.raises(UserError, match="is the run of a generator or ranker; its codec is in"):
+        train(tiny_config(codec__workdir=str(run)), tmp_path / "w", quiet=True)
+    assert not (tmp_path / "w").exists()
+
+
 def test_pictures_of_an_earlier_call_are_replaced(run, tmp_path):
     out = tmp_path / "out"
     assert cli.main(["sample", f"--workdir={run}", "--prompt=x", "--num=3", f"--out={out}"]) == 0

@@ -187,6 +187,15 @@ def test_progress_counts_evaluations(session, capsys, monkeypatch):
     assert capsys.readouterr().err.splitlines()[0].startswith("sample 2/3 evaluations of 8 pictures  ETA")
 
 
+@pytest.mark.parametrize("line", ["not json", '{"a": 1}', "[3]", '{"file": 3}'])
+def test_somebody_elses_list_is_refused_before_anything_is_drawn(line, tmp_path, capsys):
+    (tmp_path / "samples.jsonl").write_text(f'{{"file": "00000.png"}}\n{line}\n')
+    (tmp_path / "00000.png").write_bytes(b"mine")
+    assert sample("nowhere", tmp_path) == 2
+    assert "line 2 of its samples.jsonl is not of `vilg sample`; give another --out" in capsys.readouterr().err
+    assert (tmp_path / "00000.png").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -208,6 +217,7 @@ def test_progress_counts_evaluations(session, capsys, monkeypatch):
         (["--init=I", "--strength=0.002"], "steps=3: must be from 1 to 2, for the 2 timesteps"),
         (["--init=nowhere.png"], "init='nowhere.png': cannot be read"),
         (["--init=README.md"], "init='README.md': image cannot be decoded"),
+        (["--init=I", "--strength=0.3", "--last=0.5"], "strength=0.3: must be above last=0.5, where sampling ends; give more, or --last=0"),
         (["--init=I", "--mask=SMALL"], "is 40x8 pixels, init is 40x32"),
         (["--init=I", "--mask=BLACK"], "is all black, so nothing is painted anew"),
     ],

@@ -95,6 +95,17 @@ def test_a_signal_saves_and_says_so(tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").steps() == [3, 4]
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_was_trained_is_kept_when_an_evaluator_fails(tmp_path, error):
+    def fails(state, step):
+        raise error
+
+    with pytest.raises(error):
+        go(tmp_path, periodic=[Periodic(6, "", fails)])
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [3, 6]
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 4, 6]
+
+
 def test_a_torn_last_line_is_mended_and_the_last_line_of_a_step_counts(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 2.0}\n{"step": 2, "loss": 2.5}\n{"step": 3, "lo')

@@ -3,6 +3,8 @@
 Separate because the perceptual network and the VQGAN importer both need it, and torch is needed only here, only for torch files.
 """
 
+import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,25 +21,33 @@ def read(path: str, field: str) -> dict[str, np.ndarray]:
     file = local(path)
     if not file.is_file():
         raise UserError(f"{field}={path!r}: there is no such file; give the path of a weight file")
+    broken = f"{field}={path!r}: cannot be read; it may be cut off or of another kind: fetch it again, or convert it to .safetensors"
     if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except Exception as error:  # whatever numpy and zipfile make of it
+            raise UserError(broken) from error
     if file.suffix not in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
         raise UserError(f"{field}={path!r}: unknown kind of file; give .npz, .safetensors or a torch file (.pth, .pt, .ckpt, .bin)")
     try:
         if file.suffix == ".safetensors":
             from safetensors.numpy import load_file
 
-            return load_file(file)
+            try:
+                return load_file(file)
+            except Exception as error:  # SafetensorError, and what else is wrong with a file
+                raise UserError(broken) from error
         import torch
     except ModuleNotFoundError as error:
         raise UserError(f"{field}={path!r}: needs the package {error.name}; install it, or convert the file to .npz") from error
     try:
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{field}={path!r}: torch cannot read it as plain weights ({str(error).splitlines()[0]}); convert it to .safetensors"
-        ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # its own words advise to run what is in the file
+        code = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
+        raise UserError(f"{field}={path!r}: holds more than plain tensors; convert it to .safetensors" if code else broken) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if state is None:
         raise UserError(f"{field}={path!r}: holds {type(loaded).__name__}, not named weights; save its state_dict")

@@ -89,7 +89,7 @@ class FeatureStatistics:
         """The unbiased covariance (divided by count - 1, as np.cov and pytorch-fid do). Errors: UserError for fewer than two rows."""
         self._settle()
         if self._count < 2:
-            raise UserError(f"{self._count} picture(s): a covariance needs at least 2; give more pictures")
+            raise UserError(f"images: {self._count} in the set, and a covariance needs at least 2; give more pictures")
         upper = np.triu(self._scatter) / (self._count - 1)
         upper += np.triu(upper, 1).T
         return upper

@@ -12,7 +12,9 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
+
+from vilg.run.standard_error import Unread
 
 VERBS = {
     "train": "start a run, or go on with the one in --workdir",
@@ -42,6 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         ask_for_huge_pages()
     argv = list(sys.argv[1:] if argv is None else argv)
+    with contextlib.redirect_stderr(cast(Any, Unread(sys.stderr))):
+        return started(argv)
+
+
+def started(argv: Sequence[str]) -> int:
+    """`main`, of arguments that are there."""
     verb, rest = (argv[0], argv[1:]) if argv else ("", [])
     from vilg.config import suggestion
     from vilg.training.loop import Diverged, Preempted
@@ -69,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError as error:
+        print(f"vilg {verb}: out of memory ({error or 'no more to be had'}); ask for less at once: smaller pictures, fewer rows", file=sys.stderr)
         return 1
     except OSError as error:
         if error.filename is None and error.errno not in DISK:

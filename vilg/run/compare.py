@@ -46,7 +46,7 @@ from vilg.run.session import has_parameters
 from vilg.run.sweep import parse_seeds
 from vilg.run.train import train
 from vilg.run.workdir import Workdir, commit, first_difference, versions
-from vilg.types import UserError
+from vilg.types import Generator, UserError
 
 BUDGETS = ("flops", "images", "seconds")
 NEAR = 0.01  # realised and asked training FLOPs may differ by this share
@@ -128,7 +128,7 @@ def stored_runs(text: str) -> list[Run]:
         name, _, place = part.partition("=") if "=" in part else (Path(part).name, "", part)
         stored = Workdir(place).read()
         experiment = build_experiment(stored["config"])
-        require(experiment.generator is not None, "workdirs", place, "trained a codec; give runs of generators")
+        require(isinstance(experiment.generator, Generator), "workdirs", place, "is the run of a codec or a ranker; give runs of generators")
         runs.append(Run(name, experiment.seed, experiment, Path(place)))
     require(
         len({r.name for r in runs}) > 1, "workdirs", text, "must name at least two runs of different names, such as ar=DIR,diffusion=DIR"

@@ -41,6 +41,12 @@ class Painting:
         if self.strength is not None and not 0 < self.strength <= 1:
             raise UserError(f"strength={self.strength!r}: must lie in (0, 1]; 1 keeps nothing but the mask's black")
 
+    def check(self, last: float) -> None:
+        """Errors: UserError where sampling would end before it begins."""
+        first = self.first.get("first", 2.0)
+        if first <= last:
+            raise UserError(f"strength={first:g}: must be above last={last:g}, where sampling ends; give more, or --last=0")
+
     @property
     def first(self) -> dict[str, float]:
         """The control that strength is."""

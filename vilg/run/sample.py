@@ -102,7 +102,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
     style = find_style(args.style) if args.style else None
     prompts = asked_prompts(args)
     texts = [p.text if style is None else styled(p.text, p.language, style) for p in prompts]
-    Path(args.out).mkdir(parents=True, exist_ok=True)
+    out = Path(args.out)
+    earlier = samples_of(out)
     session = open_session(args.workdir, ema=not args.raw, **({"swap": True} if args.swap_experts else {}))
     session.check_generator()
     generator = session.experiment.generator
@@ -112,9 +113,11 @@ def main(args: argparse.Namespace, config: Any) -> int:
         name, value = next(iter(special.items()))
         raise UserError(f"{name}={value!r}: this run's generator does not sample step by step; give the workdir of one that does (diffusion)")
     given = {n: getattr(args, n) for n in CONTROLS if getattr(args, n) is not None}
+    painting.check(given.get("last", getattr(session.experiment.controls, "last", 0.0)))
     controls = controls_of(session.experiment, given | painting.first)
     canvas = prepare(painting, session)
     inputs = canvas.rows(len(prompts)) | negatives(args.negative, controls, session, len(prompts))
+    out.mkdir(parents=True, exist_ok=True)
     with Evaluations("sample", args.quiet) as watch:
         made = session.sample(
             texts, controls, args.seed, [p.language for p in prompts], number=number, inputs=inputs, grid=canvas.grid, watch=watch
@@ -127,7 +130,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
     used = {"controls": dataclasses.asdict(controls)} | ({"style": args.style} if style else {}) | special
     used |= {"best_of": args.best_of, "ranker": args.ranker} if args.ranker else {}
     lines = [{k: p.extra[k] for k in FIELDS if k in p.extra} | used for p in prompts for _ in range(args.num)]
-    write_samples(Path(args.out), made, args.num if args.num > 1 else min(8, len(made)), lines)
+    for file in earlier:
+        file.unlink(missing_ok=True)
+    write_samples(out, made, args.num if args.num > 1 else min(8, len(made)), lines)
     warn_of_cuts(made, session)
     print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
     return 0
@@ -184,18 +189,22 @@ def warn_of_cuts(made: Sequence[Sampled], session: Session) -> None:
         print(f"vilg sample: cut {counted(len(cut), 'prompt')} longer than data.text.length={length}, the first: {cut[0]!r}", file=sys.stderr)
 
 
-def remove_samples(out: Path) -> None:
-    """Removes the pictures of an earlier call: those that its samples.jsonl names."""
+def samples_of(out: Path) -> list[Path]:
+    """The pictures of an earlier call: those that its samples.jsonl names. Errors: UserError for such a file that is somebody else's."""
     if not (out / "samples.jsonl").is_file():
-        return
-    for line in (out / "samples.jsonl").read_text().splitlines():
-        (out / Path(json.loads(line)["file"]).name).unlink(missing_ok=True)
+        return []
+    found = []
+    for number, line in enumerate((out / "samples.jsonl").read_bytes().splitlines(), 1):
+        try:
+            found.append(out / Path(json.loads(line)["file"]).name)
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"out={str(out)!r}: line {number} of its samples.jsonl is not of `vilg sample`; give another --out") from None
+    return found
 
 
 def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None) -> list[str]:
     """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture); their file names."""
     out.mkdir(parents=True, exist_ok=True)
-    remove_samples(out)
     files = [f"{i:05d}.png" for i in range(len(made))]
     lines = []
     for i, (file, sample) in enumerate(zip(files, made, strict=True)):

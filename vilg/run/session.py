@@ -252,11 +252,7 @@ def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, 
     wanted: Any = program.experiment.codec
     if not has_parameters(wanted):
         return {}, "none"
-    directory = Workdir(workdir)
-    stored = directory.read()
-    experiment = build_experiment(stored["config"])
-    if experiment.generator is not None:
-        raise UserError(f"codec.workdir={str(workdir)!r}: holds a generator; its codec is in {directory.codec}")
+    directory, experiment = Workdir(workdir), codec_experiment(workdir)
     if experiment.codec != wanted:
         names = [f.name for f in dataclasses.fields(wanted) if getattr(experiment.codec, f.name, None) != getattr(wanted, f.name)]
         there, here = (", ".join(f"{n}={getattr(c, n, None)!r}" for n in names) for c in (experiment.codec, wanted))
@@ -268,6 +264,17 @@ def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, 
     state, _ = restore(directory, codec_program)
     params = state.best_params
     return params, fingerprint(params, codec_program)
+
+
+def codec_experiment(workdir: str | os.PathLike) -> Experiment:
+    """The experiment of a codec's run. Errors: UserError for the run of anything else."""
+    directory = Workdir(workdir)
+    experiment = build_experiment(directory.read()["config"])
+    if experiment.generator is not None:
+        own = directory.path / (experiment.codec_workdir or "codec")
+        there = f"; its codec is in {own}" if (own / "config.json").is_file() else "; give the --workdir of a codec's run"
+        raise UserError(f"codec.workdir={str(workdir)!r}: is the run of a generator or ranker{there}")
+    return experiment
 
 
 def has_parameters(codec: Any) -> bool:

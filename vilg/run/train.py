@@ -31,7 +31,7 @@ from vilg.parallel.processes import first_before_others, is_first, join
 from vilg.program import Program
 from vilg.report.grids import grid
 from vilg.run.profile import Profiled, parse_window
-from vilg.run.session import Session, codec_params, has_parameters, starting_params
+from vilg.run.session import Session, codec_experiment, codec_params, has_parameters, starting_params
 from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest
 from vilg.training.log import RunLog
@@ -77,6 +77,8 @@ def train(
     experiment = build_experiment(config)
     directory = Workdir(workdir)
     program = Program(experiment)
+    if not directory.config_file.is_file():
+        check_places(experiment)  # before the directory is this run's: a mistake leaves nothing behind
     with directory.locked():
         first_before_others(f"open {workdir}", lambda: directory.open(experiment))
         checkpoints = Checkpoints(
@@ -86,15 +88,22 @@ def train(
             if finished(checkpoints, experiment):
                 say(f"{workdir}: finished at step {experiment.training.steps}", quiet)
                 return
-            for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
-                if place and not Workdir(place).config_file.is_file():
-                    raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
+            check_places(experiment)
             for evaluator in experiment.evals.values() if experiment.training.evaluate_every else ():
                 evaluator.protocol()  # a suite of prompts whose file is not here is said before anything is trained
             codec = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
             start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
             frozen = None if experiment.generator is None else prepare_space(experiment, program, directory, codec, start, quiet)
             run(experiment, program, directory, checkpoints, frozen, start, quiet, title, window)
+
+
+def check_places(experiment: Experiment) -> None:
+    """Errors: UserError for a codec's run, or one to start from, that is none."""
+    for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
+        if place and not Workdir(place).config_file.is_file():
+            raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
+    if experiment.codec_workdir and has_parameters(experiment.codec):
+        codec_experiment(experiment.codec_workdir)
 
 
 def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:

@@ -100,7 +100,7 @@ def train(
                 good = checkpoints.steps()
                 raise Diverged(
                     f"{bad[0]} is {values[bad[0]]} in step {at}; last good checkpoint: {good[-1] if good else 'none'}; batch ids: "
-                    f"{', '.join(ids[:16])}{' ...' if len(ids) > 16 else ''}"
+                    f"{', '.join(ids[:16])}{' ...' if len(ids) > 16 else ''}; lower optimizer.learning_rate or optimizer.clip, or look at these"
                 )
             more = extra if extra and not pending else {}
             if log is not None and (more or at % log_every == 0 or at == steps or at == 1):
@@ -124,11 +124,17 @@ def train(
             extra: dict[str, Any] = {}
             began = time.time()
             if due and all(np.isfinite(np.asarray(v)) for k, v in last[1].items() if k in ("loss", "gradient_norm")):
-                for item in due:
-                    scalars = item.call(state, step)
-                    if "loss" in scalars:
-                        last_validation = {"loss": float(scalars["loss"])}
-                    extra |= {item.prefix + k: v for k, v in scalars.items()}
+                try:
+                    for item in due:
+                        scalars = item.call(state, step)
+                        if "loss" in scalars:
+                            last_validation = {"loss": float(scalars["loss"])}
+                        extra |= {item.prefix + k: v for k, v in scalars.items()}
+                except BaseException:  # Ctrl-C, too: what was trained is kept whatever an evaluator does
+                    settle(0, extra)
+                    if save:
+                        checkpoints.save(step, state, batches.get_state(), last_validation)
+                    raise
             settle(0, extra)
             if log is not None:
                 log.exclude(time.time() - began if due else 0.0)
