@@ -141,7 +141,9 @@ def write(runs: Sequence[Part], out: Workdir) -> str:
     kept = {k: first.stored[k] for k in ("codec", *SAME) if k in first.stored}
     commits = {"commits": list(dict.fromkeys(c for r in runs for c in r.stored.get("commits", [])))}
     out.write({"config": config, "hash": program.experiment.hash, "versions": versions(), **kept, **commits})
-    return f"at step {step}, {program.parameters:,} parameters{said}"
+    total = config["training"]["steps"]
+    unfinished = f" of {total} (the parts are unfinished)" if step < total else ""
+    return f"at step {step}{unfinished}, {program.parameters:,} parameters{said}"
 
 
 def joined_program(first: Part) -> tuple[Program, dict[str, Any], str]:
