@@ -1,6 +1,7 @@
 """vilg judge without a browser: studies, votes, the server's answers, reports, and bad input in one sentence."""
 
 import http.client
+import functools
 import json
 import os
 import signal
@@ -324,7 +325,8 @@ def test_every_protocol_is_in_both_languages_and_its_keys_are_its_own(name):
 
 def test_serving_ends_with_ctrl_c_and_goes_on_by_the_same_command(three, tmp_path):
     command = [sys.executable, "-m", "vilg", "judge", f"--samples={three}", f"--out={tmp_path / 's'}", "--port=0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job of a shell inherits deafness to it
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ, preexec_fn=heard)
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith("27 items, 0 of 5 raters have begun; open http://127.0.0.1:")
