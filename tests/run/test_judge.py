@@ -1,7 +1,7 @@
 """vilg judge without a browser: studies, votes, the server's answers, reports, and bad input in one sentence."""
 
-import http.client
 import functools
+import http.client
 import json
 import os
 import signal
