@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -80,9 +79,7 @@ class Measures:
     def _keep_pictures(self, workdir: Path, scored: Sequence[tuple[Scored, int]]) -> None:
         made = [Sampled(s.prompt, s.language, seed, False, np.asarray(s.image)) for s, seed in scored]
         extra = [{"cell": s.cell, "score": s.score, **s.about} for s, _ in scored]
-        place = self.out / "samples" / pictures_of(workdir)
-        shutil.rmtree(place, ignore_errors=True)
-        write_samples(place, made, 16, extra)
+        write_samples(self.out / "samples" / pictures_of(workdir), made, 16, extra)
 
     def pictures(self, workdir: Path) -> list[dict[str, Any]]:
         """The first samples of each cell, as lines of samples.jsonl with the path of the picture."""

@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -254,11 +254,6 @@ def render(folder: str, context: dict[str, Any]) -> Files:
     environment = jinja2.Environment(
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"quote": shlex.quote, "command": joined}
+    environment.filters |= {"quote": shlex.quote, "command": shlex.join}
     names = sorted(name for name in environment.list_templates() if name.startswith(f"{folder}/"))
     return {name.partition("/")[2]: environment.get_template(name).render(context) for name in names}
-
-
-def joined(command: Sequence[str]) -> str:
-    """A command as the shell reads it."""
-    return shlex.join(command)

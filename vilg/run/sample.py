@@ -103,7 +103,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     prompts = asked_prompts(args)
     texts = [p.text if style is None else styled(p.text, p.language, style) for p in prompts]
     out = Path(args.out)
-    earlier = samples_of(out)
+    samples_of(out)  # a list that is somebody else's is told before anything is drawn
     session = open_session(args.workdir, ema=not args.raw, **({"swap": True} if args.swap_experts else {}))
     session.check_generator()
     generator = session.experiment.generator
@@ -130,8 +130,6 @@ def main(args: argparse.Namespace, config: Any) -> int:
     used = {"controls": dataclasses.asdict(controls)} | ({"style": args.style} if style else {}) | special
     used |= {"best_of": args.best_of, "ranker": args.ranker} if args.ranker else {}
     lines = [{k: p.extra[k] for k in FIELDS if k in p.extra} | used for p in prompts for _ in range(args.num)]
-    for file in earlier:
-        file.unlink(missing_ok=True)
     write_samples(out, made, args.num if args.num > 1 else min(8, len(made)), lines)
     warn_of_cuts(made, session)
     print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
@@ -203,8 +201,10 @@ def samples_of(out: Path) -> list[Path]:
 
 
 def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None) -> list[str]:
-    """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture); their file names."""
+    """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture), in place of an earlier call's; their file names."""
     out.mkdir(parents=True, exist_ok=True)
+    for file in samples_of(out):
+        file.unlink(missing_ok=True)
     files = [f"{i:05d}.png" for i in range(len(made))]
     lines = []
     for i, (file, sample) in enumerate(zip(files, made, strict=True)):
