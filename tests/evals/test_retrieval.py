@@ -21,7 +21,7 @@ class Reader:
 
     def __init__(self, whole: bool):
         self.experiment = build_experiment(tiny_ranker())
-        self.whole, self.drawn = whole, {}
+        self.whole, self.drawn, self.places = whole, {}, {}
         source = self.experiment.data.valid
         for i in range(600):
             scene = source.scene(i)
@@ -35,7 +35,7 @@ class Reader:
         for row, (objects, relation) in zip(out, meanings, strict=True):
             words = [(objects, relation)] if self.whole else [*(w for o in objects for w in o), relation]
             for word in words:
-                row[hash(word) % 4096] = 1
+                row[self.places.setdefault(word, len(self.places))] = 1
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
     def image_features(self, images):

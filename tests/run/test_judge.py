@@ -1,6 +1,5 @@
 """vilg judge without a browser: studies, votes, the server's answers, reports, and bad input in one sentence."""
 
-import functools
 import http.client
 import json
 import os
@@ -325,8 +324,9 @@ def test_every_protocol_is_in_both_languages_and_its_keys_are_its_own(name):
 
 def test_serving_ends_with_ctrl_c_and_goes_on_by_the_same_command(three, tmp_path):
     command = [sys.executable, "-m", "vilg", "judge", f"--samples={three}", f"--out={tmp_path / 's'}", "--port=0"]
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job of a shell inherits deafness to it
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ, preexec_fn=heard)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of a shell's background job would inherit deafness to it
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith("27 items, 0 of 5 raters have begun; open http://127.0.0.1:")
