@@ -115,6 +115,10 @@ class Program:
 
         fields = [f.name for f in dataclasses.fields(TrainState)]
         shardings = TrainState(**{f: place(getattr(tables, f), getattr(boxed, f)) for f in fields})
+        if self.layout.offload:
+            shape = unbox(boxed.optimizer)
+            host = jax.tree.map(lambda x, s: s.with_memory_kind("pinned_host") if x.ndim else s, shape, shardings.optimizer)
+            shardings = dataclasses.replace(shardings, optimizer=host)
         return unbox(boxed), shardings
 
     def _traced(self, function: Callable) -> Callable:
@@ -206,8 +210,11 @@ class Program:
         key = jax.random.fold_in(jax.random.key(experiment.seed + 1), state.step)
         batch = experiment.prepare(frozen, batch)
         metrics, observed, grads = self.gradients(state.params, batch, key, state.step)
+        held = state.optimizer
+        if self.layout.offload:
+            held = jax.device_put(held, jax.tree.map(lambda s: s.with_memory_kind("device"), self.state_sharding.optimizer))
         with jax.named_scope("optimizer"):
-            updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+            updates, optimizer = self.optimizer.update(grads, held, state.params)
             params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
         metrics |= {"gradient_norm": _norm(grads), "update_norm": _norm(updates), "learning_rate": self.learning_rate(state.step)}
         statistics = state.statistics

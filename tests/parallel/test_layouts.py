@@ -8,7 +8,7 @@ from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import LAYOUTS, parse_layout
-from vilg.parallel.mesh import make_mesh
+from vilg.parallel.mesh import make_mesh, over_slices
 from vilg.types import UserError
 
 
@@ -65,6 +65,7 @@ def test_a_mesh_axis_claimed_twice_is_an_error():
         ("fsdp_tp:modle=2", "axis one of"),
         ("group_sharded:stage=4", "must be 1, 2 or 3"),
         ("dp:data=0", "at least 1"),
+        ("dp:offload=2", "offload=2 must be 0 or 1"),
     ],
 )
 def test_bad_layouts_say_what_would_do(text, message):
@@ -89,3 +90,20 @@ def test_the_mesh_uses_every_device():
     assert make_mesh(parse_layout("fsdp_tp:model=4")).shape == {"data": 2, "model": 4}
     with pytest.raises(UserError, match="does not fit 3"):
         make_mesh(parse_layout("fsdp_tp:model=2"), jax.devices()[:3])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "slices", "across"), [([2, 16], 2, [2, 1]), ([32], 2, [2]), ([3, 4], 2, [1, 2]), ([6, 4], 4, [2, 2]), ([8, 2], 1, [1, 1])]
+)
+def test_the_first_axes_cross_slices(sizes, slices, across):
+    assert over_slices(sizes, slices) == across
+
+
+def test_positions_are_split_outside_attention_and_heads_inside():
+    layout = parse_layout("sequence:sequence=4")
+    sizes = layout.sizes(8)
+    assert layout.spec("compute", ("batch", "length", "embed"), (4, 88, 64), sizes) == P("data", "sequence")
+    assert layout.spec("compute", ("batch", "length", "heads", "head_dim"), (4, 88, 8, 8), sizes) == P("data", "sequence")
+    assert layout.spec("compute", ("batch", None, "heads", "head_dim"), (4, 88, 8, 8), sizes) == P("data", None, "sequence")
+    assert layout.spec("compute", ("batch", "length", "embed"), (4, 1, 64), sizes) == P("data")
+    assert layout.spec("params", ("embed", "mlp"), (64, 256), sizes) == P(("data", "sequence"))

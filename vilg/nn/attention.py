@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from vilg.config import lookup, require
 from vilg.nn.patterns import Grid, Pattern, PatternOptions, check_direction, check_grid, make_pattern, visible
 from vilg.nn.splash import ordered_splash, splash
-from vilg.parallel.constrain import platform
+from vilg.parallel.constrain import constrain, platform
 
 __all__ = ["IMPLEMENTATIONS", "PatternOptions", "attend", "attend_source", "check_implementation", "ordered", "softmax_over"]
 
@@ -57,7 +57,9 @@ def attend(
     expected = text_length + grid[0] * grid[1]
     require(q.shape[1] == expected, "grid", grid, f"with text_length={text_length} needs {expected} positions, the stream has {q.shape[1]}")
     name = _named(implementation)
+    q, k, v = (constrain(x, "batch", None, "heads", "head_dim") for x in (q, k, v))  # a layout that splits positions splits heads here
     out = IMPLEMENTATIONS[name](q, k, v, chosen, direction, text_length, grid)
+    out = constrain(out, "batch", "length", "heads", "head_dim")
     return out if name in NAMES_ITSELF else checkpoint_name(out, "attention_out")
 
 

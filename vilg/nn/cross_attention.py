@@ -106,7 +106,7 @@ class JointAttention(nn.Module):
         places: Float[Array, "n 2"] | None = None,
     ) -> Float[Array, "b n d"]:
         q, k, v = self._projection("qkv", x, 3)
-        text = None
+        text: tuple[Array, ...] = ()
         if context is not None:
             text_k, text_v = self._projection("text_kv", context, 2)
             text = (self._scale("text_k_scale", text_k) if self.qk_norm else text_k), text_v
@@ -114,7 +114,9 @@ class JointAttention(nn.Module):
             q, k = self._scale("q_scale", q), self._scale("k_scale", k)
         if self.rotary_base and places is not None:
             q, k = (jnp.moveaxis(rotate(jnp.moveaxis(y, 1, 2), places, self.rotary_base), 2, 1) for y in (q, k))
-        mixed = checkpoint_name(attend_jointly(q, (k, v), text, attend, self.attend_mode, self.chunk), "attention_out")
+        q, k, v, *text = (constrain(y, "batch", "heads", None, "head_dim") for y in (q, k, v, *text))  # whole rows, whatever the layout
+        mixed = attend_jointly(q, (k, v), tuple(text) or None, attend, self.attend_mode, self.chunk)
+        mixed = checkpoint_name(constrain(mixed, "batch", "heads", "length", "head_dim"), "attention_out")
         zeros = nn.initializers.zeros_init()
         init = nn.initializers.normal(self.out_scale) if self.out_scale else zeros
         out = self.param("out", named(init, "heads", "head_dim", "embed"), (self.heads, self.head_size, x.shape[-1]), jnp.float32)

@@ -138,4 +138,4 @@ def _column_major(pattern: str, direction: str, options: PatternOptions | None) 
 
 
 def _placed(x: Array) -> Array:
-    return constrain(x, "batch", "heads", "length", "head_dim")
+    return constrain(x, "batch", "heads", None, "head_dim")

@@ -26,7 +26,7 @@ from vilg.nn.patterns import Directions, Grid, Pattern, visible
 from vilg.parallel.constrain import platform, shardwise
 
 BLOCK = 128  # the smallest that the kernel takes; bigger ones erase the patterns' sparsity (a row layer at 384: .67 of the blocks, not .30)
-INPUT, OUTPUT = ("batch", "heads", "head_dim", "length"), ("batch", "heads", "length", "head_dim")
+INPUT, OUTPUT = ("batch", "heads", "head_dim", None), ("batch", "heads", None, "head_dim")  # positions whole, whatever the layout
 
 
 def splash(

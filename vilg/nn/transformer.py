@@ -170,7 +170,8 @@ class Block(nn.Module):
         turn = functools.partial(reorder, text_length=s.text_length, grid=s.grid) if pattern.column_major else None
         x = turn(x) if turn else x
         parts = self._qkv_ordered(x, turn(jnp.asarray(places)[None])[0] if turn else jnp.asarray(places))
-        x = self._finish(x, kernel(*parts, pattern, directions, s.text_length, s.grid), "bhlk")
+        attended = constrain(kernel(*parts, pattern, directions, s.text_length, s.grid), "batch", "heads", "length", "head_dim")
+        x = self._finish(x, attended, "bhlk")
         return constrain(turn(x, back=True), "batch", "length", "embed") if turn else x
 
     def _attend(self, direction: str, q: Array, k: Array, v: Array) -> Array:

@@ -22,7 +22,8 @@ TABLES = ("params", "gradients", "optimizer", "compute")
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Where every array lives: `mesh` is ordered, slowest link first. A size is a number, -1 (what is left; at most one) or a logical axis:
-    the greatest common divisor of that axis's length in the parameters and the number of devices (`bound` puts the number there)."""
+    the greatest common divisor of that axis's length in the parameters and the number of devices (`bound` puts the number there). With
+    `offload` the optimizer's state is in the host's memory."""
 
     name: str
     mesh: Mapping[str, int | str]
@@ -30,6 +31,7 @@ class Layout:
     gradients: Rules
     optimizer: Rules
     compute: Rules
+    offload: bool = False
 
     def __post_init__(self) -> None:
         for table in TABLES:

@@ -1,22 +1,49 @@
 """The device mesh of a layout, and named shardings on it."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vilg.parallel.layout import Layout
 
 
 def make_mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over exactly these devices (jax.make_mesh silently leaves some out), with automatic axes."""
+    """A mesh over exactly these devices (jax.make_mesh silently leaves some out), with automatic axes. Of several slices, the data-centre network
+    is crossed by the first axes only, as far as they divide, and everything else stays inside a slice."""
     devices = list(jax.devices() if devices is None else devices)
     sizes = layout.sizes(len(devices))
     auto = (AxisType.Auto,) * len(sizes)
     if devices[0].platform == "cpu":
         return Mesh(np.asarray(devices).reshape(tuple(sizes.values())), tuple(sizes), axis_types=auto)
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=auto, devices=devices)
+    slices = len({getattr(d, "slice_index", 0) for d in devices})
+    across = over_slices(list(sizes.values()), slices)
+    inside = [size // n for size, n in zip(sizes.values(), across, strict=True)]
+
+    def placed(split: bool) -> np.ndarray:
+        """On the torus; `split`: an axis may be a part of one of its dimensions."""
+        if slices > 1:
+            return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=split)
+        return mesh_utils.create_device_mesh(inside, devices, allow_split_physical_axes=split)
+
+    try:
+        grid = placed(split=False)
+    except NotImplementedError:  # no assignment of whole dimensions
+        grid = placed(split=True)
+    return Mesh(grid, tuple(sizes), axis_types=auto)
+
+
+def over_slices(sizes: Sequence[int], slices: int) -> list[int]:
+    """How often each mesh axis crosses from slice to slice: as often as it divides, the first axes first. The product is `slices`, if that
+    divides the product of the sizes."""
+    across = []
+    for size in sizes:
+        across.append(math.gcd(size, slices))
+        slices //= across[-1]
+    return across
 
 
 def resolver(layout: Layout, mesh: Mesh, table: str) -> Callable[..., NamedSharding]:

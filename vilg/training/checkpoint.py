@@ -32,6 +32,7 @@ def digest(tree: Any) -> dict[str, jax.Array]:
 
 
 def _digest(x: jax.Array) -> jax.Array:
+    x = jax.device_put(x, jax.memory.Space.Device)  # offloaded arrays are in the host's memory
     if x.dtype == jnp.bool_:
         x = x.astype(jnp.uint8)
     word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
