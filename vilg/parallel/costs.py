@@ -8,18 +8,14 @@ counted from shapes, bytes from shapes without padding, cycles are XLA's own.
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from vilg.parallel.hlo import Computation, Instruction, Module, Shape, axes_of, groups_of, kind_of
+from vilg.parallel.hlo import Computation, Instruction, Module, axes_of, groups_of, kind_of
 from vilg.parallel.kernels import is_kernel, kernel_flops
-
-PHASES: tuple[str, ...] = ("forward", "backward", "optimizer", "other")
-FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast while conditional call after-all partition-id replica-id opt-barrier "
-    "async-start async-update async-done copy-done all-reduce-done all-gather-done collective-permute-done".split()
-)
+from vilg.parallel.memory import moved
+from vilg.parallel.phases import PHASES, phase_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,15 +106,6 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
     return Costs(flops, cycles, traffic, tuple(collectives), tuple(kernels), tuple(dict.fromkeys(warnings)))
 
 
-def phase_of(module: Module, instruction: Instruction) -> str:
-    """Forward, backward (recomputation too), optimizer, or other: from JAX's path; of a fusion without one, from what is in it."""
-    names = [instruction.op_name] if instruction.op_name else [inner.op_name for _, inner in module.fused(instruction) if inner.op_name]
-    votes = [
-        "optimizer" if "/optimizer/" in n else "backward" if "transpose(" in n else "forward" if "jvp(" in n else "other" for n in names
-    ]
-    return max(PHASES, key=votes.count) if votes else "other"
-
-
 # --- floating-point operations ---------------------------------------------------------------------------------------------
 
 
@@ -165,42 +152,6 @@ def _valid(out: int, size: int, length: int, stride: int, pad: int, dilate: int,
     return int(np.count_nonzero((at >= 0) & (at <= (length - 1) * dilate) & (at % dilate == 0)))
 
 
-# --- memory ----------------------------------------------------------------------------------------------------------------
-
-
-def moved(module: Module, computation: Computation, instruction: Instruction) -> float:
-    """Bytes between main memory and the core: operands read and results written that live in main memory, slices counted as what is sliced."""
-    if instruction.opcode in FREE or kind_of(instruction):
-        return 0.0
-    if instruction.opcode in ("dynamic-slice", "slice", "gather"):
-        return 2 * _main(instruction.shapes)
-    if instruction.opcode == "dynamic-update-slice":
-        return 2 * _main(computation.by_name[instruction.operands[1]].shapes)
-    operands = [computation.by_name[name].shapes for name in instruction.operands if name in computation.by_name]
-    if instruction.opcode != "fusion":
-        return sum(map(_main, operands), 0.0) + _main(instruction.shapes)
-    inner = module.computations[instruction.called["calls"][0]]
-    parameters = {int(i.literal): i for i in inner.instructions if i.opcode == "parameter"}
-    read = 0.0
-    for k, shapes in enumerate(operands):
-        users = [i for i in inner.instructions if k in parameters and parameters[k].name in i.operands]
-        sliced = [i for i in users if i.opcode in ("dynamic-slice", "slice", "gather") and i.operands[0] == parameters[k].name]
-        updated = [i for i in users if i.opcode == "dynamic-update-slice" and i.operands[0] == parameters[k].name]
-        if users and len(sliced) + len(updated) == len(users):
-            read += min(_main(shapes), sum(i.bytes for i in sliced)) if _main(shapes) else 0.0
-        else:
-            read += _main(shapes)
-    root = inner.by_name[inner.root]
-    written = _main(instruction.shapes)
-    if root.opcode == "dynamic-update-slice" and written:
-        written = min(written, inner.by_name[root.operands[1]].bytes)
-    return read + written
-
-
-def _main(shapes: Sequence[Shape]) -> float:
-    return float(sum(shape.bytes for shape in shapes if shape.space == 0))
-
-
 # --- collectives -----------------------------------------------------------------------------------------------------------
 
 
@@ -222,60 +173,3 @@ def _collective(
         groups=tuple(map(tuple, groups)),
         op_name=instruction.op_name,
     )
-
-
-# --- what is alive at once --------------------------------------------------------------------------------------------------
-
-ALIASES = frozenset("tuple get-tuple-element bitcast while conditional optimization-barrier opt-barrier copy-done async-done".split())
-
-
-@dataclasses.dataclass(frozen=True)
-class Buffer:
-    """An array that is alive when memory is fullest: what makes it, and in which phase."""
-
-    bytes: float
-    shape: str
-    name: str
-    phase: str
-
-
-def fullest(module: Module) -> list[Buffer]:
-    """The arrays in main memory, made by the program itself, that are alive when the most of it is in use; largest first.
-
-    The schedule of the entry computation is gone through once; what loops hold inside is not seen, and an array that is updated in place
-    counts once. Good for names and proportions; totals are the compiler's own.
-    """
-    entry = module.computations[module.entry]
-    owner: dict[str, tuple[str, ...]] = {}
-    last: dict[str, int] = {}
-    for k, instruction in enumerate(entry.instructions):
-        sources = tuple(dict.fromkeys(o for name in instruction.operands for o in owner.get(name, ())))
-        for source in sources:
-            last[source] = k
-        if instruction.opcode == "parameter" or instruction.opcode == "constant":
-            owner[instruction.name] = ()
-        elif instruction.opcode in ALIASES or instruction.opcode == "dynamic-update-slice":
-            owner[instruction.name] = sources
-        else:
-            owner[instruction.name] = (instruction.name,)
-            last[instruction.name] = k
-    ends: dict[int, list[str]] = {}
-    for name, k in last.items():
-        ends.setdefault(k, []).append(name)
-    alive: dict[str, float] = {}
-    now, most, best = 0.0, 0.0, {}
-    for k, instruction in enumerate(entry.instructions):
-        size = _main(instruction.shapes) if owner[instruction.name] == (instruction.name,) else 0.0
-        if size:
-            alive[instruction.name] = size
-            now += size
-            if now > most:
-                most, best = now, dict(alive)
-        for name in ends.get(k, ()):
-            now -= alive.pop(name, 0.0)
-    found = []
-    for name, size in best.items():
-        made = entry.by_name[name]
-        shape = ", ".join(f"{s.dtype}[{','.join(map(str, s.dims))}]" for s in made.shapes if s.space == 0)
-        found.append(Buffer(size, shape, made.op_name or name, phase_of(module, made)))
-    return sorted(found, key=lambda b: -b.bytes)

@@ -33,18 +33,22 @@ from vilg.config import lookup
 from vilg.experiment import build_experiment, to_dict
 from vilg.parallel import costs as counting
 from vilg.parallel.estimate import ASSUMPTIONS, estimate
+from vilg.parallel.flags import FLAG_SETS, ask_for_flags, parse_flags
 from vilg.parallel.hlo import parse
 from vilg.parallel.layouts import parse_layouts
+from vilg.parallel.memory import Buffer, fullest
+from vilg.parallel.phases import PHASES
 from vilg.parallel.topology import GIB, LIBTPU, Topology, ask_for_fake_devices, parse_topology
 from vilg.program import Program
 from vilg.report.plans import write_plan
+from vilg.run.compiler_warnings import compiler_warnings
 from vilg.run.lowering import PROGRAMS, Planned
 from vilg.run.outputs import output_file
 from vilg.run.plan_advice import first_that_fits, told
 from vilg.run.workdir import versions
 from vilg.types import UserError
 
-FORMAT = 1  # of what is kept: a change of rows makes older ones useless
+FORMAT = 2  # of what is kept: a change of rows makes older ones useless
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 LARGEST = 8  # buffers that a row names
 
@@ -54,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topology", required=True, metavar="NAME", help="v5p:4x4x4, v5e:16x16,slices=2, ..., or cpu:8 for fake devices")
     parser.add_argument("--layouts", default="all", help="names joined by commas, with sizes such as fsdp_tp:model=4 (default: all)")
     parser.add_argument("--program", default="train", help=f"{' or '.join(PROGRAMS)} (default: train)")
+    parser.add_argument("--flags", default="", metavar="NAMES", help=f"sets of XLA flags to compile with: {', '.join(FLAG_SETS)}")
     parser.add_argument("--batch", type=int, metavar="ROWS", help="the global batch of every row (default: the experiment's)")
     parser.add_argument("--json", metavar="FILE", help="rows, versions and assumptions as JSON")
     parser.add_argument("--html", metavar="FILE", help="a page with a bar for every layout")
@@ -71,6 +76,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     for path, kind in ((args.json, ".json"), (args.html, ".html")):
         if path:
             output_file(path, kind)
+    ask_for_flags(args.flags)
     prepare(topology)
     config = to_dict(config)
     if args.batch is not None:
@@ -86,6 +92,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "assumptions": list(ASSUMPTIONS),
         "estimator_error": None,  # not calibrated on a published configuration yet
         "config_hash": experiment.hash,
+        "flags": list(parse_flags(args.flags)),
     }
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1))
@@ -209,7 +216,8 @@ def bytes_needed(found: Mapping[str, Any]) -> float:
 
 def kept_at(lowered: Any, topology: Topology) -> Path:
     """Where the result of compiling this program for this topology is kept: by the program's own text and the compiler."""
-    content = [FORMAT, lowered.as_text(), str(topology), {**versions(), **compiler()}, os.environ.get("LIBTPU_INIT_ARGS", "")]
+    flags = [os.environ.get(variable, "") for variable in ("LIBTPU_INIT_ARGS", "XLA_FLAGS")]
+    content = [FORMAT, lowered.as_text(), str(topology), {**versions(), **compiler()}, flags]
     place = Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / "plans"
     return place / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json.gz"
 
@@ -220,7 +228,8 @@ def compiled_text(lowered: Any, place: Path) -> dict[str, Any]:
         return {**json.loads(gzip.decompress(place.read_bytes())), "cached": True}
     found: dict[str, Any] = {"text": "", "memory": {}, "oom": None, "warnings": []}
     try:
-        compiled = lowered.compile()
+        with compiler_warnings() as found["warnings"]:
+            compiled = lowered.compile()
         memory = compiled.memory_analysis()
         names = ("argument", "output", "alias", "temp", "generated_code", "host_argument", "host_output", "host_alias", "host_temp")
         found["memory"] = {name: getattr(memory, f"{name}_size_in_bytes", 0) for name in names}
@@ -250,7 +259,7 @@ def measured(program: Program, planned: Planned, found: Mapping[str, Any], topol
     """What a row says of a program that was compiled."""
     module = parse(found["text"])
     costs = counting.count(module, program.sizes)
-    table, alive = costs.table(), counting.fullest(module)
+    table, alive = costs.table(), fullest(module)
     chip, memory = topology.chip, found["memory"]
     seconds = estimate(costs, topology, list(program.mesh.devices.flat))
     mfu = seconds.mfu(planned.model_flops / topology.size, chip)
@@ -267,7 +276,7 @@ def measured(program: Program, planned: Planned, found: Mapping[str, Any], topol
         "flops_by_phase": dict(costs.flops),
         "collective_bytes": {axis: sum(kind["bytes"] for kind in kinds.values()) for axis, kinds in table.items()},
         "collectives": table,
-        "collectives_by_phase": {phase: part for phase in counting.PHASES if (part := costs.table(phase=phase))},
+        "collectives_by_phase": {phase: part for phase in PHASES if (part := costs.table(phase=phase))},
         "estimated_step_seconds": seconds.likely,
         "seconds": {"compute": seconds.compute, "memory": seconds.memory, "asynchronous": seconds.asynchronous, "synchronous": seconds.synchronous},
         "mfu": mfu,
@@ -279,7 +288,7 @@ def measured(program: Program, planned: Planned, found: Mapping[str, Any], topol
     }
 
 
-def split(planned: Planned, alive: Sequence[counting.Buffer], temporary: float) -> dict[str, float]:
+def split(planned: Planned, alive: Sequence[Buffer], temporary: float) -> dict[str, float]:
     """Bytes a device by what they hold. Activations: what the forward pass leaves for the backward pass when memory is fullest."""
 
     def bytes_of(tree: Any) -> float:

@@ -37,6 +37,7 @@ from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout, parse_layouts
 from vilg.parallel.topology import ask_for_fake_devices
 from vilg.program import Program, path_name, unbox
+from vilg.run.compiler_warnings import compiler_warnings
 from vilg.run.workdir import versions
 from vilg.types import UserError
 
@@ -177,7 +178,9 @@ class Step:
         program = Program(experiment, devices, layout)
         params = jax.device_put(inputs.params_of(experiment), program.state_sharding.params)
         batch = {k: jax.device_put(v, program.batch_sharding) for k, v in inputs.batch.items()}
-        compiled = program.jit(lambda p, b: program.gradients(p, b, jax.random.key(3), jnp.int32(5))).lower(params, batch).compile()
+        lowered = program.jit(lambda p, b: program.gradients(p, b, jax.random.key(3), jnp.int32(5))).lower(params, batch)
+        with compiler_warnings() as self.warnings:
+            compiled = lowered.compile()
         metrics, _, grads = compiled(params, batch)
         grads = jax.device_get(grads)
         grads = plain(experiment, grads) if is_scanned(experiment) else grads
@@ -222,7 +225,7 @@ def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: in
         began = time.monotonic()
         row: dict[str, Any] = {"layout": name, "mesh": None, "devices": devices, "options": options, "dtype": dtype, "loss_error": None}
         row |= {"gradient_error": None, "worst_leaf": None, "first_leaf": None, "sharded_fraction": None, "collectives": None}
-        row |= {"status": "invalid", "error": ""}
+        row |= {"warnings": [], "status": "invalid", "error": ""}
         try:
             experiment = build_experiment(with_options(config, options))
             accumulation = experiment.training.accumulation  # what a microbatch draws is its own, so one device has to have as many
@@ -230,7 +233,7 @@ def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: in
                 alone = build_experiment(with_options(config, {"accumulation": accumulation}))
                 references[accumulation] = Step(alone, inputs, parse_layout("dp"), jax.devices()[:1])
             step = Step(experiment, inputs, layouts[name], jax.devices()[:devices])
-            row |= {"mesh": step.mesh, "sharded_fraction": step.sharded_fraction, "collectives": step.collectives}
+            row |= {"mesh": step.mesh, "sharded_fraction": step.sharded_fraction, "collectives": step.collectives, "warnings": step.warnings}
             row |= compared(references[accumulation], step, dtype)
         except UserError as error:  # a layout that does not fit this model or these devices is said, and compares nothing
             row["error"] = str(error)
@@ -243,17 +246,18 @@ def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: in
 
 def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
     """The table for people; below it what differs, and what was not compared."""
-    table = Table("layout", "options", "mesh", *(Column(n, justify="right") for n in ("loss", "gradients", "sharded")), "collectives", "verdict",
+    numbers = (Column(n, justify="right", no_wrap=True) for n in ("loss", "grads", "sharded"))
+    table = Table("layout", "options", *numbers, "collectives", Column("verdict", no_wrap=True),
                   title=f"one step on {devices} devices against one, relative errors")  # fmt: skip
     for row in rows:
         options = ", ".join(f"{k}={v}" for k, v in row["options"].items())
         if row["error"]:
-            table.add_row(row["layout"], options, *["-"] * 5, "not compared")
+            table.add_row(row["layout"], options, *["-"] * 4, "none")
             continue
-        mesh = "x".join(f"{axis}={size}" for axis, size in row["mesh"].items())
+        mesh = "x".join(map(str, row["mesh"].values()))
         kinds = ", ".join(dict.fromkeys(kind for axis in row["collectives"].values() for kind in axis)) or "none"
         errors = (f"{row['loss_error']:.1e}", f"{row['gradient_error']:.1e}", f"{row['sharded_fraction']:.0%}")
-        table.add_row(row["layout"], options, mesh, *errors, kinds, row["status"])
+        table.add_row(f"{row['layout']} {mesh}", options, *errors, kinds, row["status"])
     Console().print(table)
     for row in rows:
         if row["error"]:
@@ -262,3 +266,5 @@ def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
             print(f"{row['layout']}: {row['first_leaf'] or 'the loss'} differs; the worst is {row['worst_leaf']} ({row['gradient_error']:.1e})")
         elif row["status"] == "invalid":
             print(f"{row['layout']}: no collectives on {row['devices']} devices: it computes something else")
+        for warning in row["warnings"]:
+            print(f"{row['layout']}: {warning}")
