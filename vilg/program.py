@@ -27,6 +27,7 @@ from vilg.training.state import TrainState
 from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, Trainable, UserError
 
 WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
+HOST_MEMORY = "pinned_host"  # JAX's name of the host's memory that devices can reach
 BIG = 10_000_000  # parameters from which that limit is enforced
 
 
@@ -117,7 +118,7 @@ class Program:
         shardings = TrainState(**{f: place(getattr(tables, f), getattr(boxed, f)) for f in fields})
         if self.layout.offload:
             shape = unbox(boxed.optimizer)
-            host = jax.tree.map(lambda x, s: s.with_memory_kind("pinned_host") if x.ndim else s, shape, shardings.optimizer)
+            host = jax.tree.map(lambda x, s: s.with_memory_kind(HOST_MEMORY) if x.ndim else s, shape, shardings.optimizer)
             shardings = dataclasses.replace(shardings, optimizer=host)
         return unbox(boxed), shardings
 

@@ -9,8 +9,9 @@ from tests.conftest import tiny_config, tiny_diffusion
 from vilg.parallel.topology import GIB
 from vilg.report.plans import write_plan
 from vilg.run import cli, plan
-from vilg.run.plan import Task, blank, out_of_memory, ranked, row_of
+from vilg.run.plan import ranked
 from vilg.run.plan_advice import first_that_fits, told
+from vilg.run.plan_row import Task, blank, out_of_memory, row_of
 from vilg.types import UserError
 
 CPU = Task({"training": {"batch_size": 16}}, "cpu:8")
@@ -155,7 +156,7 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
     out = capsys.readouterr().out
     assert "data 3" in out and "tp: broken" in out
     report = json.loads((tmp_path / "plan.json").read_text())
-    assert set(report) == {"rows", "versions", "assumptions", "estimator_error", "config_hash"} and len(report["assumptions"]) > 3
+    assert set(report) == {"rows", "versions", "assumptions", "estimator_error", "config_hash", "flags"} and len(report["assumptions"]) > 3
     assert cli.main([*argv, "--layouts=tp"]) == 1
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from vilg.parallel.hlo import Computation, Instruction, Module, axes_of, groups_of, kind_of
 from vilg.parallel.kernels import is_kernel, kernel_flops
-from vilg.parallel.memory import moved
+from vilg.parallel.memory import moved, visiting
 from vilg.parallel.phases import PHASES, phase_of
 
 
@@ -51,7 +51,7 @@ class Kernel:
 @dataclasses.dataclass(frozen=True)
 class Costs:
     """Of one device and one execution of the program. `flops` are those of matrix products and convolutions, kernels' own estimates apart;
-    `traffic`: bytes to and from main memory; `warnings`: what could not be counted."""
+    `traffic`: bytes to and from main memory; `warnings`: what could not be counted; `host`: bytes to and from the host's memory."""
 
     flops: Mapping[str, float]
     cycles: Mapping[str, float]
@@ -59,6 +59,7 @@ class Costs:
     collectives: tuple[Collective, ...]
     kernels: tuple[Kernel, ...]
     warnings: tuple[str, ...]
+    host: float = 0.0
 
     @property
     def total_flops(self) -> float:
@@ -80,7 +81,7 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
     """The costs of a program on a mesh of these sizes."""
     devices = math.prod(sizes.values())
     flops, cycles = dict.fromkeys(PHASES, 0.0), dict.fromkeys(PHASES, 0.0)
-    traffic = 0.0
+    traffic, host = 0.0, 0.0
     warnings: list[str] = []
     collectives: list[Collective] = []
     kernels: list[Kernel] = []
@@ -89,6 +90,7 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
         phase = phase_of(module, instruction)
         cycles[phase] += times * instruction.cycles
         traffic += times * moved(module, computation, instruction)
+        host += times * visiting(instruction)
         inside = [(computation, instruction), *module.fused(instruction)]
         for owner, one in inside:
             flops[phase] += times * flops_of(owner, one)
@@ -103,7 +105,7 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
                     continue  # an asynchronous collective is repeated in every fusion that carries it on
                 seen.add(key)
                 collectives.append(_collective(owner, one, times, phase, owner is not computation, sizes, devices))
-    return Costs(flops, cycles, traffic, tuple(collectives), tuple(kernels), tuple(dict.fromkeys(warnings)))
+    return Costs(flops, cycles, traffic, tuple(collectives), tuple(kernels), tuple(dict.fromkeys(warnings)), host)
 
 
 # --- floating-point operations ---------------------------------------------------------------------------------------------

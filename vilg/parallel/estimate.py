@@ -19,10 +19,30 @@ ASSUMPTIONS = (
     "memory: bytes of operands and results in main memory over its bandwidth, without padding",
     "collectives: bytes x (members - 1) / members over the links of the torus dimensions that their mesh axes cross (both directions of a "
     "ring that closes, one of a line), all-reduce twice; between slices the chip's share of the data-centre network; no latency",
-    "best: the largest of compute, memory and communication; likely: the larger of compute, memory and asynchronous communication, plus "
-    "synchronous communication; serial: their sum",
+    "host: bytes to and from the host's memory at 16 GB/s a chip (not published)",
+    "best: the largest of compute, memory, host and communication; likely: the largest of compute, memory, host and asynchronous communication, "
+    "plus synchronous communication; serial: their sum",
     "MFU: model FLOPs (no recomputation) over step x peak",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The estimator on a model whose MFU on real chips is published (tests/benchmarks/calibrate.py)."""
+
+    generation: str
+    configuration: str
+    published: float
+    estimated: float
+
+
+CALIBRATION: tuple[Calibration, ...] = ()
+
+
+def calibration(topologies: Sequence[Topology]) -> list[dict[str, Any]]:
+    """What is known of the estimator's error on these generations: of each published configuration, the relative error of the likely MFU."""
+    wanted = {t.generation for t in topologies}
+    return [dataclasses.asdict(c) | {"error": c.estimated / c.published - 1} for c in CALIBRATION if c.generation in wanted]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,26 +54,27 @@ class Estimate:
     asynchronous: float
     synchronous: float
     by_axis: Mapping[str, float]
+    host: float = 0.0
 
     @property
     def best(self) -> float:
         """Everything overlaps."""
-        return max(self.compute, self.memory, self.asynchronous + self.synchronous)
+        return max(self.compute, self.memory, self.host, self.asynchronous + self.synchronous)
 
     @property
     def likely(self) -> float:
         """What is asynchronous overlaps."""
-        return max(self.compute, self.memory, self.asynchronous) + self.synchronous
+        return max(self.compute, self.memory, self.host, self.asynchronous) + self.synchronous
 
     @property
     def serial(self) -> float:
         """Nothing overlaps with communication."""
-        return max(self.compute, self.memory) + self.asynchronous + self.synchronous
+        return max(self.compute, self.memory) + self.host + self.asynchronous + self.synchronous
 
     @property
     def bound_by(self) -> str:
         """The largest term: compute, memory, or the links of a mesh axis."""
-        terms = {"compute": self.compute, "memory": self.memory, **{f"links of {axis}": s for axis, s in self.by_axis.items()}}
+        terms = {"compute": self.compute, "memory": self.memory, "host": self.host, **{f"links of {axis}": s for axis, s in self.by_axis.items()}}
         return max(terms, key=lambda name: terms[name])
 
     def mfu(self, model_flops: float, chip: Chip) -> dict[str, float]:
@@ -77,7 +98,8 @@ def estimate(costs: Costs, topology: Topology, devices: Sequence[Any]) -> Estima
         seconds = c.times * seconds_of(c.kind, c.bytes, c.members, rate(c.groups, devices, topology))
         parts[c.asynchronous] += seconds
         by_axis[c.axis] = by_axis.get(c.axis, 0.0) + seconds
-    return Estimate(compute, costs.traffic / (chip.hbm_bandwidth / chip.devices), parts[True], parts[False], by_axis)
+    memory, host = costs.traffic / (chip.hbm_bandwidth / chip.devices), costs.host / (chip.host / chip.devices)
+    return Estimate(compute, memory, parts[True], parts[False], by_axis, host)
 
 
 def seconds_of(kind: str, size: float, members: int, bandwidth: float) -> float:

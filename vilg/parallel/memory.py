@@ -16,6 +16,7 @@ FREE = frozenset(
 )
 FREE_CALLS = frozenset("AllocateBuffer ConcatBitcast AssumeGatherIndicesInBound".split())  # of XLA:TPU: no work, or a view
 ALIASES = frozenset("tuple get-tuple-element bitcast while conditional optimization-barrier opt-barrier copy-done async-done".split())
+HOST = 5  # XLA's memory space
 SLICES, SAME, UPDATE = ("dynamic-slice", "slice", "gather"), ("bitcast", "reshape", "copy"), "dynamic-update-slice"
 
 
@@ -66,6 +67,11 @@ def moved(module: Module, computation: Computation, instruction: Instruction) ->
     read = sum(min(_main(shapes), _touched(module, inner, parameters[k])) for k, shapes in enumerate(operands) if k in parameters)
     written = sum(_main((shape,)) if update is None else min(_main((shape,)), update) for shape, update in _made(module, instruction))
     return read + written
+
+
+def visiting(instruction: Instruction) -> float:
+    """Bytes that an instruction carries between the host's memory and the device's."""
+    return instruction.shapes[0].bytes if instruction.opcode == "copy-start" and any(s.space == HOST for s in instruction.shapes) else 0.0
 
 
 def _touched(module: Module, computation: Computation, name: str) -> float:

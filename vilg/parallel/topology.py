@@ -23,8 +23,8 @@ GIB = 2.0**30
 @dataclasses.dataclass(frozen=True)
 class Chip:
     """One chip. `peak` in FLOP/s of bfloat16; `clock` in Hz of the compiler's `estimated_cycles`; `hbm` in bytes; bandwidths in bytes/s:
-    `hbm_bandwidth`, `link` (one inter-chip link, one way), `network` (its share of the data-centre network, one way). Each of the `torus`
-    dimensions gives a chip two links. `devices`: how many JAX devices a chip is."""
+    `hbm_bandwidth`, `link` (one inter-chip link, one way), `network` (its share of the data-centre network, one way), `host` (to or from its
+    host's memory). Each of the `torus` dimensions gives a chip two links. `devices`: how many JAX devices a chip is."""
 
     peak: float
     clock: float
@@ -33,13 +33,14 @@ class Chip:
     link: float
     torus: int
     network: float
+    host: float = 16e9
     devices: int = 1
     options: tuple[tuple[str, Any], ...] = ()  # for get_topology_desc, where a plain name would list cores
 
 
 # Sources: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, read in 2026-11, for peak, memory, its bandwidth, the chip's bidirectional link
 # bandwidth (a link one way is that over 4 x torus) and the network's. Clocks of v5e, v5p, v6e: shared TPU.md; of v4: peak / (2 x 8 x 128^2);
-# of tpu7x: as v5p's, not known. Network of v4: as v5e's (6.4 Tbps a pod of 256), not published.
+# of tpu7x: as v5p's, not known. Host: PCIe 4.0 x8 for all, not published. Network of v4: as v5e's (6.4 Tbps a pod of 256), not published.
 CHIPS: dict[str, Chip] = {
     "v4": Chip(275e12, 1.05e9, 32 * GIB, 1228e9, 50e9, 3, 3.1e9, options=(("chip_config_name", "megacore"), ("chips_per_host_bounds", (2, 2, 1)))),
     "v5e": Chip(197e12, 1.5e9, 16 * GIB, 819e9, 50e9, 2, 3.1e9),

@@ -9,27 +9,41 @@ from vilg.report.templates import template
 
 GIB = 2**30
 TIME = (("compute", "compute"), ("synchronous", "communication that waits"))
+HIDDEN = ("compute", "memory", "asynchronous", "host")  # what overlaps, in "likely"
 MEMORY = ("parameters", "optimizer", "activations", "temporaries")
 
 
 def write_plan(path: str | Path, report: Mapping[str, Any], config: str, remedies: Sequence[str]) -> None:
-    """Writes the page of a plan's report; `remedies` has a sentence a row ("" for none)."""
+    """Writes the page of a plan's report, a part for every topology; `remedies` has a sentence a row ("" for none)."""
     rows = [described(row, remedy) for row, remedy in zip(report["rows"], remedies, strict=True)]
-    fitting = [row for row in rows if row["status"] == "fits"]
     first = report["rows"][0]
+    parts = [part([row for row in rows if row["topology"] == name]) for name in dict.fromkeys(row["topology"] for row in rows)]
+    on = parts[0]["topology"] if len(parts) == 1 else f"{len(parts)} topologies"
     page = template("plans.html").render(
-        title=f"{re.sub(r'^.*/', '', config)}: {first['program']} step on {first['topology']}",
-        rows=rows,
+        title=f"{re.sub(r'^.*/', '', config)}: {first['program']} step on {on}",
+        parts=parts,
         report=report,
         first=first,
-        timed=not first["topology"].startswith("cpu"),
-        slowest=max((row["estimated_step_seconds"] for row in fitting), default=1.0),
-        fullest=max([row["hbm_bytes"] or 0 for row in rows] + [first["hbm_limit_bytes"]]),
+        timed=any(part["timed"] for part in parts),
         time=TIME,
         memory=MEMORY,
         GIB=GIB,
     )
     Path(path).write_text(page, encoding="utf-8")
+
+
+def part(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The rows of one topology, best first, and the scales of their bars."""
+    fitting = [row for row in rows if row["status"] == "fits"]
+    return {
+        "topology": rows[0]["topology"],
+        "devices": rows[0]["devices"],
+        "limit": rows[0]["hbm_limit_bytes"],
+        "rows": rows,
+        "timed": not rows[0]["topology"].startswith("cpu"),
+        "slowest": max((row["estimated_step_seconds"] for row in fitting), default=1.0),
+        "fullest": max([row["hbm_bytes"] or 0 for row in rows] + [rows[0]["hbm_limit_bytes"]]),
+    }
 
 
 def described(row: Mapping[str, Any], remedy: str) -> dict[str, Any]:
@@ -40,7 +54,7 @@ def described(row: Mapping[str, Any], remedy: str) -> dict[str, Any]:
     told = dict(row)
     seconds = row.get("seconds")
     if seconds:
-        hidden = max(seconds["compute"], seconds["memory"], seconds["asynchronous"])
+        hidden = max(seconds[name] for name in HIDDEN)
         told["parts"] = {"compute": hidden, "synchronous": seconds["synchronous"]}
     told |= {"moved": sorted(moved, key=lambda m: -m["bytes"]), "remedy": remedy, "buffers": row.get("largest_buffers", [])}
     told["where"] = " × ".join(f"{axis} {size}" for axis, size in (row["mesh"] or {}).items())

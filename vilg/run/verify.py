@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from vilg.run.workdir import versions
 from vilg.types import UserError
 
 TOLERANCES = {"float32": {"loss": 1e-5, "gradients": 1e-5}, "bfloat16": {"loss": 1e-3, "gradients": 2e-2}}
+SHORT = {"all-reduce": "AR", "all-gather": "AG", "reduce-scatter": "RS", "all-to-all": "A2A", "collective-permute": "CP"}
 FLOOR = 1e-3  # of the largest leaf's largest gradient: a smaller leaf is measured against that
 VARIED = ("dp", "fsdp_tp")  # under which each option is changed alone
 
@@ -248,16 +250,20 @@ def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
     """The table for people; below it what differs, and what was not compared."""
     numbers = (Column(n, justify="right", no_wrap=True) for n in ("loss", "grads", "sharded"))
     table = Table("layout", "options", *numbers, "collectives", Column("verdict", no_wrap=True),
-                  title=f"one step on {devices} devices against one, relative errors")  # fmt: skip
+                  title=f"one step on {devices} devices against one, relative errors",
+                  caption=", ".join(f"{short}: {kind}" for kind, short in SHORT.items()))  # fmt: skip
     for row in rows:
         options = ", ".join(f"{k}={v}" for k, v in row["options"].items())
         if row["error"]:
             table.add_row(row["layout"], options, *["-"] * 4, "none")
             continue
         mesh = "x".join(map(str, row["mesh"].values()))
-        kinds = ", ".join(dict.fromkeys(kind for axis in row["collectives"].values() for kind in axis)) or "none"
+        counts: Counter[str] = Counter()
+        for kinds in row["collectives"].values():
+            counts.update({SHORT.get(kind, kind): int(entry["count"]) for kind, entry in kinds.items()})
+        told = ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"
         errors = (f"{row['loss_error']:.1e}", f"{row['gradient_error']:.1e}", f"{row['sharded_fraction']:.0%}")
-        table.add_row(f"{row['layout']} {mesh}", options, *errors, kinds, row["status"])
+        table.add_row(f"{row['layout']} {mesh}", options, *errors, told, row["status"])
     Console().print(table)
     for row in rows:
         if row["error"]:

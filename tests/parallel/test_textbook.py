@@ -1,0 +1,66 @@
+"""Bytes of the transformer's collectives against the textbook: fully sharded data parallelism (ZeRO, arXiv 1910.02054) and Megatron's tensor
+parallelism (arXiv 1909.08053), for the trunk alone, so that nothing else talks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vilg.nn.patterns import PatternOptions
+from vilg.nn.transformer import Trunk, TrunkShape
+from vilg.parallel.axes import is_box, unbox
+from vilg.parallel.constrain import placing
+from vilg.parallel.costs import count
+from vilg.parallel.hlo import parse
+from vilg.parallel.layouts import parse_layout
+from vilg.parallel.mesh import make_mesh, resolver
+
+ROWS, LAYERS, WIDTH, LENGTH = 16, 4, 64, 8 + 16
+SHAPE = TrunkShape(
+    width=WIDTH, heads=8, mlp_width=4 * WIDTH, patterns=("dense",) * LAYERS, text_length=8, grid=(4, 4), options=PatternOptions(),
+    implementation="dense", qk_norm=False, rotary_base=0.0, remat="full", scan=True, dtype=jnp.float32,
+)  # fmt: skip
+
+
+def collectives(layout: str, remat: str = "full") -> tuple[dict[str, float], int, float]:
+    """Bytes of each kind of collective in the gradient of a scanned trunk with everything computed again, its parameters, and the bytes of one
+    stream."""
+    mesh, trunk = make_mesh(parse_layout(layout)), Trunk(dataclasses.replace(SHAPE, remat=remat))
+    stream = jnp.zeros((1, LENGTH, WIDTH))
+    boxed = jax.eval_shape(lambda: trunk.init(jax.random.key(0), stream, "text_to_image", method="full"))
+    place = {table: resolver(parse_layout(layout), mesh, table) for table in ("params", "gradients", "compute")}
+
+    def placed(table):
+        return jax.tree.map(lambda b: place[table](b.names, b.value.shape), boxed, is_leaf=is_box)
+
+    params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), unbox(boxed), placed("params"))
+    shape = (ROWS, LENGTH, WIDTH)
+    x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place["compute"](("batch", "length", "embed"), shape))
+
+    def gradient(params, x):
+        with placing(place["compute"]):
+            return jax.grad(lambda p: jnp.sum(trunk.apply(p, x, "text_to_image", method="full") ** 2))(params)
+
+    text = jax.jit(gradient, out_shardings=placed("gradients")).lower(params, x).compile().as_text()
+    kinds = {}
+    for by_kind in count(parse(text), dict(mesh.shape)).table().values():
+        for kind, entry in by_kind.items():
+            kinds[kind] = kinds.get(kind, 0) + entry["bytes"]
+    return kinds, sum(x.size for x in jax.tree.leaves(params)), 4.0 * x.size
+
+
+def test_fsdp_gathers_every_weight_twice_and_sums_every_gradient_once():
+    """The backward pass gathers again what it computes again; XLA on CPUs makes a reduce-scatter of an all-reduce and a slice."""
+    moved, parameters, _ = collectives("fsdp")
+    assert moved["all-gather"] == pytest.approx(2 * 4 * parameters, rel=0.1)
+    assert moved.get("reduce-scatter", 0) + moved.get("all-reduce", 0) == pytest.approx(4 * parameters, rel=0.1)
+    assert set(moved) <= {"all-gather", "reduce-scatter", "all-reduce"}
+
+
+@pytest.mark.parametrize(("remat", "sums"), [("none", 4), ("full", 5)])
+def test_tensor_parallelism_sums_the_stream_twice_a_layer_and_direction(remat, sums):
+    """After attention and after the feed-forward part, in both passes; where a layer is computed again, its first sum comes again."""
+    moved, _, stream = collectives("tp", remat)
+    assert moved["all-reduce"] == pytest.approx(sums * LAYERS * stream, rel=0.1)
+    assert sum(moved.values()) == pytest.approx(moved["all-reduce"], rel=0.1)

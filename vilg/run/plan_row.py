@@ -1,0 +1,202 @@
+"""One row of a plan: a program compiled under one layout for one topology, and what is said of it.
+
+Separate from plan.py, the verb, which compiles many in processes of their own. Every failure is a row too.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vilg.experiment import build_experiment
+from vilg.parallel import costs as counting
+from vilg.parallel.estimate import estimate
+from vilg.parallel.hlo import parse
+from vilg.parallel.memory import Buffer, fullest
+from vilg.parallel.phases import PHASES
+from vilg.parallel.topology import Topology, parse_topology
+from vilg.program import HOST_MEMORY, Program
+from vilg.run.compiler_warnings import compiler_warnings
+from vilg.run.lowering import PROGRAMS, Planned
+from vilg.run.plan_advice import first_that_fits
+from vilg.run.workdir import versions
+from vilg.types import UserError
+
+FORMAT = 2  # of what is kept: a change of rows makes older ones useless
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+LARGEST = 8  # buffers that a row names
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is compiled under every layout; plain values, since it goes to other processes."""
+
+    config: dict[str, Any]
+    topology: str
+    program: str = "train"
+    hlo: str | None = None
+    advice: bool = True
+
+
+def compiler() -> dict[str, str]:
+    """The version of libtpu, where it is installed."""
+    from importlib import metadata
+
+    try:
+        return {"libtpu": metadata.version("libtpu")}
+    except metadata.PackageNotFoundError:
+        return {}
+
+
+def blank(layout: str, task: Task) -> dict[str, Any]:
+    """A row of which nothing is known yet."""
+    topology = parse_topology(task.topology)
+    names = (
+        "error hbm_bytes hbm host_bytes flops_per_device model_flops_per_device collective_bytes collectives estimated_step_seconds mfu "
+        "estimated_mfu tokens_per_second_per_chip images_per_second_per_chip sharded_fraction bound_by"
+    )
+    row: dict[str, Any] = {"rank": None, "layout": layout, "topology": task.topology, "program": task.program}
+    row |= {"devices": topology.size, "mesh": None, "batch": task.config["training"]["batch_size"], "status": "error"}
+    row |= dict.fromkeys(names.split())
+    row |= {"hbm_limit_bytes": topology.chip.hbm / topology.chip.devices, "compile_seconds": 0.0, "cached": False, "warnings": []}
+    return row
+
+
+def row_of(task: Task, layout: str) -> dict[str, Any]:
+    """The row of one layout; every failure is a row too."""
+    row, began = blank(layout, task), time.monotonic()
+    topology = parse_topology(task.topology)
+    try:
+        program, planned, found = compiled(task, task.config, layout)
+        row |= {"mesh": program.sizes, "sharded_fraction": program.sharded_fraction}
+        row |= {"model_flops_per_device": planned.model_flops / topology.size, "cached": found["cached"], "warnings": found["warnings"]}
+        if found["oom"]:
+            row |= {"status": "oom", "hbm_bytes": found["oom"]["needs"], "hbm_limit_bytes": found["oom"]["has"]}
+        else:
+            row |= measured(program, planned, found, topology)
+            if task.hlo:
+                Path(task.hlo).mkdir(parents=True, exist_ok=True)
+                (Path(task.hlo) / f"{layout.replace(':', '_').replace('=', '')}.txt").write_text(found["text"])
+        if row["status"] == "oom" and task.advice:
+            row |= first_that_fits(task.config, task.program, lambda c: bytes_needed(compiled(task, c, layout)[2]), row["hbm_limit_bytes"])
+    except UserError as error:
+        row["error"] = str(error)
+    except Exception as error:  # noqa: BLE001 - a layout that fails is a row, whatever the compiler says
+        row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
+    row["compile_seconds"] = time.monotonic() - began
+    return row
+
+
+def compiled(task: Task, config: Mapping[str, Any], layout: str) -> tuple[Program, Planned, dict[str, Any]]:
+    """The program under a layout, what it is worth, and what the compiler says (compiled_text)."""
+    topology = parse_topology(task.topology)
+    program = Program(build_experiment({**config, "layout": {"name": layout}}), topology.devices())
+    planned = PROGRAMS[task.program](program)
+    lowered = planned.lower()
+    return program, planned, compiled_text(lowered, kept_at(lowered, topology))
+
+
+def bytes_needed(found: Mapping[str, Any]) -> float:
+    """Bytes of a device's memory that a compiled program wants."""
+    if found["oom"]:
+        return found["oom"]["needs"]
+    memory = found["memory"]
+    return float(memory["argument"] + memory["output"] - memory["alias"] + memory["temp"] + memory["generated_code"])
+
+
+def kept_at(lowered: Any, topology: Topology) -> Path:
+    """Where the result of compiling this program for this topology is kept: by the program's own text and the compiler."""
+    flags = [os.environ.get(variable, "") for variable in ("LIBTPU_INIT_ARGS", "XLA_FLAGS")]
+    content = [FORMAT, lowered.as_text(), str(topology), {**versions(), **compiler()}, flags]
+    place = Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / "plans"
+    return place / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json.gz"
+
+
+def compiled_text(lowered: Any, place: Path) -> dict[str, Any]:
+    """{"text", "memory", "oom", "warnings", "cached"} of the compiled program, from what is kept, else compiled now and kept."""
+    if place.is_file():
+        return {**json.loads(gzip.decompress(place.read_bytes())), "cached": True}
+    found: dict[str, Any] = {"text": "", "memory": {}, "oom": None, "warnings": []}
+    try:
+        with compiler_warnings() as found["warnings"]:
+            compiled = lowered.compile()
+        memory = compiled.memory_analysis()
+        names = ("argument", "output", "alias", "temp", "generated_code", "host_argument", "host_output", "host_alias", "host_temp")
+        found["memory"] = {name: getattr(memory, f"{name}_size_in_bytes", 0) for name in names}
+        found["text"] = compiled.as_text()
+    except Exception as error:  # the compiler's own error classes differ between releases
+        found["oom"] = out_of_memory(str(error))
+        if found["oom"] is None:
+            raise
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(gzip.compress(json.dumps(found).encode(), 5))
+    temporary.replace(place)
+    return {**found, "cached": False}
+
+
+def out_of_memory(message: str) -> dict[str, float] | None:
+    """{"needs", "has"} in bytes of a compiler's refusal for want of memory; None for any other error."""
+    found = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", message) or re.search(
+        r"\(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)", message
+    )
+    if not found:
+        return None
+    return {"needs": float(found[1]) * UNITS[found[2]], "has": float(found[3]) * UNITS[found[4]]}
+
+
+def measured(program: Program, planned: Planned, found: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
+    """What a row says of a program that was compiled."""
+    module = parse(found["text"])
+    costs = counting.count(module, program.sizes)
+    table, alive = costs.table(), fullest(module)
+    chip, memory = topology.chip, found["memory"]
+    seconds = estimate(costs, topology, list(program.mesh.devices.flat))
+    mfu = seconds.mfu(planned.model_flops / topology.size, chip)
+    of_host = memory["host_argument"] + memory["host_output"] - memory["host_alias"] + memory["host_temp"]
+    needed, limit = bytes_needed(found), chip.hbm / chip.devices
+    warnings = [*found["warnings"], *costs.warnings]
+    return {
+        "status": "fits" if needed <= limit or topology.generation == "cpu" else "oom",
+        "hbm_bytes": needed,
+        "hbm_limit_bytes": limit,
+        "hbm": split(planned, alive, float(memory["temp"])),
+        "largest_buffers": [vars(b) for b in alive[:LARGEST]],
+        "host_bytes": max(bytes_of(planned.beside, HOST_MEMORY), float(of_host)),  # fake devices' compiler keeps no account of it
+        "flops_per_device": costs.total_flops,
+        "flops_by_phase": dict(costs.flops),
+        "collective_bytes": {axis: sum(kind["bytes"] for kind in kinds.values()) for axis, kinds in table.items()},
+        "collectives": table,
+        "collectives_by_phase": {phase: part for phase in PHASES if (part := costs.table(phase=phase))},
+        "estimated_step_seconds": seconds.likely,
+        "seconds": {"compute": seconds.compute, "memory": seconds.memory, "asynchronous": seconds.asynchronous, "synchronous": seconds.synchronous,
+                    "host": seconds.host},
+        "mfu": mfu,
+        "estimated_mfu": mfu["likely"],
+        "tokens_per_second_per_chip": planned.tokens / seconds.likely / topology.chips if planned.tokens else None,
+        "images_per_second_per_chip": planned.images / seconds.likely / topology.chips,
+        "bound_by": seconds.bound_by,
+        "warnings": warnings,
+    }
+
+
+def split(planned: Planned, alive: Sequence[Buffer], temporary: float) -> dict[str, float]:
+    """Bytes a device by what they hold. Activations: what the forward pass leaves for the backward pass when memory is fullest."""
+    activations = min(temporary, sum(b.bytes for b in alive if b.phase == "forward"))
+    held = {"parameters": bytes_of(planned.params), "optimizer": bytes_of(planned.beside)}
+    return held | {"activations": activations, "temporaries": temporary - activations}
+
+
+def bytes_of(tree: Any, kind: str = "device") -> float:
+    """Bytes a device of abstract arrays that are in this kind of memory."""
+    there = [x for x in jax.tree.leaves(tree) if x.sharding.memory_kind in (kind, *([None] if kind == "device" else []))]
+    return float(sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in there))
