@@ -15,6 +15,7 @@ from vilg.experiment import load_config
 
 BUDGET = "flops:1.1e14"
 SEEDS = (0,)
+SIZES = ("emoji",)
 SAMPLING: dict[str, list[dict[str, Any]]] = {
     "autoregressive": [{}, {"guidance": 1.0}, {"guidance": 2.0}],
     "diffusion": [{"steps": 5}, {"steps": 10}, {"steps": 30}],

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vilg.codecs.base import to_bytes, to_unit
 from vilg.config import require
 from vilg.experiment import Experiment
-from vilg.parallel.axes import axes_of, is_box, lengths, unbox
+from vilg.parallel.axes import axes_of, is_axes, is_box, lengths, unbox
 from vilg.parallel.constrain import placing
 from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
@@ -181,7 +181,7 @@ class Program:
             (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
             metrics = dict(metrics)
             observed = metrics.pop("observed", None)
-            grads = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, grads, is_leaf=_is_axes)
+            grads = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, grads, is_leaf=is_axes)
             return grads, {"loss": value, **metrics}, observed
 
         if accumulation == 1:
@@ -195,7 +195,7 @@ class Program:
 
         parts = jax.tree.map(split, batch)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        zeros = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, zeros, is_leaf=_is_axes)
+        zeros = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, zeros, is_leaf=is_axes)
 
         def body(total: Params, item: tuple) -> tuple[Params, tuple]:
             grads, metrics, observed = one(*item)
@@ -391,10 +391,6 @@ def _names(spec: PartitionSpec | tuple[()]) -> tuple[str, ...]:
 
 def _abstract(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
-
-
-def _is_axes(x: Any) -> bool:
-    return isinstance(x, tuple) and all(a is None or isinstance(a, str) for a in x)
 
 
 def _norm(tree: Any) -> jax.Array:

@@ -7,13 +7,15 @@ from pathlib import Path
 import jax
 import pytest
 
-from vilg.experiment import SECTIONS, build_experiment, load_config
-from vilg.parallel.layouts import parse_layout
+from vilg.experiment import SECTIONS, build_experiment, load_config, load_file
+from vilg.parallel.axes import lengths
+from vilg.parallel.layouts import parse_layout, parse_layouts
+from vilg.parallel.topology import parse_topology
 from vilg.program import Program, is_box, path_name
 from vilg.run.sweep import plan, read_ablation
 from vilg.types import Codec, Generator, Ranker, Trainable, UserError
 
-FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart", "ranker", "compare_quickstart")
+FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart", "ranker", "compare_quickstart", "compare_emoji")
 ABLATIONS = ("noise", "experts", "knowledge")
 FIXED = ("training.steps", "training.batch_size", "training.checkpoint_every", "training.log_every", "layout.name", "codec.workdir")
 
@@ -30,7 +32,7 @@ ALL = [f"{file}:{size}" for file in FILES for size in sizes(file)]
 
 def test_no_experiment_is_forgotten():
     assert {p.stem for p in Path("experiments").glob("*.py")} == set(FILES)
-    assert {p.stem for p in Path("experiments/ablations").glob("*.py")} == set(ABLATIONS)
+    assert {p.stem for p in Path("experiments/ablations").glob("*.py")} == {*ABLATIONS, "layouts"}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -57,6 +59,27 @@ def test_every_cell_of_an_ablation_builds(name, tmp_path):
     assert [cell for cell, _ in runs] == list(ablation.cells)
     for run in runs.values():
         assert Program(run.experiment).parameters > 0, run.name
+
+
+def test_layouts_of_the_ablation_divide_every_model_on_every_pod():
+    """But for the smaller U-Net, of 5, 10, 15 and 20 heads and as many times 64 channels: that is said, and other layouts are left."""
+    ablation = load_file("experiments/ablations/layouts.py")
+    refused = {64: ["fsdp_tp:model=2", "fsdp_tp:model=4"], 256: [name for name in ablation.LAYOUTS if name != "group_sharded:shard=64"]}
+    for model in ablation.MODELS:
+        experiment = build_experiment(load_config(f"experiments/ablations/layouts.py:{model}"))
+        boxed = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
+        flat = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=is_box)[0]
+        shapes = {path_name(path): (box.names, box.value.shape) for path, box in flat}
+        for devices in sorted({parse_topology(name).size for name in ablation.TOPOLOGIES}):
+            for name, layout in parse_layouts(",".join(ablation.LAYOUTS)).items():
+                bound = layout.bound(lengths(boxed), devices)
+                if model == "ablation" and name in refused[devices]:
+                    with pytest.raises(UserError, match="Choose mesh sizes that divide these"):
+                        bound.check(shapes, devices)
+                    continue
+                bound.check(shapes, devices)
+                shards = math.prod(n for axis, n in bound.sizes(devices).items() if axis in str(bound.compute["batch"]))
+                assert experiment.training.batch_size % shards == 0, (model, devices, name)
 
 
 def test_the_quickstart_fits_eight_devices_in_whole_groups_of_caption_rows():

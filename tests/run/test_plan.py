@@ -1,6 +1,7 @@
 """vilg plan on fake devices: the contract of its JSON, ranks, what is kept, and what is said of layouts that do not fit."""
 
 import json
+import re
 import types
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.conftest import tiny_config, tiny_diffusion
 from vilg.parallel.topology import GIB
 from vilg.report.plans import write_plan
-from vilg.run import cli, plan
+from vilg.run import cli, plan, plan_row
 from vilg.run.plan import ranked
 from vilg.run.plan_advice import first_that_fits, told
 from vilg.run.plan_row import Task, blank, out_of_memory, row_of
@@ -96,7 +97,7 @@ def test_a_layout_that_does_not_fit_is_advised_in_its_row(monkeypatch):
         program, planned = types.SimpleNamespace(sizes={}, sharded_fraction=0.0), types.SimpleNamespace(model_flops=1.0)
         return program, planned, {"oom": next(verdicts), "cached": False, "warnings": []}
 
-    monkeypatch.setattr(plan, "compiled", compiled)
+    monkeypatch.setattr(plan_row, "compiled", compiled)
     task = Task({"training": {"batch_size": 16, "accumulation": 1}, "generator": {}}, "cpu:8")
     row = row_of(task, "dp")
     assert row["status"] == "oom" and row["would_fit"] == {"training.accumulation": 4} and len(row["tried"]) == 2
@@ -105,17 +106,22 @@ def test_a_layout_that_does_not_fit_is_advised_in_its_row(monkeypatch):
 def test_the_page_shows_every_layout(tmp_path):
     fits = dict(status="fits", estimated_step_seconds=0.5, hbm_bytes=GIB, hbm_limit_bytes=2 * GIB, host_bytes=0, bound_by="compute")
     fits |= dict(hbm=dict(parameters=0.5 * GIB, optimizer=0.25 * GIB, activations=0.125 * GIB, temporaries=0.125 * GIB), estimated_mfu=0.5)
-    fits |= dict(mfu=dict(best=0.6, likely=0.5, serial=0.4), seconds=dict(compute=0.25, memory=0.4, asynchronous=0.1, synchronous=0.1))
+    fits |= dict(mfu=dict(best=0.6, likely=0.5, serial=0.4), seconds=dict(compute=0.25, memory=0.4, asynchronous=0.1, synchronous=0.1, host=0.0))
     fits |= dict(images_per_second_per_chip=3.0, mesh={"data": 8}, collectives={"data": {"all-reduce": {"bytes": 5e9, "count": 2.0}}})
     task = Task({"training": {"batch_size": 16}}, "v5p:2x2x1")
     large = blank("large", task) | {"status": "oom", "hbm_bytes": 9.0 * GIB}
     rows = ranked([blank("good", task) | fits, large, blank("broken", task) | {"error": "<why>"}])
     report = {"rows": rows, "versions": {"jax": "0"}, "assumptions": ["one"], "config_hash": "x"}
+    report["estimator_error"] = [dict(generation="v5p", configuration="a known model", published=0.5, estimated=0.45, error=-0.1)]
     write_plan(tmp_path / "plan.html", report, "experiments/x.py:tiny", ["", "it fits with more", ""])
     page = (tmp_path / "plan.html").read_text()
-    for words in ("500.0 ms", "width:80.00%", "width:20.00%", "it fits with more", "&lt;why&gt;", "all-reduce", "MFU 0.500", "width:100.00%"):
+    for words in ("500.0 ms", "width:80.00%", "width:20.00%", "it fits with more", "&lt;why&gt;", "all-reduce", "MFU 0.500", "width:100.00%", "a known model is off by -10.0 %"):
         assert words in page, words
-    assert "http" not in page
+    assert "http" not in page and "<h2>v5p:2x2x1" not in page
+    other = [row | {"topology": "v5e:4x4"} for row in rows]
+    write_plan(tmp_path / "plan.html", report | {"rows": [*rows, *other]}, "experiments/x.py:tiny", [""] * 6)
+    page = (tmp_path / "plan.html").read_text()
+    assert page.count("500.0 ms a step") == 2 and all(f"<h2>{name}" in page for name in ("v5p:2x2x1", "v5e:4x4")) and "on 2 topologies" in page
 
 
 def test_a_compiled_result_is_kept_by_content(rows):
@@ -154,7 +160,7 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
     argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--topology=cpu:8", f"--json={tmp_path}/plan.json"]
     assert cli.main([*argv, "--layouts=dp,tp"]) == 0
     out = capsys.readouterr().out
-    assert "data 3" in out and "tp: broken" in out
+    assert re.search(r"dp .* 1\.00 .* 1 .* 3 ", out) and "tp: broken" in out
     report = json.loads((tmp_path / "plan.json").read_text())
     assert set(report) == {"rows", "versions", "assumptions", "estimator_error", "config_hash", "flags"} and len(report["assumptions"]) > 3
     assert cli.main([*argv, "--layouts=tp"]) == 1

@@ -29,6 +29,11 @@ def is_box(x: Any) -> bool:
     return isinstance(x, nn.LogicallyPartitioned)
 
 
+def is_axes(x: Any) -> bool:
+    """Whether x is a tuple of logical axes, as axes_of gives for a leaf."""
+    return isinstance(x, tuple) and all(a is None or isinstance(a, str) for a in x)
+
+
 def unbox(tree: Any) -> Any:
     """The tree without its boxes."""
     return jax.tree.map(lambda x: x.value if is_box(x) else x, tree, is_leaf=is_box)

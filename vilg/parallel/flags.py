@@ -33,6 +33,16 @@ FLAG_SETS: dict[str, FlagSet] = {
         ),
         f"{MAXTEXT}, CF_FOR_ALL_GATHER",
     ),
+    "tpu_reduce_scatter": FlagSet(
+        "LIBTPU_INIT_ARGS",
+        (
+            "--xla_tpu_use_minor_sharding_for_major_trivial_input=true",
+            "--xla_tpu_relayout_group_size_threshold_for_reduce_scatter=1",
+            "--xla_tpu_assign_all_reduce_scatter_layout=true",
+        ),
+        f"{MAXTEXT}, LAYOUT_FOR_ALL_REDUCE_SCATTER",
+    ),
+    "tpu_vmem": FlagSet("LIBTPU_INIT_ARGS", ("--xla_tpu_scoped_vmem_limit_kib=98304",), f"{MAXTEXT}, DENSE_VMEM_LIMIT, for v6e"),
     "tpu_multislice": FlagSet(
         "LIBTPU_INIT_ARGS",
         ("--xla_tpu_enable_data_parallel_all_reduce_opt=true", "--xla_tpu_data_parallel_opt_different_sized_ops=true"),
