@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from vilg.config import build, entry, lookup, require
 from vilg.generators.guidance import empty_prompt, with_options
-from vilg.nn.denoisers import DENOISERS, TextEncoderConfig
+from vilg.nn.denoisers import DENOISERS, TextEncoderConfig, for_sampling
 from vilg.parallel.axes import is_box, named
 from vilg.parallel.constrain import constrain, each
 from vilg.processes import build_process
@@ -292,7 +292,7 @@ class Diffusion:
     def expert(self, params: Params, index: Any) -> Params:
         """The parameters of one expert's evaluations."""
         one = jax.tree.map(lambda x: x[index], params["denoiser"]) if self.experts.stacked else params["denoiser"]
-        return {"denoiser": one, **({"codes": params["codes"]} if "codes" in params else {})}
+        return {"denoiser": for_sampling(one, self.denoiser.dtype), **({"codes": params["codes"]} if "codes" in params else {})}
 
     def begin(
         self, params: Params, inputs: Mapping[str, Array], keys: Array, controls: DenoisingControls, grid: tuple[int, int] | None = None

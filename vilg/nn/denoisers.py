@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, Literal, Protocol
 
 import flax.linen as nn
+import jax
 
 from vilg.config import lookup, require
 from vilg.nn.cross_attention import ATTEND
@@ -35,6 +36,21 @@ class DenoiserConfig(Protocol):
     def unrolled(self, params: Any) -> Any:
         """One denoiser's parameters as the same denoiser has them with scan=False."""
         ...
+
+
+FLOAT32 = ("time", "conv_out", "out", "row", "column", "last_modulation")  # modules of both denoisers that compute in float32 throughout
+
+
+def for_sampling(params: Any, dtype: Dtype) -> Any:
+    """One denoiser's parameters in the type in which its computation of this `dtype` uses them: what every evaluation would otherwise convert
+    again. The same numbers come out, bit for bit."""
+
+    def one(path: Any, x: Any) -> Any:
+        names = [entry.key for entry in path if hasattr(entry, "key")]  # without those of boxes
+        kept = names[0] in FLOAT32 or any(name.startswith("norm") or name == "modulation" or name.endswith("_scale") for name in names)
+        return x if kept else x.astype(DTYPES[dtype])
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def check_transformer(path: str, width: int, layers: int, heads: int, mlp_ratio: float, rotary_base: float, remat: str) -> None:
