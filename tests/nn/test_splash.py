@@ -13,6 +13,8 @@ from vilg.nn import attention, splash
 from vilg.nn.attention import AUTO, attend
 from vilg.nn.patterns import DIRECTIONS, make_pattern
 from vilg.parallel.constrain import placing
+from vilg.parallel.layouts import parse_layout
+from vilg.parallel.mesh import make_mesh, resolver
 
 GRID, LENGTH = (9, 13), 20  # 137 positions: two blocks, the second mostly padding
 
@@ -70,18 +72,15 @@ def test_a_policy_that_saves_its_output_runs_the_forward_kernel_once():
     assert forward_kernels(jax.checkpoint_policies.nothing_saveable) == 2
 
 
-def test_every_device_runs_its_own_rows_and_heads():
+@pytest.mark.parametrize("layout", ["fsdp_tp:data=2:model=2", "sequence:data=2:sequence=2"])
+def test_every_device_runs_its_own_rows_and_heads(layout):
     """Under a layout the kernel sees only a device's part, and the result is the one of a single device."""
-    q, k, v = arrays((4, 4), heads=2, size=8, batch=4)
-    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("data", "model"))
-    kwargs = {"implementation": "splash", **geometry(pattern_oracle.VARIANTS[3], (4, 4), "image_to_text")}
-    names = {"batch": "data", "heads": "model"}
-
-    def resolve(axes, shape):
-        return NamedSharding(mesh, PartitionSpec(*(names.get(a) for a in axes)))
+    q, k, v = arrays((3, 5), heads=2, size=8, batch=4)
+    mesh = make_mesh(parse_layout(layout), jax.devices()[:4])
+    kwargs = {"implementation": "splash", **geometry(pattern_oracle.VARIANTS[3], (3, 5), "image_to_text")}
 
     def sharded(q, k, v):
-        with placing(resolve, "cpu"):
+        with placing(resolver(parse_layout(layout), mesh, "compute"), "cpu"):
             return attend(q, k, v, **kwargs)
 
     shapes = [e.invars[3].aval.shape for e in _equations(jax.make_jaxpr(sharded)(q, k, v).jaxpr) if e.primitive.name == "pallas_call"]
