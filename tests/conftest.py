@@ -5,10 +5,12 @@ import os
 import shutil
 import tempfile
 
+from tests.flags import UNOPTIMIZED
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ["XLA_FLAGS"] = (  # the caller's flags come last and win
-    f"--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+    f"--xla_force_host_platform_device_count=8 {UNOPTIMIZED} {os.environ.get('XLA_FLAGS', '')}"
 )
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist's processes and the tests' own inherit it, and share what they compile
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vilg-tests-xla-")
@@ -19,9 +21,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import pytest
 from ml_collections import ConfigDict
 
+import tests.checking  # noqa: F401  before vilg, which it checks
 from vilg.experiment import Experiment, build_experiment, load_config
-
-UNOPTIMIZED = "--xla_backend_optimization_level=0"  # for processes that tests start
 
 
 def tiny_config(**changes) -> ConfigDict:

@@ -17,6 +17,14 @@ class UserError(Exception):
     """A mistake of the user's: one sentence that names the field, the value and the remedy. The command exits with 2."""
 
 
+class Diverged(Exception):
+    """The loss or the gradient became NaN or infinite."""
+
+
+class Preempted(Exception):
+    """A signal asked the run to stop; everything is saved."""
+
+
 @runtime_checkable
 class Trainable(Protocol):
     """Anything the loop can improve; the loop never learns what it is."""

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import UNOPTIMIZED, tiny_config
+from tests.conftest import tiny_config
+from tests.flags import UNOPTIMIZED
 from vilg.run import cli
 from vilg.run.train import train
 from vilg.training.log import read_metrics

@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.flags import UNOPTIMIZED
 from vilg.parallel.topology import parse_topology
 from vilg.run import cli
 from vilg.run.launch import KINDS
@@ -327,11 +328,11 @@ def test_a_batch_job_of_two_processes_trains_what_one_does(tmp_path):
     for name in ("experiments", "vilg"):
         (tmp_path / name).symlink_to(Path(name).absolute())
     stand_in(commands, "vilg", f'exec {sys.executable} -m vilg "$@"\n')
-    variables |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"}
+    variables |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count=1 {UNOPTIMIZED}"}
     ended = run(script, commands, tmp_path, **variables)
     assert ended.returncode == 0 and "finished" in ended.stdout, ended.stderr
     alone = [sys.executable, "-m", "vilg", "train", CONFIG, *small, f"--workdir={tmp_path / 'one'}", "--quiet"]
-    environment = {**os.environ, "XLA_FLAGS": variables["XLA_FLAGS"].replace("count=1", "count=2")}
+    environment = {**os.environ, "XLA_FLAGS": variables["XLA_FLAGS"].replace("device_count=1", "device_count=2")}
     assert subprocess.run(alone, env=environment, timeout=300).returncode == 0
     two, one = ([line["loss"] for line in read_metrics(tmp_path / n / "metrics.jsonl")] for n in ("two", "one"))
     assert len(two) == 2 and two == pytest.approx(one, rel=1e-4)

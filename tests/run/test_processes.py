@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import UNOPTIMIZED
+from tests.flags import UNOPTIMIZED
 from vilg.parallel.processes import cluster, given
 from vilg.training.log import read_metrics
 from vilg.types import UserError

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import UNOPTIMIZED
+from tests.flags import UNOPTIMIZED
 from vilg.evals.scenes import CELLS
 
 

@@ -11,7 +11,7 @@ import pytest
 from vilg.experiment import load_config
 from vilg.run import cli, sweep
 from vilg.run.sweep import Ablation, figure, plan, read_ablation, summarize
-from vilg.training.loop import Diverged
+from vilg.types import Diverged
 
 FILE = """
 from tests.conftest import tiny_config

@@ -9,8 +9,9 @@ import pytest
 
 from vilg.training.checkpoint import Checkpoints
 from vilg.training.log import RunLog, mend, read_metrics
-from vilg.training.loop import Diverged, Periodic, Preempted, train
+from vilg.training.loop import Periodic, train
 from vilg.training.state import TrainState
+from vilg.types import Diverged, Preempted
 
 
 class Numbers:

@@ -52,8 +52,7 @@ def started(argv: Sequence[str]) -> int:
     """`main`, of arguments that are there."""
     verb, rest = (argv[0], argv[1:]) if argv else ("", [])
     from vilg.config import suggestion
-    from vilg.training.loop import Diverged, Preempted
-    from vilg.types import UserError
+    from vilg.types import Diverged, Preempted, UserError
 
     try:
         if verb in ("", "-h", "--help"):

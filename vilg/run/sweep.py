@@ -40,8 +40,7 @@ from vilg.run.session import has_parameters, open_session
 from vilg.run.train import flat, train
 from vilg.run.workdir import commit, versions
 from vilg.training.log import read_metrics
-from vilg.training.loop import Diverged
-from vilg.types import UserError
+from vilg.types import Diverged, UserError
 
 METRICS = {
     "scenes/single_object": "one object",

@@ -20,6 +20,7 @@ from vilg.paths import as_path, is_remote
 from vilg.types import UserError
 
 FORMAT = 1
+SLICED = 2**20  # bytes of a slice from which replicas write one each; of smaller arrays, slicing and gathering cost more than they spare
 log = logging.getLogger("vilg")
 
 
@@ -59,7 +60,7 @@ def first_misfit(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[s
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Orbax's warnings, which tell a reader that it only reads."""
+    """Without Orbax's warnings: that a reader only reads, that a handler is another than its own."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -67,6 +68,12 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+with quiet():
+    ocp.type_handlers.register_type_handler(
+        jax.Array, ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICED), override=True
+    )
 
 
 class Checkpoints:

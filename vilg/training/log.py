@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 from vilg.paths import Place, as_path, is_remote
+from vilg.training.board import SummaryWriter
 from vilg.training.uploads import Uploads
 
 UPLOADED = 30.0  # seconds between uploads to a remote workdir, beside those before checkpoints

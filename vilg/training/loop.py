@@ -17,14 +17,7 @@ import numpy as np
 
 from vilg.training.checkpoint import Checkpoints
 from vilg.training.log import RunLog
-
-
-class Diverged(Exception):
-    """The loss or the gradient became NaN or infinite."""
-
-
-class Preempted(Exception):
-    """A signal asked the run to stop; everything is saved."""
+from vilg.types import Diverged, Preempted
 
 
 @dataclasses.dataclass(frozen=True)
