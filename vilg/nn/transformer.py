@@ -38,6 +38,7 @@ REMAT: dict[str, Callable | None] = {
     "qkv_attention": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "middle"),
     "qkv_attention_mlp_stream": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "mlp_in", "stream"),
     "qkv_attention_middle_mlp": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "middle", "mlp_in"),
+    "all_named": jax.checkpoint_policies.save_only_these_names("qkv", "attention_out", "middle", "mlp_in", "stream"),
 }
 
 
