@@ -11,6 +11,7 @@ from tests.nn import pattern_oracle
 from tests.nn.streams import arrays, geometry, quick_jit
 from vilg.nn import attention, splash
 from vilg.nn.attention import AUTO, attend
+from vilg.nn.cross_attention import attend_jointly
 from vilg.nn.patterns import DIRECTIONS, make_pattern
 from vilg.parallel.constrain import placing
 from vilg.parallel.layouts import parse_layout
@@ -86,6 +87,28 @@ def test_every_device_runs_its_own_rows_and_heads(layout):
     shapes = [e.invars[3].aval.shape for e in _equations(jax.make_jaxpr(sharded)(q, k, v).jaxpr) if e.primitive.name == "pallas_call"]
     assert shapes == [(2, 1, 8, 128)]  # two rows, one head, one block
     np.testing.assert_allclose(quick_jit(sharded)(q, k, v), attend(q, k, v, **kwargs), atol=1e-6)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(16, 21), (130, 140)])
+def test_joint_attention_is_the_softmax_over_all_keys(queries, keys):
+    q, k, v = (jax.random.normal(key, (2, 3, n, 8)) for key, n in zip(jax.random.split(jax.random.key(0), 3), (queries, keys, keys), strict=True))
+
+    def plain(q, k, v):
+        return attend_jointly(q, (k, v))
+
+    for made, wanted in zip(both(splash.joint_splash, q, k, v), both(plain, q, k, v), strict=True):
+        np.testing.assert_allclose(made, wanted, atol=2e-5)
+
+
+def both(function, *arrays):
+    """The result and the gradients of a sum over it that tells its places apart."""
+
+    def total(*arrays):
+        out = function(*arrays)
+        return jnp.sum(out * jnp.cos(jnp.arange(out.size)).reshape(out.shape)), out
+
+    gradients, out = quick_jit(jax.grad(total, tuple(range(len(arrays))), has_aux=True))(*arrays)
+    return out, *gradients
 
 
 def _equations(jaxpr):

@@ -14,11 +14,13 @@ from jaxtyping import Array, Float
 
 from vilg.config import lookup
 from vilg.nn.attention import softmax_over
+from vilg.nn.splash import joint_splash
 from vilg.nn.transformer import rms, rotate
 from vilg.parallel.axes import named
-from vilg.parallel.constrain import constrain
+from vilg.parallel.constrain import constrain, platform
 
 Pair = tuple[Array, Array]  # keys and values, [b h s k]
+LONG = 512  # queries from which XLA's passes over all pairs cost more than a kernel's start
 
 
 def weigh_values(text: Pair, weights: Array) -> Pair:
@@ -49,13 +51,17 @@ def attend_jointly(
     """One softmax over text and image keys, scaled by k**-0.5, in float32.
 
     `weights` are W^a for each text key (None and ones are the same, bit for bit); queries are taken `chunk` at a time, and computed
-    again in the backward pass, so that memory grows with n instead of n**2 (0: all at once).
+    again in the backward pass, so that memory grows with n instead of n**2 (0: all at once). From LONG queries on, in half precision, a TPU
+    gets its kernel instead.
     Errors: UserError for an unknown mode.
     """
     weigh = lookup(ATTEND, mode, "attend_mode")
     sources = [image]
     if text is not None:
         sources = [text if weights is None else weigh(text, weights), image]
+    if platform() == "tpu" and q.dtype == jnp.bfloat16 and q.shape[2] >= LONG:
+        keys, values = (jnp.concatenate(parts, 2) for parts in zip(*sources, strict=True))
+        return joint_splash(q, keys, values)
 
     def some(queries: Array) -> Array:
         return softmax_over(queries, [(k, v, None) for k, v in sources])

@@ -75,6 +75,27 @@ def ordered_splash(
     return shardwise(local, (INPUT, INPUT, INPUT), OUTPUT)(q, k, v)
 
 
+def joint_splash(q: Float[Array, "b h n k"], k: Float[Array, "b h m k"], v: Float[Array, "b h m k"]) -> Float[Array, "b h n k"]:
+    """Attention of n queries over m keys, all of which are seen, scaled by k**-0.5: of a U-Net's positions over text and picture."""
+    n, m = q.shape[2], k.shape[2]
+    queries, keys = (-(-length // BLOCK) * BLOCK for length in (n, m))
+    kernel = _joint_kernel(queries, keys, m, platform() != "tpu")
+    q = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
+
+    def local(q: Array, k: Array, v: Array) -> Array:
+        q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, size - x.shape[2]), (0, 0))) for x, size in ((q, queries), (k, keys), (v, keys)))
+        with jax.named_scope(f"splash_1_of_1_blocks_of_{_block(keys)}_in_{keys}"):
+            return jax.vmap(kernel)(q, k, v)[:, :, :n]
+
+    places = ("batch", "heads", None, "head_dim")
+    return shardwise(local, (places,) * 3, places)(q, k, v)
+
+
+def _block(length: int) -> int:
+    """The largest block that divides a padded length: without sparsity big blocks are better."""
+    return next(size for size in (512, 384, 256, BLOCK) if length % size == 0)
+
+
 def mask_of(pattern: Pattern, direction: str, text_length: int, grid: Grid) -> Bool[np.ndarray, "l l"]:
     """Who sees whom in the kernel's order, padded to whole blocks. A position of the padding sees itself, so that no softmax is empty."""
     mask = visible(pattern, direction, text_length, grid)
@@ -95,21 +116,32 @@ def active_blocks(mask: Bool[np.ndarray, "l l"], block: int = BLOCK) -> int:
 
 
 @functools.lru_cache(maxsize=64)
+def _joint_kernel(queries: int, keys: int, seen: int, interpret: bool) -> kernels.SplashAttentionKernel:
+    """The kernel of any number of heads that all see the first so many keys."""
+    mask = masks.MultiHeadMask([masks.NumpyMask(np.broadcast_to(np.arange(keys) < seen, (queries, keys)).copy())])
+    return _made(mask, _block(queries), _block(keys), interpret)
+
+
+@functools.lru_cache(maxsize=64)
 def _kernel(
     pattern: Pattern, heads: tuple[tuple[str, int], ...], text_length: int, grid: Grid, interpret: bool
 ) -> kernels.SplashAttentionKernel:
     """The kernel of so many heads of each direction; of any number of heads if it is one of one. Built here, not by make_splash_mha, which
     would put its tables into whatever trace is under way."""
-    names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute", "block_q_dq", "block_kv_dq")
-    last = dict.fromkeys(("q_layout", "k_layout", "v_layout"), kernels.QKVLayout.SEQ_MINOR)
     made = [(masks.NumpyMask(mask_of(pattern, direction, text_length, grid)), count) for direction, count in heads]
-    mask = masks.MultiHeadMask([one for one, count in made for _ in range(count)])
-    forward, function = mask_info.process_mask(mask, (BLOCK, BLOCK))
+    return _made(masks.MultiHeadMask([one for one, count in made for _ in range(count)]), BLOCK, BLOCK, interpret)
+
+
+def _made(mask: masks.MultiHeadMask, block_q: int, block_kv: int, interpret: bool) -> kernels.SplashAttentionKernel:
+    last = dict.fromkeys(("q_layout", "k_layout", "v_layout"), kernels.QKVLayout.SEQ_MINOR)
+    sizes = dict.fromkeys(("block_q", "block_q_dkv", "block_q_dq"), block_q)
+    sizes |= dict.fromkeys(("block_kv", "block_kv_compute", "block_kv_dkv", "block_kv_dkv_compute", "block_kv_dq"), block_kv)
+    forward, function = mask_info.process_mask(mask, (block_q, block_kv))
     return kernels.SplashAttentionKernel(
         forward,
         forward,  # the pass for dq goes through the same blocks
-        mask_info.process_mask_dkv(mask, (BLOCK, BLOCK))[0],
-        block_sizes=kernels.BlockSizes(**dict.fromkeys(names, BLOCK), **last),
+        mask_info.process_mask_dkv(mask, (block_q, block_kv))[0],
+        block_sizes=kernels.BlockSizes(**sizes, **last),
         is_mqa=False,
         save_residuals=False,
         mask_value=kernels.DEFAULT_MASK_VALUE,
