@@ -16,11 +16,12 @@ from vilg.types import UserError
 
 SMALL = (
     "--config.generator.width=32", "--config.generator.heads=2", "--config.generator.layers=1", "--config.training.steps=4",
-    "--config.training.checkpoint_every=2", "--config.training.log_every=1", "--config.training.sample_every=4",
+    "--config.training.checkpoint_every=2", "--config.training.log_every=1",
     "--config.training.batch_size=16", "--config.codec.experiment.training.steps=3",
     "--config.codec.experiment.training.batch_size=16", "--config.codec.experiment.training.checkpoint_every=3",
     "--config.codec.experiment.codec.autoencoder_warmup=1", "--config.codec.experiment.codec.vocabulary=64",
     "--config.codec.experiment.codec.bank=1024", "--config.codec.floors.codebook_usage=0.0",
+    "--config.codec.experiment.codec.architecture.width=32", "--config.codec.experiment.codec.architecture.channels=8",
     "--config.layout.name=fsdp",
 )  # fmt: skip
 
@@ -53,16 +54,17 @@ def losses(workdir: Path) -> list[float]:
     return [line["loss"] for line in read_metrics(workdir / "metrics.jsonl")]
 
 
-def test_two_processes_train_what_one_does_and_go_on_from_it(tmp_path):
-    for processes in (2, 1):
-        ends = start(tmp_path / str(processes), processes, 4)
-        assert [code for code, _ in ends] == [0] * processes, ends
-    two, one = tmp_path / "2", tmp_path / "1"
-    np.testing.assert_allclose(losses(two / "codec"), losses(one / "codec"), rtol=1e-4)
-    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
-    assert (two / "samples" / "step_0000004.png").exists()
-    (code, said), (other, _) = start(one, 2, 4, "--config.training.steps=5")
-    assert code == other == 0 and "goes on from step 4" in said, said
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_train_what_one_does_and_go_on_from_it(processes, tmp_path):
+    for number, sampled in ((processes, ["--config.training.sample_every=4"]), (1, [])):
+        ends = start(tmp_path / str(number), number, 4, *sampled)
+        assert [code for code, _ in ends] == [0] * number, ends
+    several, one = tmp_path / str(processes), tmp_path / "1"
+    np.testing.assert_allclose(losses(several / "codec"), losses(one / "codec"), rtol=1e-4)
+    np.testing.assert_allclose(losses(several), losses(one), rtol=1e-4)
+    assert (several / "samples" / "step_0000004.png").exists()
+    ends = start(one, processes, 4, "--config.training.steps=5")
+    assert [code for code, _ in ends] == [0] * processes and "goes on from step 4" in ends[0][1], ends
     assert [line["step"] for line in read_metrics(one / "metrics.jsonl")] == [1, 2, 3, 4, 5]
 
 
