@@ -29,12 +29,10 @@ def get_config(size: str = "emoji") -> ConfigDict:
 
 def generators(size: str = "emoji") -> dict[str, ConfigDict]:
     """The emoji models of the two families, evaluated alike and both with a moving average of their parameters."""
-    configs = {
-        name: load_config(f"{file}:{size}", beside=__file__)
-        for name, file in (("autoregressive", "ernie_vilg.py"), ("diffusion", "ernie_vilg2.py"))
-    }
+    files = {"autoregressive": "ernie_vilg.py", "diffusion": "ernie_vilg2.py"}
+    configs = {name: load_config(f"{file}:{size}", beside=__file__).to_dict() for name, file in files.items()}
     for config in configs.values():
         config["training"].update(ema=0.999, sample_every=0)
         config["evals"] = {"twins": config["evals"]["twins"]}
     configs["diffusion"]["generator"]["denoiser"]["patch"] = 1  # the VQ codec's grid is 8x8
-    return configs
+    return {name: ConfigDict(config) for name, config in configs.items()}

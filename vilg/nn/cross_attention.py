@@ -20,6 +20,7 @@ from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain, platform
 
 Pair = tuple[Array, Array]  # keys and values, [b h s k]
+WHOLE = ("batch", "heads", None, "head_dim")
 LONG = 512  # queries from which XLA's passes over all pairs cost more than a kernel's start
 
 
@@ -111,17 +112,16 @@ class JointAttention(nn.Module):
         attend: Float[Array, "b m"] | None = None,
         places: Float[Array, "n 2"] | None = None,
     ) -> Float[Array, "b n d"]:
-        q, k, v = self._projection("qkv", x, 3)
-        text: tuple[Array, ...] = ()
+        q, k, v = (constrain(y, *WHOLE) for y in self._projection("qkv", x, 3))  # whole rows of heads, whatever the layout
+        text = None
         if context is not None:
-            text_k, text_v = self._projection("text_kv", context, 2)
+            text_k, text_v = (constrain(y, *WHOLE) for y in self._projection("text_kv", context, 2))
             text = (self._scale("text_k_scale", text_k) if self.qk_norm else text_k), text_v
         if self.qk_norm:
             q, k = self._scale("q_scale", q), self._scale("k_scale", k)
         if self.rotary_base and places is not None:
             q, k = (jnp.moveaxis(rotate(jnp.moveaxis(y, 1, 2), places, self.rotary_base), 2, 1) for y in (q, k))
-        q, k, v, *text = (constrain(y, "batch", "heads", None, "head_dim") for y in (q, k, v, *text))  # whole rows, whatever the layout
-        mixed = attend_jointly(q, (k, v), tuple(text) or None, attend, self.attend_mode, self.chunk)
+        mixed = attend_jointly(q, (k, v), text, attend, self.attend_mode, self.chunk)
         mixed = checkpoint_name(constrain(mixed, "batch", "heads", "length", "head_dim"), "attention_out")
         zeros = nn.initializers.zeros_init()
         init = nn.initializers.normal(self.out_scale) if self.out_scale else zeros

@@ -85,7 +85,8 @@ def joint_splash(q: Float[Array, "b h n k"], k: Float[Array, "b h m k"], v: Floa
     def local(q: Array, k: Array, v: Array) -> Array:
         q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, size - x.shape[2]), (0, 0))) for x, size in ((q, queries), (k, keys), (v, keys)))
         with jax.named_scope(f"splash_1_of_1_blocks_of_{_block(keys)}_in_{keys}"):
-            return jax.vmap(kernel)(q, k, v)[:, :, :n]
+            out: Any = jax.vmap(kernel)(q, k, v)
+        return out[:, :, :n]
 
     places = ("batch", "heads", None, "head_dim")
     return shardwise(local, (places,) * 3, places)(q, k, v)
