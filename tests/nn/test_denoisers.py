@@ -9,7 +9,7 @@ from vilg.nn.denoisers import DiTConfig, UNetConfig, for_sampling
 from vilg.parallel.axes import unbox
 
 HALF = {
-    "unet": UNetConfig(channels=16, multipliers=(1, 2), blocks=1, attention=(2,), head_width=8, groups=8, dtype="bfloat16"),
+    "unet": UNetConfig(channels=16, multipliers=(1,), blocks=1, attention=(1,), head_width=8, groups=8, dtype="bfloat16"),
     "dit": DiTConfig(width=32, layers=2, heads=2, qk_norm=True, rotary_base=100.0, dtype="bfloat16"),
 }
 

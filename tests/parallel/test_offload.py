@@ -17,7 +17,7 @@ def kinds(tree) -> set[str]:
 
 
 def test_an_update_is_the_same_and_its_state_comes_back_to_the_host(tmp_path):
-    experiment = build_experiment(tiny_config(optimizer__kind="adamw", training__accumulation=2))
+    experiment = build_experiment(tiny_config(optimizer__kind="adamw", training__accumulation=2, generator__layers=1))
     states = {}
     for name in ("fsdp", "fsdp:offload=1"):
         program = Program(experiment, layout=parse_layout(name))
