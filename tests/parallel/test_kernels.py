@@ -38,3 +38,17 @@ def test_an_unknown_kernel_is_a_warning():
     costs = kernels_of("jit(step)/pallas_call")
     assert costs.kernels[0].flops == 0
     assert costs.warnings == ("kernel kernel states no cost and none is known: it counts as nothing",)
+
+
+def test_xlas_own_softmax_is_one_product():
+    """Rows of 8 x 16 weights times 16 x 4 values, 3 of them."""
+    program = """HloModule step
+
+ENTRY %main (weights: f32[3,8,16], values: f32[3,16,4]) -> f32[3,8,4] {
+  %weights = f32[3,8,16]{2,1,0} parameter(0)
+  %values = f32[3,16,4]{2,1,0} parameter(1)
+  ROOT %kernel = f32[3,8,4]{2,1,0} custom-call(%weights, %values), custom_call_target="tpu_custom_call", metadata={op_name="online-softmax"}
+}
+"""
+    costs = count(parse(program), {"data": 1})
+    assert costs.kernels[0].flops == 2 * 3 * 8 * 16 * 4 and not costs.warnings

@@ -25,10 +25,13 @@ def kernel_flops(computation: Computation, instruction: Instruction) -> float | 
     stated = re.search(r'\\?"flops\\?":\s*\\?"?(\d+)', instruction.rest)
     if stated:
         return float(stated[1])
+    shapes = computation.operand_shapes(instruction)
+    if instruction.op_name == "online-softmax":  # XLA's own: the softmax of its first operand's rows times its second
+        return 2.0 * math.prod(shapes[0].dims) * shapes[1].dims[-1]
     splash = _SPLASH.search(instruction.op_name)
     if not splash:
         return None
     active, blocks, _, length = (int(n) for n in splash.groups()[:4])
     # the first floating operand, after the tables of blocks, holds rows x heads x length x size, in whatever order
-    queries = next(shape.dims for shape in computation.operand_shapes(instruction) if shape.dtype in ("bf16", "f32"))
+    queries = next(shape.dims for shape in shapes if shape.dtype in ("bf16", "f32"))
     return PRODUCTS[splash[5]] * 2.0 * math.prod(queries) * length * active / blocks
