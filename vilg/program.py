@@ -122,13 +122,13 @@ class Program:
             shardings = dataclasses.replace(shardings, optimizer=host)
         return unbox(boxed), shardings
 
-    def _traced(self, function: Callable) -> Callable:
-        """The function with `constrain` answering from this layout while it is traced."""
+    def _traced(self, function: Callable, platform: str = "") -> Callable:
+        """The function with `constrain` answering from this layout while it is traced, for the mesh's platform or another."""
         resolve = resolver(self.layout, self.mesh, "compute")
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
-            with placing(resolve, self.mesh.devices.flat[0].platform):
+            with placing(resolve, platform or self.mesh.devices.flat[0].platform):
                 return function(*args)
 
         return call
@@ -246,8 +246,9 @@ class Program:
         return self.flops(self.update, self.state_shape, self.batch_shapes(), self.frozen_shapes())
 
     def flops(self, function: Callable, *arguments: Any) -> float:
-        """FLOPs of matrix products and convolutions of a function of abstract arguments, as it is traced under this layout."""
-        return traced_flops(self._traced(function), *arguments)
+        """FLOPs of matrix products and convolutions of a function of abstract arguments, as it is traced under this layout for a CPU: products
+        inside the kernels of other platforms are not seen in a trace."""
+        return traced_flops(self._traced(function, "cpu"), *arguments)
 
     def learning_rate(self, step: jax.Array) -> jax.Array:
         """The schedule's value."""
