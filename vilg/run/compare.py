@@ -364,9 +364,9 @@ def show(report: Mapping[str, Any]) -> None:
     """Who wins where, for people: a table for every two contenders."""
     rows = [r for r in report["comparisons"] if r["language"] == "all" and not r["part"]]
     for a, b in dict.fromkeys((r["a"], r["b"]) for r in rows):
-        columns = (Column(c, justify="right") for c in ("A", "B", "A won", "tied", "lost", "p"))
+        columns = (Column(c, justify="right", no_wrap=True) for c in ("A", "B", "A won", "tied", "lost", "p"))
         table = Table(
-            Column("", no_wrap=True), *columns, "A is", title=f"A = {a} against B = {b}", caption="p over prompts, corrected (Holm)"
+            Column(""), *columns, "A is", title=f"A = {a} against B = {b}", caption="p over prompts, corrected (Holm)"
         )
         for r in rows:
             if (r["a"], r["b"]) == (a, b):
