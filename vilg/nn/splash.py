@@ -88,8 +88,7 @@ def joint_splash(q: Float[Array, "b h n k"], k: Float[Array, "b h m k"], v: Floa
             out: Any = jax.vmap(kernel)(q, k, v)
         return out[:, :, :n]
 
-    places = ("batch", "heads", None, "head_dim")
-    return shardwise(local, (places,) * 3, places)(q, k, v)
+    return shardwise(local, (OUTPUT,) * 3, OUTPUT)(q, k, v)
 
 
 def _block(length: int) -> int:

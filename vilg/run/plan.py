@@ -82,7 +82,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
     experiment = build_experiment(config)
     for topology in topologies:
         topology.devices()  # an unknown shape or a missing libtpu is told before anything is compiled
-    tasks = [Task(config, str(topology), args.program, args.hlo, not args.no_advice) for topology in topologies]
+    several = len(topologies) > 1  # then each has a directory of its own: programs are named by their layouts
+    places = [str(Path(args.hlo) / str(t).replace(":", "_")) if args.hlo and several else args.hlo for t in topologies]
+    tasks = [Task(config, str(t), args.program, place, not args.no_advice) for t, place in zip(topologies, places, strict=True)]
     report = {
         "rows": [],
         "versions": {**versions(), **compiler()},
