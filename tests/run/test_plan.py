@@ -180,3 +180,11 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
 def test_mistakes_are_one_sentence(options, words, capsys):
     assert cli.main(["plan", "--config=experiments/ernie_vilg.py:tiny", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(plan, "compile_all", lambda task, layouts, *_: asked.append(task.hlo) or [blank(n, CPU) for n in layouts])
+    argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--layouts=dp", f"--hlo={tmp_path}", "--topology=cpu:8"]
+    assert cli.main(argv) == 1 and cli.main([*argv, "--topology=cpu:4"]) == 1
+    assert asked == [str(tmp_path), str(tmp_path / "cpu_8"), str(tmp_path / "cpu_4")]
