@@ -16,7 +16,7 @@ from vilg.config import require
 from vilg.nn.convolution import convolution, group_norm
 from vilg.nn.dense import rematerialised, repeated
 from vilg.nn.time_embed import TimeEmbed
-from vilg.nn.unet_blocks import EPSILON, AttentionBlock, ResidualBlock, Step
+from vilg.nn.unet_blocks import EPSILON, AttentionBlock, ResidualBlock, Step, placed
 from vilg.parallel.axes import named
 
 REMAT_FIELD = "generator.denoiser.remat"
@@ -64,7 +64,7 @@ class UNet(nn.Module):
         )
         embedding = TimeEmbed(self.channels, 4 * self.channels, self.dtype, name="time")(time, pooled if self.pooled_text else None)
         shared = (embedding, context.astype(self.dtype), attend)
-        h = convolution(self.channels, "conv_in", dtype=self.dtype)(x.astype(self.dtype))
+        h = placed(convolution(self.channels, "conv_in", dtype=self.dtype)(x.astype(self.dtype)))
         skips = [h]
         for level in range(levels):
             h, kept = self._level(f"down_{level}", level, self.blocks, h, None, shared)
@@ -81,7 +81,7 @@ class UNet(nn.Module):
             h, _ = self._level(f"up_{level}", level, self.blocks + 1, h, used, shared)
             if level:
                 h = self._residual(f"upsample_{level}", h, embedding, "up")
-        h = nn.silu(group_norm(self.groups, "norm_out", jnp.float32, EPSILON)(h))
+        h = placed(nn.silu(group_norm(self.groups, "norm_out", jnp.float32, EPSILON)(h)))
         zeros = nn.initializers.zeros_init()  # the axes of a head, which Muon leaves alone
         return nn.Conv(
             self.outputs, (3, 3), kernel_init=named(zeros, None, None, "embed", None), bias_init=named(zeros, None), name="conv_out"

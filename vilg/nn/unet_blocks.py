@@ -18,6 +18,12 @@ EPSILON = 1e-5  # torch's default, which the published GroupNorm32 has
 RESAMPLE = {"none": lambda x: x, "down": average, "up": upsample}
 
 
+def placed(x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
+    """x where the layout wants activations. Said on both sides of every convolution: of a sharded kernel between arrays of which nothing is said,
+    XLA rather computes a part of the channels for the whole batch, on every device (seen in plans of fsdp: 64 times the activations)."""
+    return constrain(x, "batch", "rows", "columns", "channels_out")
+
+
 class ResidualBlock(nn.Module):
     """norm, SiLU, (resampling), conv; norm, scaled and shifted by a linear function of SiLU(time), SiLU, conv that starts at zero.
 
@@ -32,16 +38,16 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"], time: Float[Array, "b d"]) -> Float[Array, "b u v f"]:
         resample, zeros = RESAMPLE[self.resample], nn.initializers.zeros_init()
-        hidden = resample(nn.silu(group_norm(self.groups, "norm_in", self.dtype, EPSILON)(x)))
-        hidden = apply_to_any_grid(convolution(self.channels, "conv_in", dtype=self.dtype), hidden)
+        hidden = placed(resample(nn.silu(group_norm(self.groups, "norm_in", self.dtype, EPSILON)(x))))
+        hidden = placed(apply_to_any_grid(convolution(self.channels, "conv_in", dtype=self.dtype), hidden))
         modulate = dense(2 * self.channels, ("channels_in", "channels_out"), "time", fan_in_uniform, self.dtype)(nn.silu(time))
         scale, shift = jnp.split(modulate[:, None, None], 2, -1)
         hidden = group_norm(self.groups, "norm_out", self.dtype, EPSILON)(hidden) * (1 + scale) + shift
-        hidden = apply_to_any_grid(convolution(self.channels, "conv_out", kernel_init=zeros, dtype=self.dtype), nn.silu(hidden))
-        x = resample(x)
+        hidden = apply_to_any_grid(convolution(self.channels, "conv_out", kernel_init=zeros, dtype=self.dtype), placed(nn.silu(hidden)))
+        x = placed(resample(x))
         if x.shape[-1] != self.channels:
             x = convolution(self.channels, "shortcut", size=1, padding=0, dtype=self.dtype)(x)
-        return constrain(x + hidden, "batch", "rows", "columns", "channels_out")
+        return placed(x + hidden)
 
 
 class AttentionBlock(nn.Module):
@@ -62,7 +68,7 @@ class AttentionBlock(nn.Module):
         attention = JointAttention(
             c // self.head_width, self.head_width, 0.0, self.attend_mode, chunk=self.chunk, dtype=self.dtype, name="attention"
         )
-        return x + attention(hidden, context, attend).reshape(x.shape)
+        return placed(x + attention(hidden, context, attend).reshape(x.shape))
 
 
 class Step(nn.Module):
