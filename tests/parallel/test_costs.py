@@ -110,3 +110,37 @@ def test_a_weight_on_the_wrong_axis_shows_as_bytes_on_that_axis():
 
     assert run(PartitionSpec()) == {}
     assert set(run(PartitionSpec("model"))) == {"model"}
+
+
+BESIDE = """HloModule toy, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%called (given: bf16[64,8], token: token[]) -> bf16[16,8] {
+  %given = bf16[64,8]{1,0} parameter(0)
+  %token = token[] parameter(1)
+  %turned = bf16[64,8]{1,0} copy(%given), backend_config={"window_config":{"estimated_cycles":"500"}}
+  ROOT %scatter = bf16[16,8]{1,0} reduce-scatter(%turned), channel_id=6, replica_groups={{0,1,2,3}}, dimensions={0}, to_apply=%add
+}, execution_thread="sparsecore"
+
+ENTRY %main (p: bf16[64,8]) -> bf16[16,8] {
+  %p = bf16[64,8]{1,0} parameter(0)
+  %ready = token[] after-all()
+  %begun = ((bf16[64,8]{1,0}, token[]), bf16[16,8]{1,0}) call-start(%p, %ready), async_execution_thread="sparsecore", to_apply=%called
+  %work = bf16[64,8]{1,0} copy(%p), backend_config={"window_config":{"estimated_cycles":"70"}}
+  ROOT %done = bf16[16,8]{1,0} call-done(%begun)
+}
+"""
+
+
+def test_what_the_sparsecore_sums_is_asynchronous_and_its_cycles_are_not_the_cores():
+    costs = count(parse(BESIDE), {"data": 4})
+    (sum_,) = costs.collectives
+    assert sum_.kind == "reduce-scatter" and sum_.asynchronous and (sum_.bytes, sum_.members, sum_.axis) == (64 * 8 * 2, 4, "data")
+    assert sum(costs.cycles.values()) == 70
+    apart = BESIDE.replace('}, execution_thread="sparsecore"', "}").replace("call-start", "call").replace("call-done", "copy")
+    assert not count(parse(apart), {"data": 4}).collectives[0].asynchronous

@@ -12,7 +12,7 @@ from vilg.report.plans import write_plan
 from vilg.run import cli, plan, plan_row
 from vilg.run.plan import ranked
 from vilg.run.plan_advice import first_that_fits, told
-from vilg.run.plan_row import Task, blank, out_of_memory, row_of
+from vilg.run.plan_row import Task, assigned, blank, out_of_memory, row_of
 from vilg.types import UserError
 
 CPU = Task({"training": {"batch_size": 16}}, "cpu:8")
@@ -155,6 +155,15 @@ def test_a_compilers_refusal_is_a_verdict():
     assert out_of_memory("Mosaic failed") is None
 
 
+def test_main_memory_is_what_the_compilers_own_report_says(tmp_path):
+    report = tmp_path / "x.after_optimizations-memory-usage-report.txt"
+    assert assigned(report) is None
+    report.write_text("Memory Space: vmem (color=1)\nTotal bytes: 7 (7B)\n")
+    assert assigned(report) is None
+    report.write_text("Memory Space: default (color=0)\nTotal bytes: 1099041888 (1.02GiB)\n  x\n\nMemory Space: vmem\nTotal bytes: 7 (7B)\n")
+    assert assigned(report) == 1099041888
+
+
 def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkeypatch):
     made = {"dp": dict(status="fits", estimated_step_seconds=1.0, hbm_bytes=GIB, flops_per_device=1e12, collective_bytes={"data": 3e9})}
     monkeypatch.setattr(plan, "compile_all", lambda task, layouts, *_: [blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts])
@@ -163,7 +172,7 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
     out = capsys.readouterr().out
     assert re.search(r"dp .* 1\.00 .* 1 .* 3 ", out) and "tp: broken" in out
     report = json.loads((tmp_path / "plan.json").read_text())
-    assert set(report) == {"rows", "versions", "assumptions", "estimator_error", "config_hash", "flags"} and len(report["assumptions"]) > 3
+    assert set(report) == {"rows", "versions", "assumptions", "estimator_error", "config", "config_hash", "flags"} and len(report["assumptions"]) > 3
     assert cli.main([*argv, "--layouts=tp"]) == 1
 
 

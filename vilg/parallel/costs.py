@@ -88,7 +88,7 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
     seen: set[tuple[str, int]] = set()
     for computation, instruction, times in module.walk(warnings):
         phase = phase_of(module, instruction)
-        cycles[phase] += times * instruction.cycles
+        cycles[phase] += times * instruction.cycles if not computation.thread else 0  # the SparseCore computes beside
         traffic += times * moved(module, computation, instruction)
         host += times * visiting(instruction)
         inside = [(computation, instruction), *module.fused(instruction)]
@@ -104,7 +104,8 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
                 if key in seen:
                     continue  # an asynchronous collective is repeated in every fusion that carries it on
                 seen.add(key)
-                collectives.append(_collective(owner, one, times, phase, owner is not computation, sizes, devices))
+                beside = owner is not computation or bool(computation.thread)
+                collectives.append(_collective(owner, one, times, phase, beside, sizes, devices))
     return Costs(flops, cycles, traffic, tuple(collectives), tuple(kernels), tuple(dict.fromkeys(warnings)), host)
 
 
@@ -158,7 +159,7 @@ def _valid(out: int, size: int, length: int, stride: int, pad: int, dilate: int,
 
 
 def _collective(
-    owner: Computation, instruction: Instruction, times: float, phase: str, inside: bool, sizes: Mapping[str, int], devices: int
+    owner: Computation, instruction: Instruction, times: float, phase: str, beside: bool, sizes: Mapping[str, int], devices: int
 ) -> Collective:
     groups = groups_of(instruction, devices)
     members = max(map(len, groups), default=1)
@@ -171,7 +172,7 @@ def _collective(
         bytes=put_in * members if kind == "all-gather" else put_in,
         times=times,
         phase=phase,
-        asynchronous=inside or instruction.opcode.endswith("-start"),
+        asynchronous=beside or instruction.opcode.endswith("-start"),
         groups=tuple(map(tuple, groups)),
         op_name=instruction.op_name,
     )

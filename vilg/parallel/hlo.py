@@ -1,7 +1,8 @@
 """XLA's optimized HLO as text -> instructions, and how often each of them runs.
 
 Separate from what is made of it (costs.py), because reading is where plans go wrong: a loop's body is printed once and runs many times, a
-computation ends at a line that is exactly "}" (kernels print other such lines inside one), and collectives come in five spellings of groups.
+computation ends at a line that is exactly "}", or "}" and the thread that it runs on (kernels print other lines that begin so inside one), and
+collectives come in five spellings of groups.
 """
 
 import dataclasses
@@ -82,10 +83,10 @@ class Instruction:
 
 
 class Computation:
-    """Instructions in order of execution, and by name."""
+    """Instructions in order of execution, and by name. `thread`: "" for the device's own, "sparsecore" for what runs beside it."""
 
-    def __init__(self, name: str, instructions: Sequence[Instruction], root: str):
-        self.name, self.instructions, self.root = name, list(instructions), root
+    def __init__(self, name: str, instructions: Sequence[Instruction], root: str, thread: str = ""):
+        self.name, self.instructions, self.root, self.thread = name, list(instructions), root, thread
         self.by_name = {i.name: i for i in self.instructions}
 
     def operand_shapes(self, instruction: Instruction) -> list[Shape]:
@@ -118,9 +119,9 @@ class Module:
                     trips = 1
                 for body in instruction.called.get("body", ()):
                     yield from self._walk(body, times * trips, warnings)
-            elif instruction.opcode in ("call", "conditional", "async-start"):
+            elif instruction.opcode in ("call", "call-start", "conditional", "async-start"):
                 for role, names in instruction.called.items():
-                    for one in names if role != "to_apply" or instruction.opcode == "call" else ():
+                    for one in names if role != "to_apply" or instruction.opcode.startswith("call") else ():
                         yield from self._walk(one, times, warnings)
 
     def fused(self, instruction: Instruction) -> Iterator[tuple[Computation, Instruction]]:
@@ -204,8 +205,8 @@ def parse(text: str) -> Module:
             if found and not line.startswith(" "):
                 name, lines = found[2], []
                 entry = name if found[1] else entry
-        elif line == "}":
-            computations[name] = _computation(name, lines)
+        elif ends := re.fullmatch(r'\}(?:, execution_thread="(\w+)")?', line):
+            computations[name] = _computation(name, lines, ends[1] or "")
             name = ""
         elif line.startswith(("  %", "  ROOT %")):
             lines.append(line)
@@ -216,14 +217,14 @@ def parse(text: str) -> Module:
     return Module(computations, entry)
 
 
-def _computation(name: str, lines: Sequence[str]) -> Computation:
+def _computation(name: str, lines: Sequence[str], thread: str) -> Computation:
     instructions, root = [], ""
     for line in lines:
         instruction = _instruction(line)
         instructions.append(instruction)
         if line.startswith("  ROOT"):
             root = instruction.name
-    return Computation(name, instructions, root or (instructions[-1].name if instructions else ""))
+    return Computation(name, instructions, root or (instructions[-1].name if instructions else ""), thread if thread != "main" else "")
 
 
 def _instruction(line: str) -> Instruction:

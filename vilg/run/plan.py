@@ -90,6 +90,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "versions": {**versions(), **compiler()},
         "assumptions": list(ASSUMPTIONS),
         "estimator_error": calibration(topologies),
+        "config": args.config,
         "config_hash": experiment.hash,
         "flags": list(parse_flags(args.flags)),
     }
