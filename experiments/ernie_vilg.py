@@ -133,6 +133,7 @@ def lite() -> dict:
     config["generator"].update(
         width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="qkv_attention_mlp", scan=True, caption_every=1
     )
+    config["generator"].update(attention="auto", directions="together")
     config["generator"].update(code_embedding="table", qk_norm=False, rotary_base=0.0, embed_scale=0.02, image_to_text_weight=1.0)
     config["optimizer"] = dict(
         kind="adamw", learning_rate=4.5e-4, schedule="cosine", warmup_steps=5000, clip=4.0, b1=0.9, b2=0.96, weight_decay=4.5e-2
@@ -145,12 +146,13 @@ def lite() -> dict:
 
 def ten_billion() -> dict:
     """The paper's 10 B model: 48 layers, 4096 wide, 64 heads. Its learning rate, batch and steps are unknown; these are DALL-E's. How the best
-    layout and options found for TPUs came about: experiments/results/README.md, "Plans of 10b". Layouts are XLA-estimated likely MFU: fsdp on
-    v5p-128 .564 (batch 512, no accumulation), on v6e-256 .352 with remat=all_named and --flags=tpu_async_gather; others not compiled."""
+    layout and options found for TPUs came about: experiments/results/README.md, "Plans of 10b". XLA-estimated likely MFU of fsdp: v5p-128 .708 with
+    --flags=tpu_async_gather,tpu_vmem_v5; v6e-256 .433 with --flags=tpu_vmem,tpu_sparsecore,tpu_sparsecore_gather and remat=all_named (.352 with
+    tpu_async_gather,tpu_reduce_scatter instead)."""
     config = lite()
     config["data"].update(text=dict(vocabulary=18_048, length=128, records=200_000))
     config["generator"].update(width=4096, layers=48, heads=64)
-    config["generator"].update(attention="auto", directions="together", remat="qkv_attention_middle_mlp")
+    config["generator"].update(remat="qkv_attention_middle_mlp")
     config["training"].update(steps=430_000, batch_size=1024, accumulation=2)
     return config
 
