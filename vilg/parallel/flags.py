@@ -68,6 +68,11 @@ FLAG_SETS: dict[str, FlagSet] = {
     "tpu_vmem_v5": FlagSet(
         "LIBTPU_INIT_ARGS", ("--xla_tpu_scoped_vmem_limit_kib=50000",), "marin-community/marin, the default of its jobs on v5e and v5p"
     ),
+    "tpu_whole_products": FlagSet(
+        "LIBTPU_INIT_ARGS",
+        ("--xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000",),
+        "apple/axlearn axlearn/common/compiler_options.py: products wait for whole weights; else fsdp_tp multiplies them shard by shard as they come",
+    ),
     "tpu_deduplicate": FlagSet(
         "LIBTPU_INIT_ARGS", ("--xla_tpu_enable_deduplicated_calls=true",), "libtpu's own help; an eighth less time to compile here, the same HLO"
     ),
