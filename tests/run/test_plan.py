@@ -112,11 +112,11 @@ def test_the_page_shows_every_layout(tmp_path):
     large = blank("large", task) | {"status": "oom", "hbm_bytes": 9.0 * GIB}
     rows = ranked([blank("good", task) | fits, large, blank("broken", task) | {"error": "<why>"}])
     report = {"rows": rows, "versions": {"jax": "0"}, "assumptions": ["one"], "config_hash": "x"}
-    report["estimator_error"] = [dict(generation="v5p", configuration="a known model", published=0.5, estimated=0.45, error=-0.1)]
+    report["estimator_error"] = [dict(generation="v5p", configuration="a known model", flags="some_flags", published=0.5, estimated=0.45, error=-0.1)]
     write_plan(tmp_path / "plan.html", report, "experiments/x.py:tiny", ["", "it fits with more", ""])
     page = (tmp_path / "plan.html").read_text()
     shown = ("500.0 ms", "width:80.00%", "width:20.00%", "it fits with more", "&lt;why&gt;", "all-reduce", "MFU 0.500", "width:100.00%")
-    for words in (*shown, "a known model is off by -10.0 %"):
+    for words in (*shown, "a known model, compiled with some_flags, is off by -10.0 %"):
         assert words in page, words
     assert "http" not in page and "<h2>v5p:2x2x1" not in page
     other = [row | {"topology": "v5e:4x4"} for row in rows]
