@@ -226,7 +226,8 @@ def paper_dense() -> dict:
 
 
 def paper() -> dict:
-    """Stage 2: ten experts from stage 1, each on a tenth of time; with `generator.experts.only=k` one of them a job."""
+    """Stage 2: ten experts from stage 1, each on a tenth of time; with `generator.experts.only=k` one of them a job. On v5p-128 under `expert` an
+    evaluation for 2,560 pictures is XLA-estimated at .505 of peak, 1.5 GiB a chip; its train step was not compiled."""
     config = paper_dense()
     config["generator"]["experts"].update(n=10)
     config["layout"].update(name="expert")

@@ -43,6 +43,7 @@ CALIBRATION = (  # jax 0.10.2, libtpu 0.0.42.1; the first and the third before t
     Calibration("v5p", LLAMA2, "tpu_async_gather", 0.654, 0.565),
     Calibration("v5p", LLAMA2, "tpu_async_gather,tpu_vmem_v5", 0.654, 0.700),
     Calibration("v6e", LLAMA3, "tpu_async_gather", 0.455, 0.353),
+    Calibration("v6e", LLAMA3, "tpu_async_gather,tpu_vmem", 0.455, 0.454),
 )
 
 
