@@ -3,6 +3,7 @@
 import json
 import re
 import types
+from pathlib import Path
 
 import pytest
 
@@ -168,7 +169,10 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
     made = {"dp": dict(status="fits", estimated_step_seconds=1.0, hbm_bytes=GIB, flops_per_device=1e12, collective_bytes={"data": 3e9})}
     monkeypatch.setattr(plan, "compile_all", lambda task, layouts, *_: [blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts])
     argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--topology=cpu:8", f"--json={tmp_path}/plan.json"]
-    assert cli.main([*argv, "--layouts=dp,tp"]) == 0
+    monkeypatch.setattr(plan, "write_plan", lambda path, report, config, remedies: Path(path).write_text(f"{config} {remedies}"))
+    made["zero1"] = dict(status="oom", hbm_bytes=2 * GIB, hbm_limit_bytes=GIB, would_fit={"training.accumulation": 2})
+    assert cli.main([*argv, "--layouts=dp,tp,zero1", f"--html={tmp_path}/plan.html"]) == 0
+    assert (tmp_path / "plan.html").read_text().count("it fits with training.accumulation=2, or under dp") == 1
     out = capsys.readouterr().out
     assert re.search(r"dp .* 1\.00 .* 1 .* 3 ", out) and "tp: broken" in out
     report = json.loads((tmp_path / "plan.json").read_text())

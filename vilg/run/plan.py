@@ -104,8 +104,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
             write_plan(args.html, report, args.config, remedies)
         show(rows, topology)
     for line in report["estimator_error"]:
-        told = f"{line['configuration']}, compiled with {line['flags']},"
-        print(f"the estimate of {told} is off by {line['error']:+.1%} of the published MFU, {line['published']:.3f}")
+        known = f"{line['configuration']}, compiled with {line['flags']},"
+        print(f"the estimate of {known} is off by {line['error']:+.1%} of the published MFU, {line['published']:.3f}")
     return 0 if any(row["status"] == "fits" for row in report["rows"]) else 1
 
 
