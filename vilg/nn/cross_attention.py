@@ -14,13 +14,12 @@ from jaxtyping import Array, Float
 
 from vilg.config import lookup
 from vilg.nn.attention import softmax_over
-from vilg.nn.splash import joint_splash
+from vilg.nn.splash import WHOLE, joint_splash
 from vilg.nn.transformer import rms, rotate
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain, platform
 
 Pair = tuple[Array, Array]  # keys and values, [b h s k]
-WHOLE = ("batch", "heads", None, "head_dim")
 LONG = 512  # queries from which XLA's passes over all pairs cost more than a kernel's start
 
 

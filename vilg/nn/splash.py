@@ -26,7 +26,7 @@ from vilg.nn.patterns import Directions, Grid, Pattern, visible
 from vilg.parallel.constrain import platform, shardwise
 
 BLOCK = 128  # the smallest that the kernel takes; bigger ones erase the patterns' sparsity (a row layer at 384: .67 of the blocks, not .30)
-INPUT, OUTPUT = ("batch", "heads", "head_dim", None), ("batch", "heads", None, "head_dim")  # positions whole, whatever the layout
+INPUT, WHOLE = ("batch", "heads", "head_dim", None), ("batch", "heads", None, "head_dim")  # positions whole, whatever the layout
 
 
 def splash(
@@ -72,7 +72,7 @@ def ordered_splash(
             out: Any = jax.vmap(kernel)(q, k, v)
         return out.reshape(-1, out.shape[1] // group, *out.shape[2:])[:, :, :length]
 
-    return shardwise(local, (INPUT, INPUT, INPUT), OUTPUT)(q, k, v)
+    return shardwise(local, (INPUT, INPUT, INPUT), WHOLE)(q, k, v)
 
 
 def joint_splash(q: Float[Array, "b h n k"], k: Float[Array, "b h m k"], v: Float[Array, "b h m k"]) -> Float[Array, "b h n k"]:
@@ -88,7 +88,7 @@ def joint_splash(q: Float[Array, "b h n k"], k: Float[Array, "b h m k"], v: Floa
             out: Any = jax.vmap(kernel)(q, k, v)
         return out[:, :, :n]
 
-    return shardwise(local, (OUTPUT,) * 3, OUTPUT)(q, k, v)
+    return shardwise(local, (WHOLE,) * 3, WHOLE)(q, k, v)
 
 
 def _block(length: int) -> int:

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -257,11 +258,10 @@ def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
             table.add_row(row["layout"], options, *["-"] * 4, "none")
             continue
         mesh = "x".join(map(str, row["mesh"].values()))
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for kinds in row["collectives"].values():
             for kind, entry in kinds.items():
-                short = SHORT.get(str(kind), str(kind))
-                counts[short] = counts.get(short, 0) + int(entry["count"])
+                counts[str(SHORT.get(kind, kind))] += int(entry["count"])
         told = ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"
         errors = (f"{row['loss_error']:.1e}", f"{row['gradient_error']:.1e}", f"{row['sharded_fraction']:.0%}")
         table.add_row(f"{row['layout']} {mesh}", options, *errors, told, row["status"])
