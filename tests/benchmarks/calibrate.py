@@ -30,6 +30,7 @@ from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh
 from vilg.parallel.topology import GIB, parse_topology
 from vilg.run.plan import prepare
+from vilg.run.plan_row import bytes_needed, compiled_text, kept_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +137,8 @@ def loss(m: Model, mesh: Any, params: Any, tokens: Any) -> Any:
     return optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:]).mean()
 
 
-def compiled(m: Model) -> tuple[Any, Any, Any]:
-    """(mesh, topology, the compiled update)."""
+def lowered(m: Model) -> tuple[Any, Any, Any]:
+    """(mesh, topology, the update, lowered)."""
     topology = parse_topology(m.topology)
     mesh = make_mesh(parse_layout("fsdp"), topology.devices())
     optimizer = optax.adamw(1e-4)
@@ -161,7 +162,7 @@ def compiled(m: Model) -> tuple[Any, Any, Any]:
         return optax.apply_updates(params, changes), state, value
 
     out = (jax.tree.map(lambda x: x.sharding, params), jax.tree.map(lambda x: x.sharding, state), None)
-    return mesh, topology, jax.jit(update, donate_argnums=(0, 1), out_shardings=out).lower(params, state, tokens).compile()
+    return mesh, topology, jax.jit(update, donate_argnums=(0, 1), out_shardings=out).lower(params, state, tokens)
 
 
 def main() -> None:
@@ -177,14 +178,15 @@ def main() -> None:
     prepare(parse_topology(model.topology))
     ask_for_flags(args.flags)
     began = time.process_time()
-    mesh, topology, program = compiled(model)
-    text, memory = program.as_text(), program.memory_analysis()
+    mesh, topology, program = lowered(model)
+    compiled = compiled_text(program, kept_at(program, topology), True)
+    text = compiled["text"]
     if args.hlo:
         Path(args.hlo).write_text(text)
     found = estimate(count(parse(text), dict(mesh.shape)), topology, list(mesh.devices.flat))
     mfu = found.mfu(model.model_flops * model.rows * model.length, topology.chip)
-    held = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / GIB
-    print(f"{args.model} on {model.topology}, {model.rows} rows a chip, {held:.1f} GiB, compiled in {time.process_time() - began:.0f} CPU-seconds")
+    held, spent = bytes_needed(compiled) / GIB, "kept" if compiled["cached"] else f"compiled in {time.process_time() - began:.0f} CPU-seconds"
+    print(f"{args.model} on {model.topology}, {model.rows} rows a chip, {held:.1f} GiB, {spent}")
     print(f"step {1e3 * found.likely:.0f} ms: compute {1e3 * found.compute:.0f}, memory {1e3 * found.memory:.0f}, "
           f"asynchronous {1e3 * found.asynchronous:.0f}, synchronous {1e3 * found.synchronous:.0f}")  # fmt: skip
     print(f"MFU best {mfu['best']:.3f}, likely {mfu['likely']:.3f}, serial {mfu['serial']:.3f}; published {model.published:.3f} ({model.source})")

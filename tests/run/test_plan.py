@@ -1,7 +1,11 @@
 """vilg plan on fake devices: the contract of its JSON, ranks, what is kept, and what is said of layouts that do not fit."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 import types
 from pathlib import Path
 
@@ -201,3 +205,39 @@ def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):
     argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--layouts=dp", f"--hlo={tmp_path}", "--topology=cpu:8"]
     assert cli.main(argv) == 1 and cli.main([*argv, "--topology=cpu:4"]) == 1
     assert asked == [str(tmp_path), str(tmp_path / "cpu_8"), str(tmp_path / "cpu_4")]
+
+
+def test_no_compilation_outlives_a_killed_command(tmp_path):
+    """The child of a pool says who it is, then compiles for ever; its parent is killed."""
+    (tmp_path / "endless.py").write_text(
+        "import concurrent.futures, multiprocessing, os, time\n"
+        "from vilg.run.plan import end_with_parent\n"
+        f"def forever():\n    open({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}} ')\n    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent).submit(forever).result()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "endless.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    try:
+        wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith(" "), 60)
+        child = int((tmp_path / "pid").read_text())
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_for(lambda: not runs(child), 20)
+
+
+def wait_for(condition, seconds):
+    """Until the condition holds; fails after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.05)
+
+
+def runs(process):
+    """Whether a process is there and not a zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -50,6 +51,19 @@ def test_flags_join_what_is_told_which_wins():
     assert environment["XLA_FLAGS"] == "--xla_gpu_enable_latency_hiding_scheduler=true"
     with pytest.raises(UserError, match="flags='gpu_overlp': did you mean 'gpu_overlap'"):
         ask_for_flags("gpu_overlp", environment)
+
+
+def test_an_option_of_jaxs_has_one_value_and_what_is_told_wins(monkeypatch):
+    environment = {}
+    ask_for_flags("tpu_quick_compile", environment)
+    assert environment == {"JAX_OPTIMIZATION_LEVEL": "O1"}
+    monkeypatch.setenv("JAX_OPTIMIZATION_LEVEL", "O0")
+    before = jax.config.jax_optimization_level
+    try:
+        ask_for_flags("tpu_quick_compile")
+        assert str(jax.config.jax_optimization_level) == "O0", "JAX has read its environment before; it is told"
+    finally:
+        jax.config.update("jax_optimization_level", str(before))
 
 
 def test_xla_knows_every_flag_that_it_is_given():

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import re
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def compile_all(task: Task, layouts: Sequence[str], jobs: int) -> list[dict[str,
     jobs = jobs or max(1, min(len(layouts), os.cpu_count() or 1, int(free_memory() / (6 * GIB))))
     context = multiprocessing.get_context("spawn")
     rows = []
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1, initializer=end_with_parent) as pool:
         waiting = {pool.submit(row_of, task, layout): layout for layout in layouts}
         for done in concurrent.futures.as_completed(waiting):
             layout = waiting[done]
@@ -133,6 +134,18 @@ def compile_all(task: Task, layouts: Sequence[str], jobs: int) -> list[dict[str,
             print(f"{layout}: {row['status']} after {row['compile_seconds']:.0f} s{', kept' if row['cached'] else ''}", file=sys.stderr, flush=True)
             rows.append(row)
     return rows
+
+
+def end_with_parent() -> None:
+    """In a child: no compilation goes on, for minutes and gigabytes, after the command that wanted it was killed."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def free_memory() -> float:

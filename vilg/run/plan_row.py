@@ -21,6 +21,7 @@ import jax
 from vilg.experiment import build_experiment
 from vilg.parallel import costs as counting
 from vilg.parallel.estimate import estimate
+from vilg.parallel.flags import COMPILED_WITH
 from vilg.parallel.hlo import parse
 from vilg.parallel.memory import Buffer, fullest
 from vilg.parallel.phases import PHASES
@@ -124,7 +125,7 @@ def assigned(report: Path) -> float | None:
 
 def kept_at(lowered: Any, topology: Topology) -> Path:
     """Where the result of compiling this program for this topology is kept: by the program's own text and the compiler."""
-    flags = [os.environ.get(variable, "") for variable in ("LIBTPU_INIT_ARGS", "XLA_FLAGS")]
+    flags = {variable: os.environ.get(variable, "") for variable in COMPILED_WITH}
     content = [FORMAT, lowered.as_text(), str(topology), {**versions(), **compiler()}, flags]
     place = Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / "plans"
     return place / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json.gz"
