@@ -81,7 +81,7 @@ FLAG_SETS: dict[str, FlagSet] = {
     "tpu_quick_compile": FlagSet(
         "JAX_OPTIMIZATION_LEVEL",
         ("O1",),
-        "docs.jax.dev/en/latest/config_options.html; here: smaller windows, nothing fetched ahead; for programs of many different blocks",
+        "openxla.org/xla/effort_levels, jax.CompilerEffortLevel; here: smaller windows, nothing fetched ahead; for programs of many different blocks",
     ),
     "tpu_multislice": FlagSet(
         "LIBTPU_INIT_ARGS",
