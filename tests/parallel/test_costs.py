@@ -144,3 +144,57 @@ def test_what_the_sparsecore_sums_is_asynchronous_and_its_cycles_are_not_the_cor
     assert sum(costs.cycles.values()) == 70
     apart = BESIDE.replace('}, execution_thread="sparsecore"', "}").replace("call-start", "call").replace("call-done", "copy")
     assert not count(parse(apart), {"data": 4}).collectives[0].asynchronous
+
+
+BETWEEN = """HloModule toy, is_scheduled=true
+
+ENTRY %main (p: f32[8,128]) -> f32[8,128] {
+  %p = f32[8,128]{1,0} parameter(0)
+  %token = token[] after-all()
+  %g = f32[8,128]{1,0} negate(%p), metadata={op_name="jit(update)/transpose(jvp(Model))/neg"}
+  %c = f32[8,128]{1,0} copy(%g)
+  %send = (f32[8,128]{1,0}, u32[], token[]) send(%c, %token), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[8,128]{1,0}, u32[], token[]) recv(%token), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %sent = token[] send-done(%send), channel_id=3, is_host_transfer=true
+  %got = (f32[8,128]{1,0}, token[]) recv-done(%recv), channel_id=2, is_host_transfer=true
+  ROOT %sum = f32[8,128]{1,0} get-tuple-element(%got), index=0
+}
+"""  # noqa: E501 - as libtpu writes the sum over two slices of four chips each
+
+
+def test_what_goes_between_slices_is_a_collective_over_the_axis_that_crosses_them():
+    costs = count(parse(BETWEEN), {"replica": 2, "data": 4})
+    assert costs.table() == {"replica": {"all-reduce": {"count": 1.0, "bytes": 8 * 128 * 4.0}}}
+    (sum_,) = costs.collectives
+    assert sum_.groups == ((0, 4), (1, 5), (2, 6), (3, 7)) and sum_.members == 2 and sum_.asynchronous
+    assert sum_.phase == "backward", "its own name is gone; its producer's says it"
+    with pytest.raises(ValueError, match="a transfer between slices is written in a way that is not known"):
+        count(parse(BETWEEN.replace("{1,2}x{0:3}", "[2]x[4]")), {"replica": 2, "data": 4})
+
+
+SHARED = """HloModule toy, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%layer (x: f32[64,64]) -> f32[64,64] {
+  %x = f32[64,64]{1,0} parameter(0)
+  %d = f32[64,64]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %r = f32[64,64]{1,0} all-reduce(%d), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add
+}
+
+ENTRY %main (p: f32[64,64]) -> f32[64,64] {
+  %p = f32[64,64]{1,0} parameter(0)
+  %one = f32[64,64]{1,0} call(%p), to_apply=%layer
+  ROOT %two = f32[64,64]{1,0} call(%one), to_apply=%layer
+}
+"""
+
+
+def test_a_computation_that_is_called_twice_counts_twice_with_its_collectives():
+    costs = count(parse(SHARED), {"data": 4})
+    assert costs.total_flops == 2 * 2 * 64**3
+    assert costs.table()["data"]["all-reduce"]["count"] == 2

@@ -15,7 +15,7 @@ import numpy as np
 from vilg.parallel.hlo import Computation, Instruction, Module, axes_of, groups_of, kind_of
 from vilg.parallel.kernels import is_kernel, kernel_flops
 from vilg.parallel.memory import moved, visiting
-from vilg.parallel.phases import PHASES, phase_of
+from vilg.parallel.phases import PHASES, phase_near, phase_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +85,10 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
     warnings: list[str] = []
     collectives: list[Collective] = []
     kernels: list[Kernel] = []
-    seen: set[tuple[str, int]] = set()
+    seen: set[tuple[str, int, int]] = set()
+    visits: dict[str, int] = {}  # two loops or calls may share a computation
     for computation, instruction, times in module.walk(warnings):
+        visits[computation.name] = visits.get(computation.name, 0) + (instruction is computation.instructions[0])
         phase = phase_of(module, instruction)
         cycles[phase] += times * instruction.cycles if not computation.thread else 0  # the SparseCore computes beside
         traffic += times * moved(module, computation, instruction)
@@ -100,12 +102,13 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
                     warnings.append(f"kernel {one.name} states no cost and none is known: it counts as nothing")
                 kernels.append(Kernel(one.op_name or one.name, known or 0.0, times, phase))
             if kind_of(one):
-                key = (computation.name, one.channel if one.channel is not None else -1 - len(collectives))
+                key = (computation.name, visits[computation.name], one.channel if one.channel is not None else -1 - len(collectives))
                 if key in seen:
                     continue  # an asynchronous collective is repeated in every fusion that carries it on
                 seen.add(key)
-                beside = owner is not computation or bool(computation.thread)
-                collectives.append(_collective(owner, one, times, phase, beside, sizes, devices))
+                beside = owner is not computation or bool(computation.thread) or one.opcode == "send"
+                part = phase if phase != "other" or one.op_name else phase_near(module, computation, instruction)
+                collectives.append(_collective(owner, one, times, part, beside, sizes, devices))
     return Costs(flops, cycles, traffic, tuple(collectives), tuple(kernels), tuple(dict.fromkeys(warnings)), host)
 
 

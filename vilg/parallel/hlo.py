@@ -20,6 +20,7 @@ BYTES = {
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute", "collective-broadcast")
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,<=]*)\](?:\{([^}]*)\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
+_BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')  # libtpu's runtime of the data-centre network
 _CALLED = re.compile(r"\b(calls|body|condition|to_apply|branch_computations|true_computation|false_computation)=(\{[^}]*\}|%[\w.\-]+)")
 
 
@@ -88,6 +89,15 @@ class Computation:
     def __init__(self, name: str, instructions: Sequence[Instruction], root: str, thread: str = ""):
         self.name, self.instructions, self.root, self.thread = name, list(instructions), root, thread
         self.by_name = {i.name: i for i in self.instructions}
+
+    @functools.cached_property
+    def users(self) -> dict[str, list[Instruction]]:
+        """Who takes the result of an instruction, by its name."""
+        found: dict[str, list[Instruction]] = {}
+        for instruction in self.instructions:
+            for name in instruction.operands:
+                found.setdefault(name, []).append(instruction)
+        return found
 
     def operand_shapes(self, instruction: Instruction) -> list[Shape]:
         """The arrays of all operands, in order."""
@@ -263,8 +273,11 @@ def _shapes(text: str) -> tuple[Shape, ...]:
 
 
 def kind_of(instruction: Instruction) -> str:
-    """The collective's kind ("all-gather" also for its asynchronous start), "" for anything else."""
+    """The collective's kind ("all-gather" also for its asynchronous start, and for the sending half of one between slices), "" for anything else."""
     name = instruction.opcode.removesuffix("-start")
+    if name == "send":
+        found = _BETWEEN_SLICES.search(instruction.rest)
+        name = found[1].lower().replace("_", "-") if found else ""
     return name if name in COLLECTIVES else ""
 
 
@@ -273,6 +286,8 @@ def groups_of(instruction: Instruction, devices: int) -> list[list[int]]:
 
     Errors: ValueError for a spelling that is not known.
     """
+    if instruction.opcode == "send":
+        return _slice_groups(instruction, devices)
     if kind_of(instruction) == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", instruction.rest)
         return [[int(a), int(b)] for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs[1])] if pairs else []
@@ -295,6 +310,18 @@ def groups_of(instruction: Instruction, devices: int) -> list[list[int]]:
     if mesh:
         return _mesh_groups(mesh[1], mesh[2], mesh[3])
     raise ValueError(f"{instruction.name}: replica_groups are written in a way that is not known: {text[:80]}")
+
+
+def _slice_groups(instruction: Instruction, devices: int) -> list[list[int]]:
+    """The groups of "{1,2}x{0:3}": one group of two slices, each position from 0 to 3 of a slice with the same of the others. Slices are counted
+    as they lie in the mesh, whose first axes cross them (make_mesh)."""
+    target = re.search(r'_xla_megascale_target="([^"]*)"', instruction.rest)
+    found = re.fullmatch(r"\{(\d+),(\d+)\}x\{(\d+):(\d+)\}", target[1] if target else "")
+    if not found:
+        raise ValueError(f"{instruction.name}: a transfer between slices is written in a way that is not known: {target and target[1]}")
+    groups, members, first, last = map(int, found.groups())
+    size = devices // (groups * members)
+    return [[(g * members + m) * size + k for m in range(members)] for g in range(groups) for k in range(first, last + 1)]
 
 
 def _mesh_groups(axes: str, ids: str | None, along: str) -> list[list[int]]:

@@ -12,7 +12,8 @@ from vilg.parallel.phases import phase_of
 
 FREE = frozenset(
     "parameter constant tuple get-tuple-element bitcast while conditional call after-all partition-id replica-id opt-barrier "
-    "async-start async-update async-done call-start call-done copy-done all-reduce-done all-gather-done collective-permute-done".split()
+    "async-start async-update async-done call-start call-done copy-done all-reduce-done all-gather-done collective-permute-done "
+    "send send-done recv recv-done".split()
 )
 FREE_CALLS = frozenset("AllocateBuffer ConcatBitcast AssumeGatherIndicesInBound".split())  # of XLA:TPU: no work, or a view
 ALIASES = frozenset("tuple get-tuple-element bitcast while conditional optimization-barrier opt-barrier copy-done async-done call-done".split())
