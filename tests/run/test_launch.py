@@ -133,6 +133,7 @@ def test_a_jobset_has_a_process_a_host_and_stops_on_mistakes(tmp_path):
         ),
         (["gke", CONFIG, "--topology=v5e:16x16", "--dry-run"], "training.batch_size=64: on 256 devices axis 'batch' has size 64"),
         (["gke", CONFIG, "--config.layout.name=fsdp_tp:model=3", "--dry-run"], "does not fit 8 device"),
+        (["tpu_vm", CONFIG, "--out=OUT", "--workdir=runs/x"], "workdir='runs/x': give a bucket (gs://...), or the absolute path"),
         (["gke", CONFIG, "--out=OUT"], "workdir='gs://BUCKET': stands for your own; give --workdir"),
         (["gke", CONFIG, WHERE[0], "--out=OUT"], "stands for your own; give --image"),
         (["gke", CONFIG, "--flags=tpu_asynk", "--dry-run"], "flags='tpu_asynk': did you mean 'tpu_async_gather'"),

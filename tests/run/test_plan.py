@@ -49,7 +49,8 @@ def test_rows_hold_what_the_contract_says(rows):
     assert failed["status"] == "error" and "does not fit 8 device" in failed["error"]
     assert plain["mesh"] == {"data": 8} and plain["sharded_fraction"] == 0 < 0.7 < sharded["sharded_fraction"]
     assert set(plain["collectives"]["data"]) == {"all-reduce"} and "all-gather" in sharded["collectives"]["data"]
-    assert set(plain["hbm"]) == {"parameters", "optimizer", "activations", "temporaries"}
+    assert set(plain["hbm"]) == {"parameters", "optimizer", "activations", "temporaries", "rest"}
+    assert sum(plain["hbm"].values()) == pytest.approx(plain["hbm_bytes"])
     whole, share = plain["hbm"]["parameters"], sharded["sharded_fraction"]
     assert sharded["hbm"]["parameters"] == pytest.approx(whole * (1 - share + share / 8), rel=1e-3)
     assert plain["flops_per_device"] >= 0.9 * plain["model_flops_per_device"] > 0
@@ -110,7 +111,7 @@ def test_a_layout_that_does_not_fit_is_advised_in_its_row(monkeypatch):
 
 def test_the_page_shows_every_layout(tmp_path):
     fits = dict(status="fits", estimated_step_seconds=0.5, hbm_bytes=GIB, hbm_limit_bytes=2 * GIB, host_bytes=0, bound_by="compute")
-    fits |= dict(hbm=dict(parameters=0.5 * GIB, optimizer=0.25 * GIB, activations=0.125 * GIB, temporaries=0.125 * GIB), estimated_mfu=0.5)
+    fits |= dict(hbm=dict(parameters=0.5 * GIB, optimizer=0.25 * GIB, activations=0.125 * GIB, temporaries=0.0, rest=0.125 * GIB), estimated_mfu=0.5)
     fits |= dict(mfu=dict(best=0.6, likely=0.5, serial=0.4), seconds=dict(compute=0.25, memory=0.4, asynchronous=0.1, synchronous=0.1, host=0.0))
     fits |= dict(images_per_second_per_chip=3.0, mesh={"data": 8}, collectives={"data": {"all-reduce": {"bytes": 5e9, "count": 2.0}}})
     task = Task({"training": {"batch_size": 16}}, "v5p:2x2x1")
@@ -192,11 +193,31 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
         (["--topology=cpu:8", "--layouts=dq"], "known layouts are dp"),
         (["--topology=cpu:8", "--program=eat"], "program='eat': known names are 'train', 'sample'"),
         (["--topology=cpu:8", "--batch=0"], "training.batch_size=0: must be at least 1"),
+        (["--topology=cpu:8", "--jobs=-1"], "jobs=-1: give how many"),
+        (["--topology=cpu:8", "--hlo=/proc/nowhere"], "/proc/nowhere"),
+        (["--topology=cpu:8,slices=2"], "fake devices are of one slice; write cpu:8"),
     ],
 )
 def test_mistakes_are_one_sentence(options, words, capsys):
     assert cli.main(["plan", "--config=experiments/ernie_vilg.py:tiny", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_plan_of_which_every_layout_was_refused_for_what_was_asked_exits_with_2(rows, monkeypatch):
+    *_, refused = rows[0]
+    assert refused["mistake"] and not any(row["mistake"] for row in rows[0][:-1])
+    monkeypatch.setattr(plan, "compile_all", lambda *_: [refused])
+    assert cli.main(["plan", "--config=experiments/ernie_vilg.py:tiny", "--topology=cpu:8", "--layouts=fsdp_tp:model=3"]) == 2
+
+
+def test_a_row_that_fails_after_it_was_compiled_does_not_fit(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    made = {"memory": {}, "text": "", "oom": None, "warnings": [], "cached": False}
+    program, planned = types.SimpleNamespace(sizes={}, sharded_fraction=0.0), types.SimpleNamespace(model_flops=0)
+    monkeypatch.setattr(plan_row, "compiled", lambda *_: (program, planned, made))
+    monkeypatch.setattr(plan_row, "measured", lambda *_: {"status": "fits"})
+    row = row_of(Task(CPU.config, "cpu:8", hlo=str(tmp_path / "file" / "below")), "dp")
+    assert row["status"] == "error" and "NotADirectoryError" in row["error"]
 
 
 def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.conftest import tiny_config, tiny_diffusion
-from vilg.experiment import build_experiment
+from vilg.experiment import build_experiment, load_config, to_dict
 from vilg.parallel import constrain
 from vilg.parallel.axes import named
 from vilg.parallel.layouts import parse_layout
@@ -108,6 +108,10 @@ def test_options_are_changed_wherever_they_are():
 
 
 @pytest.mark.slow
+def test_a_codecs_run_has_the_options_that_it_has():
+    assert options_of(to_dict(load_config("experiments/tokenizer.py:tiny")))[0] == {"accumulation": 2}
+
+
 def test_scanned_experts_give_what_unrolled_ones_give():
     """Of a U-Net with two experts: parameters and gradients are brought into the same form before they are compared."""
     unet = dict(name="unet", channels=8, multipliers=(1, 2), blocks=2, attention=(), head_width=4, groups=8, scan=False)
@@ -133,7 +137,12 @@ def test_the_verb_writes_its_contract(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(["--devices=1"], "devices=1: give at least 2"), (["--layouts=dq"], "known layouts are dp"), (["--devices=9"], "devices=9: JAX has 8")],
+    [
+        (["--devices=1"], "devices=1: give at least 2"),
+        (["--layouts=dq"], "known layouts are dp"),
+        (["--devices=9"], "devices=9: JAX has 8"),
+        (["--json=/proc/nowhere/rows.json"], "/proc/nowhere"),  # before the minutes of work
+    ],
 )
 def test_mistakes_are_one_sentence(options, words, capsys):
     assert cli.main(["verify", "--config=experiments/ernie_vilg.py:tiny", *options]) == 2

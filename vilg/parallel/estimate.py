@@ -21,7 +21,7 @@ ASSUMPTIONS = (
     "ring that closes, one of a line), all-reduce twice; between slices the chip's share of the data-centre network; no latency",
     "host: bytes to and from the host's memory at 16 GB/s a chip (not published)",
     "best: the largest of compute, memory, host and communication; likely: the largest of compute, memory, host and asynchronous communication, "
-    "plus synchronous communication; serial: their sum",
+    "plus synchronous communication; serial: the larger of compute and memory, plus host and all communication",
     "MFU: model FLOPs (no recomputation) over step x peak",
 )
 

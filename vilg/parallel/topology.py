@@ -105,6 +105,13 @@ class Topology:
             raise UserError(f"topology={str(self)!r}: libtpu refuses it: {str(error).splitlines()[0]}") from None
 
 
+def on_cpu() -> None:
+    """Compiles, and runs fake devices, on the CPU of a machine that may have more, unless the environment says otherwise; JAX, which has read its
+    environment, is told too."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+
+
 def ask_for_fake_devices(count: int) -> None:
     """Tells XLA to make so many CPU devices, unless the environment already says how many; before JAX is first used."""
     flags = os.environ.get("XLA_FLAGS", "")
@@ -127,6 +134,7 @@ def parse_topology(text: str) -> Topology:
         key, _, value = option.partition("=")
         require(key == "slices" and re.fullmatch("[1-9][0-9]*", value) is not None, "topology", text, form)
         slices = int(value)
+        require(generation != "cpu" or slices == 1, "topology", text, f"fake devices are of one slice; write cpu:{shape}")
     sizes = tuple(int(n) for n in shape.split("x"))
     require(len(sizes) <= CHIPS[generation].torus, "topology", text, f"{generation} is a torus of {CHIPS[generation].torus} dimensions; {form}")
     return Topology(generation, sizes, slices)

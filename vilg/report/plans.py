@@ -10,7 +10,7 @@ from vilg.report.templates import template
 GIB = 2**30
 TIME = (("compute", "compute"), ("synchronous", "communication that waits"))
 HIDDEN = ("compute", "memory", "asynchronous", "host")  # what overlaps, in "likely"
-MEMORY = ("parameters", "optimizer", "activations", "temporaries")
+MEMORY = ("parameters", "optimizer", "activations", "temporaries", "rest")
 
 
 def write_plan(path: str | Path, report: Mapping[str, Any], config: str, remedies: Sequence[str]) -> None:

@@ -186,6 +186,8 @@ def on_slices(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any
     check_fit(experiment, topology.size)
     in_the_clone(args)
     args.workdir = args.workdir or f"{BUCKET}/{args.name}"
+    told = "give a bucket (gs://...), or the absolute path of what every host has mounted: a clone's directory is lost with its host"
+    require("://" in args.workdir or args.workdir.startswith("/"), "workdir", args.workdir, told)
     if args.flags is None:
         args.flags = "tpu_async_gather" + (",tpu_multislice" if topology.slices > 1 else "")
     context = shared(args)

@@ -7,7 +7,8 @@ The real train step (optimizer, average, accumulation, remat and donation includ
 ahead of time by libtpu on a machine without a TPU, or for fake CPU devices with --topology=cpu:8. Bytes and FLOPs are counted from the compiled
 program with loops multiplied out; seconds and MFU are XLA's estimates under the assumptions that are printed beside them, never
 measurements. A layout that does not fit or fails is a row, which says what would fit (compiled, too); the exit code is 0 if one row fits,
-else 1. Compiled results are kept by content in ~/.cache/vilg/plans ($VILG_CACHE).
+2 if every layout was refused for what was asked (a mesh that does not divide, say), else 1. Compiled results are kept by content in
+~/.cache/vilg/plans ($VILG_CACHE).
 """
 
 import argparse
@@ -25,12 +26,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from vilg.config import lookup
+from vilg.config import lookup, require
 from vilg.experiment import build_experiment, load_file, to_dict
 from vilg.parallel.estimate import ASSUMPTIONS, calibration
 from vilg.parallel.flags import FLAG_SETS, ask_for_flags, parse_flags
 from vilg.parallel.layouts import parse_layouts
-from vilg.parallel.topology import GIB, LIBTPU, Topology, ask_for_fake_devices, parse_topology
+from vilg.parallel.topology import GIB, LIBTPU, Topology, ask_for_fake_devices, on_cpu, parse_topology
 from vilg.report.plans import write_plan
 from vilg.run.lowering import PROGRAMS
 from vilg.run.outputs import output_file
@@ -74,8 +75,11 @@ def main(args: argparse.Namespace, config: Any) -> int:
     for path, kind in ((args.json, ".json"), (args.html, ".html")):
         if path:
             output_file(path, kind)
+    if args.hlo:
+        output_file(str(Path(args.hlo) / "layout.txt"), ".txt")
+    require(args.jobs >= 0, "jobs", args.jobs, "give how many compilations run at once, or leave it out")
     ask_for_flags(args.flags)
-    for topology in topologies:
+    for topology in sorted(topologies, key=lambda t: t.size, reverse=True):  # the largest says how many fake devices there are
         prepare(topology)
     config = to_dict(config)
     if args.batch is not None:
@@ -107,6 +111,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
     for line in report["estimator_error"]:
         known = f"{line['configuration']}, compiled with {line['flags']},"
         print(f"the estimate of {known} is off by {line['error']:+.1%} of the published MFU, {line['published']:.3f}")
+    if all(row["mistake"] for row in report["rows"]):
+        return 2
     return 0 if any(row["status"] == "fits" for row in report["rows"]) else 1
 
 
@@ -114,6 +120,7 @@ def prepare(topology: Topology) -> None:
     """The environment that libtpu, or fake devices, need; before JAX is used."""
     for name, value in LIBTPU.items():
         os.environ.setdefault(name, value)
+    on_cpu()
     if topology.generation == "cpu":
         ask_for_fake_devices(topology.size)
 

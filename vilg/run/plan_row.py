@@ -69,7 +69,7 @@ def blank(layout: str, task: Task) -> dict[str, Any]:
     row: dict[str, Any] = {"rank": None, "layout": layout, "topology": task.topology, "program": task.program}
     row |= {"devices": topology.size, "mesh": None, "batch": task.config["training"]["batch_size"], "status": "error"}
     row |= dict.fromkeys(names.split())
-    row |= {"hbm_limit_bytes": topology.chip.hbm / topology.chip.devices, "compile_seconds": 0.0, "cached": False, "warnings": []}
+    row |= {"hbm_limit_bytes": topology.chip.hbm / topology.chip.devices, "compile_seconds": 0.0, "cached": False, "mistake": False, "warnings": []}
     return row
 
 
@@ -91,9 +91,9 @@ def row_of(task: Task, layout: str) -> dict[str, Any]:
         if row["status"] == "oom" and task.advice:
             row |= first_that_fits(task.config, task.program, lambda c: bytes_needed(compiled(task, c, layout)[2]), row["hbm_limit_bytes"])
     except UserError as error:
-        row["error"] = str(error)
+        row |= {"status": "error", "error": str(error), "mistake": True}
     except Exception as error:  # noqa: BLE001 - a layout that fails is a row, whatever the compiler says
-        row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
+        row |= {"status": "error", "error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
     row["compile_seconds"] = time.monotonic() - began
     return row
 
@@ -183,7 +183,7 @@ def measured(program: Program, planned: Planned, found: Mapping[str, Any], topol
         "status": "fits" if needed <= limit or topology.generation == "cpu" else "oom",
         "hbm_bytes": needed,
         "hbm_limit_bytes": limit,
-        "hbm": split(planned, alive, float(memory["temp"])),
+        "hbm": split(planned, alive, float(memory["temp"]), needed),
         "largest_buffers": [vars(b) for b in alive[:LARGEST]],
         "host_bytes": max(bytes_of(planned.beside, HOST_MEMORY), float(of_host)),  # fake devices' compiler keeps no account of it
         "flops_per_device": costs.total_flops,
@@ -203,11 +203,13 @@ def measured(program: Program, planned: Planned, found: Mapping[str, Any], topol
     }
 
 
-def split(planned: Planned, alive: Sequence[Buffer], temporary: float) -> dict[str, float]:
-    """Bytes a device by what they hold. Activations: what the forward pass leaves for the backward pass when memory is fullest."""
+def split(planned: Planned, alive: Sequence[Buffer], temporary: float, needed: float) -> dict[str, float]:
+    """Bytes a device by what they hold. Activations: what the forward pass leaves for the backward pass when memory is fullest; rest: batch,
+    frozen codec, results that take no argument's place, and code."""
     activations = min(temporary, sum(b.bytes for b in alive if b.phase == "forward"))
     held = {"parameters": bytes_of(planned.params), "optimizer": bytes_of(planned.beside)}
-    return held | {"activations": activations, "temporaries": temporary - activations}
+    held |= {"activations": activations, "temporaries": temporary - activations}
+    return held | {"rest": max(0.0, needed - sum(held.values()))}
 
 
 def bytes_of(tree: Any, kind: str = "device") -> float:

@@ -13,7 +13,6 @@ import argparse
 import copy
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -36,9 +35,10 @@ from vilg.parallel.costs import count
 from vilg.parallel.hlo import parse
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout, parse_layouts
-from vilg.parallel.topology import ask_for_fake_devices
+from vilg.parallel.topology import ask_for_fake_devices, on_cpu
 from vilg.program import Program, path_name, unbox
 from vilg.run.compiler_warnings import compiler_warnings
+from vilg.run.outputs import output_file
 from vilg.run.workdir import versions
 from vilg.types import UserError
 
@@ -62,8 +62,10 @@ def main(args: argparse.Namespace, config: Any) -> int:
     if config is None:
         raise UserError("--config is missing: give an experiment, such as --config=experiments/ernie_vilg.py:tiny")
     require(args.devices > 1, "devices", args.devices, "give at least 2")
+    if args.json:
+        output_file(args.json, ".json")
     ask_for_fake_devices(args.devices)
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    on_cpu()
     here = len(jax.devices())
     require(here >= args.devices, "devices", args.devices, f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}")
     config = with_dtype(to_dict(config), args.dtype)
@@ -106,7 +108,8 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         found += [{"scan": not scans[0]}]
     if "attention" in generator and isinstance(generator["attention"], str):
         found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator["attention"]]
-    fields = {field.name: field.default for field in dataclasses.fields(lookup(MODELS, generator["name"], "generator.name"))}
+    model = dataclasses.fields(lookup(MODELS, generator["name"], "generator.name")) if "name" in generator else ()  # a codec's run has none
+    fields = {field.name: field.default for field in model}
     if "directions" in fields:
         found += [{"directions": "apart" if generator.get("directions", fields["directions"]) == "together" else "together"}]
     return found
