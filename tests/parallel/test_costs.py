@@ -168,6 +168,14 @@ def test_what_goes_between_slices_is_a_collective_over_the_axis_that_crosses_the
     (sum_,) = costs.collectives
     assert sum_.groups == ((0, 4), (1, 5), (2, 6), (3, 7)) and sum_.members == 2 and sum_.asynchronous
     assert sum_.phase == "backward", "its own name is gone; its producer's says it"
+    ring = {(s, chip): 4 * s + k for s in range(2) for k, chip in enumerate((0, 1, 3, 2))}  # chips as they lie in the mesh
+    for kind, target, axis, groups in (
+        ("ALL_TO_ALL", "{{100000,100003,200000,200003},{100001,100002,200001,200002}}", "data", ((0, 2, 4, 6), (1, 3, 5, 7))),
+        ("ONE_TO_ONE", "{{200000->100003},{100001->200000}}", "data+model", ((4, 2), (1, 4))),
+    ):
+        text = BETWEEN.replace('"{1,2}x{0:3}"', target).replace("ALL_REDUCE", kind)
+        (moved,) = count(parse(text), {"data": 4, "model": 2}, ring).collectives
+        assert (moved.kind, moved.axis, moved.groups) == ({"ONE_TO_ONE": "collective-permute"}.get(kind, "all-to-all"), axis, groups)
     with pytest.raises(ValueError, match="a transfer between slices is written in a way that is not known"):
         count(parse(BETWEEN.replace("{1,2}x{0:3}", "[2]x[4]")), {"replica": 2, "data": 4})
 

@@ -8,7 +8,7 @@ counted from shapes, bytes from shapes without padding, cycles are XLA's own.
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -77,8 +77,8 @@ class Costs:
         return found
 
 
-def count(module: Module, sizes: Mapping[str, int]) -> Costs:
-    """The costs of a program on a mesh of these sizes."""
+def count(module: Module, sizes: Mapping[str, int], places: Mapping[tuple[int, int], int] | None = None) -> Costs:
+    """The costs of a program on a mesh of these sizes; `places` as in hlo.groups_of."""
     devices = math.prod(sizes.values())
     flops, cycles = dict.fromkeys(PHASES, 0.0), dict.fromkeys(PHASES, 0.0)
     traffic, host = 0.0, 0.0
@@ -108,7 +108,7 @@ def count(module: Module, sizes: Mapping[str, int]) -> Costs:
                 seen.add(key)
                 beside = owner is not computation or bool(computation.thread) or one.opcode == "send"
                 part = phase if phase != "other" or one.op_name else phase_near(module, computation, instruction)
-                collectives.append(_collective(owner, one, times, part, beside, sizes, devices))
+                collectives.append(_collective(owner, one, times, part, beside, sizes, groups_of(one, devices, places)))
     return Costs(flops, cycles, traffic, tuple(collectives), tuple(kernels), tuple(dict.fromkeys(warnings)), host)
 
 
@@ -162,9 +162,8 @@ def _valid(out: int, size: int, length: int, stride: int, pad: int, dilate: int,
 
 
 def _collective(
-    owner: Computation, instruction: Instruction, times: float, phase: str, beside: bool, sizes: Mapping[str, int], devices: int
+    owner: Computation, instruction: Instruction, times: float, phase: str, beside: bool, sizes: Mapping[str, int], groups: Sequence[Sequence[int]]
 ) -> Collective:
-    groups = groups_of(instruction, devices)
     members = max(map(len, groups), default=1)
     put_in = float(sum(shape.bytes for shape in owner.operand_shapes(instruction)))
     kind = kind_of(instruction)

@@ -277,17 +277,18 @@ def kind_of(instruction: Instruction) -> str:
     name = instruction.opcode.removesuffix("-start")
     if name == "send":
         found = _BETWEEN_SLICES.search(instruction.rest)
-        name = found[1].lower().replace("_", "-") if found else ""
+        name = {"one-to-one": "collective-permute"}.get(name := found[1].lower().replace("_", "-"), name) if found else ""
     return name if name in COLLECTIVES else ""
 
 
-def groups_of(instruction: Instruction, devices: int) -> list[list[int]]:
-    """The device positions that talk to each other; for a permutation the pairs.
+def groups_of(instruction: Instruction, devices: int, places: Mapping[tuple[int, int], int] | None = None) -> list[list[int]]:
+    """The device positions that talk to each other; for a permutation the pairs. `places`: the position of each (slice, chip), where there are
+    several slices (else they lie in the mesh one after another).
 
     Errors: ValueError for a spelling that is not known.
     """
     if instruction.opcode == "send":
-        return _slice_groups(instruction, devices)
+        return _slice_groups(instruction, devices, places)
     if kind_of(instruction) == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", instruction.rest)
         return [[int(a), int(b)] for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs[1])] if pairs else []
@@ -312,16 +313,24 @@ def groups_of(instruction: Instruction, devices: int) -> list[list[int]]:
     raise ValueError(f"{instruction.name}: replica_groups are written in a way that is not known: {text[:80]}")
 
 
-def _slice_groups(instruction: Instruction, devices: int) -> list[list[int]]:
-    """The groups of "{1,2}x{0:3}": one group of two slices, each position from 0 to 3 of a slice with the same of the others. Slices are counted
-    as they lie in the mesh, whose first axes cross them (make_mesh)."""
-    target = re.search(r'_xla_megascale_target="([^"]*)"', instruction.rest)
-    found = re.fullmatch(r"\{(\d+),(\d+)\}x\{(\d+):(\d+)\}", target[1] if target else "")
-    if not found:
-        raise ValueError(f"{instruction.name}: a transfer between slices is written in a way that is not known: {target and target[1]}")
-    groups, members, first, last = map(int, found.groups())
-    size = devices // (groups * members)
-    return [[(g * members + m) * size + k for m in range(members)] for g in range(groups) for k in range(first, last + 1)]
+def _slice_groups(instruction: Instruction, devices: int, places: Mapping[tuple[int, int], int] | None) -> list[list[int]]:
+    """The groups of a transfer between slices, in positions of the mesh: of "{1,2}x{0:3}", one group of two slices, in which each chip from 0 to 3
+    talks to the same of the other; of {{100000,200003},...}, lists of slice (from 1) x 100,000 + chip; of {{100000->200003},...}, pairs of these."""
+    text = re.search(r'_xla_megascale_target=(?:"([^"]*)"|(\{(?:\{[\d,>\-]*\},?)*\}))', instruction.rest)
+    target = (text[1] or text[2]) if text else ""
+    whole = re.fullmatch(r"\{(\d+),(\d+)\}x\{(\d+):(\d+)\}", target)
+    if whole:
+        groups, members, first, last = map(int, whole.groups())
+        listed = [[(g * members + m, k) for m in range(members)] for g in range(groups) for k in range(first, last + 1)]
+        slices = groups * members
+    else:
+        ids = [[divmod(int(i), 100_000) for i in re.findall(r"\d+", group)] for group in re.findall(r"\{([\d,>\-]+)\}", target)]
+        listed = [[(slice_ - 1, chip) for slice_, chip in group] for group in ids]
+        slices = 1 + max((slice_ for group in listed for slice_, _ in group), default=0)
+    if not listed or any(slice_ < 0 for group in listed for slice_, _ in group):
+        raise ValueError(f"{instruction.name}: a transfer between slices is written in a way that is not known: {target or instruction.rest[:200]}")
+    size = devices // slices
+    return [[places[member] if places else member[0] * size + member[1] for member in group] for group in listed]
 
 
 def _mesh_groups(axes: str, ids: str | None, along: str) -> list[list[int]]:

@@ -46,6 +46,17 @@ def over_slices(sizes: Sequence[int], slices: int) -> list[int]:
     return across
 
 
+def slice_places(devices: Sequence[jax.Device]) -> dict[tuple[int, int], int] | None:
+    """{(slice, chip of it): position} of devices in the mesh's order, chips counted by their ids; None where there is one slice."""
+    slices: dict[int, list[int]] = {}
+    for device in devices:
+        slices.setdefault(getattr(device, "slice_index", 0), []).append(device.id)
+    if len(slices) < 2:
+        return None
+    chips = {id_: (slice_, k) for slice_, ids in slices.items() for k, id_ in enumerate(sorted(ids))}
+    return {chips[device.id]: position for position, device in enumerate(devices)}
+
+
 def resolver(layout: Layout, mesh: Mesh, table: str) -> Callable[..., NamedSharding]:
     """A function from (logical axes, shape) to the NamedSharding that the layout's table gives. `manual` mesh axes, over which a shard_map has
     already split the arrays, count as 1 and are left out, and the sharding is on the mesh of that shard_map."""

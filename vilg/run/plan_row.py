@@ -24,6 +24,7 @@ from vilg.parallel.estimate import estimate
 from vilg.parallel.flags import COMPILED_WITH
 from vilg.parallel.hlo import parse
 from vilg.parallel.memory import Buffer, fullest
+from vilg.parallel.mesh import slice_places
 from vilg.parallel.phases import PHASES
 from vilg.parallel.topology import Topology, parse_topology
 from vilg.program import HOST_MEMORY, Program
@@ -171,7 +172,7 @@ def out_of_memory(message: str) -> dict[str, float] | None:
 def measured(program: Program, planned: Planned, found: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     """What a row says of a program that was compiled."""
     module = parse(found["text"])
-    costs = counting.count(module, program.sizes)
+    costs = counting.count(module, program.sizes, slice_places(list(program.mesh.devices.flat)))
     table, alive = costs.table(), fullest(module)
     chip, memory = topology.chip, found["memory"]
     seconds = estimate(costs, topology, list(program.mesh.devices.flat))
