@@ -104,7 +104,7 @@ def test_a_jobset_has_a_process_a_host_and_stops_on_mistakes(tmp_path):
     (job,) = jobset["spec"]["replicatedJobs"]
     spec, pod = job["template"]["spec"], job["template"]["spec"]["template"]["spec"]
     assert (spec["completions"], spec["parallelism"], spec["completionMode"], spec["backoffLimit"]) == (4, 4, "Indexed", 0)
-    assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"] == {"containerName": "vilg", "operator": "In", "values": [2]}
+    assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"] == {"containerName": "vilg", "operator": "In", "values": [1, 2]}
     assert (
         pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "2x2x4" and pod["nodeSelector"]["cloud.google.com/gke-spot"] == "true"
     )
