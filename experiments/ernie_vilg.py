@@ -146,10 +146,15 @@ def lite() -> dict:
 
 
 def ten_billion() -> dict:
-    """The paper's 10 B model: 48 layers, 4096 wide, 64 heads. Its learning rate, batch and steps are unknown; these are DALL-E's. How the best
-    layout and options found for TPUs came about: experiments/results/README.md, "Plans of 10b". XLA-estimated likely MFU of fsdp: v5p-128 .708 with
-    --flags=tpu_async_gather,tpu_vmem_v5; v6e-256 .433 with --flags=tpu_vmem,tpu_sparsecore,tpu_sparsecore_gather and remat=all_named (.352 with
-    tpu_async_gather,tpu_reduce_scatter instead)."""
+    """The paper's 10 B model: 48 layers, 4096 wide, 64 heads. Its learning rate, batch and steps are unknown; these are DALL-E's.
+
+    The best found for pods, XLA-estimated likely MFU of fsdp (experiments/results/README.md, "Plans of 10b"):
+    v5p-128  .708  --flags=tpu_async_gather,tpu_vmem_v5
+    v4-128   .553  --flags=tpu_async_gather --config.training.accumulation=8
+    v5e-256  .514  --flags=tpu_async_gather --config.training.accumulation=4
+    v6e-256  .433  --flags=tpu_vmem,tpu_sparsecore,tpu_sparsecore_gather --config.generator.remat=all_named
+             .352  with tpu_async_gather,tpu_reduce_scatter instead
+    """
     config = lite()
     config["data"].update(text=dict(vocabulary=18_048, length=128, records=200_000))
     config["generator"].update(width=4096, layers=48, heads=64)
