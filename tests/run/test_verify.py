@@ -126,7 +126,7 @@ def test_the_verb_writes_its_contract(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(verify, "options_of", lambda config: [{"accumulation": 2}])
     path = tmp_path / "verify.json"
     shape = ["--config.generator.layers=1", "--config.generator.width=16", "--config.generator.caption_every=1"]
-    assert cli.main(["verify", "--config=experiments/ernie_vilg.py:tiny", *shape, "--layouts=dp,fsdp_tp:model=3", f"--json={path}"]) == 0
+    assert cli.main(["verify", "--config=experiments/ernie_vilg.py:tiny", *shape, "--layouts=dp,fsdp_tp:model=3", f"--json={path}"]) == 1
     report = json.loads(path.read_text())
     assert {"rows", "reference", "tolerances", "versions"} == set(report)
     keys = "layout mesh devices options dtype loss_error gradient_error worst_leaf sharded_fraction collectives status"
