@@ -233,9 +233,9 @@ def paper() -> dict:
     """Stage 2: ten experts from stage 1, each on a tenth of time; with `generator.experts.only=k` one of them a job.
 
     On v5p-128 under `expert` an evaluation for 2,560 pictures is XLA-estimated at .527 of peak, 1.5 GiB a chip. Train step, likely MFU of a program
-    compiled quickly (--flags=tpu_quick_compile; results/README.md): one job per expert, fsdp: v5p-128 .155, v4-128 .212; all in one under
-    `expert`: v5p-128 .055, v4-128 .050 (training.accumulation=2),
-    v5e-256 .043, v6e-256 .019.
+    compiled quickly (--flags=tpu_quick_compile; results/README.md):
+    one job per expert, fsdp         v5p-128 .155, v4-128 .212
+    all in one program, expert       v5p-128 .055, v4-128 .050 (training.accumulation=2), v5e-256 .043, v6e-256 .019
     """
     config = paper_dense()
     config["generator"]["experts"].update(n=10)
