@@ -41,6 +41,9 @@ from vilg.run.workdir import versions
 from vilg.types import UserError
 
 
+DIED = "the compiler's process died: out of memory (then give --jobs=1), or of a crash of its own, which libtpu's log in /tmp/tpu_logs tells"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument(
@@ -137,7 +140,7 @@ def compile_all(task: Task, layouts: Sequence[str], jobs: int) -> list[dict[str,
             try:
                 row = done.result()
             except concurrent.futures.process.BrokenProcessPool:
-                row = blank(layout, task) | {"status": "error", "error": "the compiler's process died (memory?); give --jobs=1"}
+                row = blank(layout, task) | {"status": "error", "error": DIED}
             print(f"{layout}: {row['status']} after {row['compile_seconds']:.0f} s{', kept' if row['cached'] else ''}", file=sys.stderr, flush=True)
             rows.append(row)
     return rows
