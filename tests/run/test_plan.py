@@ -240,20 +240,20 @@ def test_no_compilation_outlives_a_killed_command(tmp_path):
     )
     parent = subprocess.Popen([sys.executable, "endless.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
     try:
-        wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith(" "), 60)
+        assert within(60, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith(" "))
         child = int((tmp_path / "pid").read_text())
     finally:
         parent.kill()
         parent.wait()
-    wait_for(lambda: not runs(child), 20)
+    assert within(20, lambda: not runs(child))
 
 
-def wait_for(condition, seconds):
-    """Until the condition holds; fails after so many seconds."""
+def within(seconds, condition):
+    """Whether the condition comes to hold in so many seconds; waits for it."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not so within {seconds} s"
+    while not (holds := condition()) and time.monotonic() < end:
         time.sleep(0.05)
+    return holds
 
 
 def runs(process):

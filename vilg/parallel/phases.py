@@ -21,7 +21,7 @@ def phase_near(module: Module, computation: Computation, instruction: Instructio
     for neighbours in directions:
         front = [instruction]
         for _ in range(reach):
-            front = [near for one in front for near in neighbours(one)]
+            front = list(dict.fromkeys(near for one in front for near in neighbours(one)))
             for one in front:
                 if (phase := phase_of(module, one)) != "other":
                     return phase

@@ -49,7 +49,7 @@ CHIPS: dict[str, Chip] = {
     "tpu7x": Chip(2307e12, 1.75e9, 192 * GIB, 7380e9, 100e9, 3, 12.5e9, devices=2),
     "cpu": Chip(1e11, 1e9, 24 * GIB, 20e9, 10e9, 1, 1e9),  # fake devices: placement and bytes are real, times are not
 }
-LIBTPU = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost",
+LIBTPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost",
           "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}  # fmt: skip
 
 
@@ -85,7 +85,7 @@ class Topology:
         return self.slice if self.slices == 1 else f"{self.slice},slices={self.slices}"
 
     def devices(self) -> list[jax.Device]:
-        """What programs are compiled for. The environment must hold LIBTPU before JAX is first used.
+        """What programs are compiled for. The environment must hold LIBTPU, and JAX be `on_cpu`, before it is first used.
 
         Errors: UserError where libtpu is missing, or knows no such topology, or there are fewer fake CPU devices.
         """
