@@ -14,7 +14,7 @@ from vilg.config import lookup
 from vilg.experiment import load_config
 
 TOPOLOGIES = ("v4:4x4x4", "v5e:16x16", "v5p:4x4x4", "v6e:16x16")
-LAYOUTS = ("fsdp", "fsdp_tp:model=2", "sequence:sequence=2", "group_sharded:shard=16", "group_sharded:shard=64", "expert")
+LAYOUTS = ("fsdp", "zero2", "fsdp_tp:model=2", "sequence:sequence=2", "group_sharded:shard=16", "group_sharded:shard=64", "expert")
 MODELS = {
     "lite": "ernie_vilg.py:lite",
     "10b": "ernie_vilg.py:10b",

@@ -1,14 +1,20 @@
 """The DiT and the attention that both denoisers share: brute force, knowledge weights, patches, grids, scan, gates."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tests.nn.test_unet import inputs, randomised
-from vilg.nn.cross_attention import attend_jointly
-from vilg.nn.denoisers import DENOISERS, DiTConfig
+from tests.nn.test_splash import equations
+from tests.nn.test_unet import TINY, inputs, randomised
+from vilg.nn.attention import dot_product_kernel
+from vilg.nn.cross_attention import AUTO, IMPLEMENTATIONS, LONG, attend_jointly
+from vilg.nn.denoisers import DENOISERS, DiTConfig, UNetConfig
 from vilg.nn.time_embed import sinusoids
+from vilg.parallel.constrain import placing
 from vilg.program import axes_of
 from vilg.training.optimizer import muon_dimensions
 from vilg.types import UserError
@@ -22,8 +28,8 @@ def made(**fields):
 
 
 @pytest.mark.parametrize("mode", ["prob", "logit"])
-@pytest.mark.parametrize("chunk", [0, 4])
-def test_joint_attention_is_brute_force(mode, chunk):
+@pytest.mark.parametrize(("implementation", "chunk"), [("auto", 0), ("chunked", 4), ("dot_product", 0), ("splash", 0)])
+def test_joint_attention_is_brute_force(mode, implementation, chunk):
     rng = np.random.default_rng(0)
     q, k, v = (rng.standard_normal((2, 3, 6, 8)).astype(np.float32) for _ in range(3))
     text_k, text_v = (rng.standard_normal((2, 3, 5, 8)).astype(np.float32) for _ in range(2))
@@ -37,12 +43,58 @@ def test_joint_attention_is_brute_force(mode, chunk):
 
     @jax.jit
     def attend(weights, q, *pairs):
-        return attend_jointly(q, pairs[:2], pairs[2:], weights, mode, chunk)
+        return attend_jointly(q, pairs[:2], pairs[2:], weights, mode, chunk, implementation)
 
     np.testing.assert_allclose(attend(arrays[5], *arrays[:5]), np.einsum("bhqs,bhsk->bhqk", weight, values), atol=1e-5)
     np.testing.assert_array_equal(attend(jnp.ones((2, 5)), *arrays[:5]), attend(None, *arrays[:5]))
     with pytest.raises(UserError, match="attend_mode='other'"):
         attend_jointly(arrays[0], tuple(arrays[1:3]), mode="other")
+    with pytest.raises(UserError, match="implementation='other'"):
+        attend_jointly(arrays[0], tuple(arrays[1:3]), implementation="other")
+
+
+@pytest.mark.parametrize("platform", AUTO)
+@pytest.mark.parametrize(("length", "dtype"), [(LONG, jnp.bfloat16), (LONG, jnp.float32), (LONG - 1, jnp.bfloat16)])
+def test_long_queries_in_half_precision_get_the_kernel_of_the_devices(platform, length, dtype, monkeypatch):
+    """Of those that the program is for: a plan compiles for chips that are not here."""
+    ran = []
+    for name in IMPLEMENTATIONS:
+        monkeypatch.setitem(IMPLEMENTATIONS, name, lambda q, *_, name=name: (ran.append(name), q)[1])
+    q = jnp.zeros((1, 1, length, 8), dtype)
+    with placing(lambda axes, shape: NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec()), platform):
+        attend_jointly(q, (q, q))
+    assert ran == [AUTO[platform] if (length, dtype) == (LONG, jnp.bfloat16) else "chunked"]
+
+
+@pytest.mark.parametrize(("denoiser", "calls"), [(DiTConfig(**SMALL), 1), (UNetConfig(**TINY, scan=False), 2 + 3 + 1)])
+def test_a_denoisers_field_says_what_computes_every_attention(denoiser, calls):
+    chunked, splash = (
+        dataclasses.replace(denoiser, attention_implementation=name).module(5, 24, (4, 6), "prob") for name in ("chunked", "splash")
+    )
+    params = randomised(chunked, *inputs())
+    for module, expected in ((splash, calls), (chunked, 0)):
+        ran = [e.primitive.name for e in equations(jax.make_jaxpr(module.apply)(params, *inputs()).jaxpr)]
+        assert ran.count("pallas_call") == expected
+    got, wanted = (np.asarray(jax.jit(module.apply)(params, *inputs())) for module in (splash, chunked))
+    np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("heads", "dtype", "masked", "length", "kernel"),
+    [
+        (64, jnp.bfloat16, False, 5, "cudnn"),
+        (64, jnp.bfloat16, True, 6, "cudnn"),
+        (64, jnp.bfloat16, True, 5, "xla"),
+        (64, jnp.float32, False, 6, "xla"),
+        (60, jnp.bfloat16, False, 6, "xla"),
+        (136, jnp.bfloat16, False, 6, "xla"),
+    ],
+)
+def test_cudnn_gets_what_it_takes(heads, dtype, masked, length, kernel):
+    q = jnp.zeros((1, length, 2, heads), dtype)
+    with placing(lambda axes, shape: None, "gpu"):
+        assert dot_product_kernel(q, masked) == kernel
+    assert dot_product_kernel(q, masked) == "xla"
 
 
 def test_sinusoids_are_diffusers():
@@ -107,7 +159,7 @@ def test_closed_gates_leave_the_tokens_alone():
 
     args = jnp.ones((1, 4, 16)) * jnp.arange(16.0), jnp.ones((1, 16)), jnp.ones((1, 3, 24)), None, jnp.zeros((4, 2))
     for gate in (0.0, 1.0):
-        block = DiTBlock(2, 32, 1, "prob", gate, False, 0.0, 0, jnp.float32)
+        block = DiTBlock(2, 32, 1, "prob", gate, False, 0.0, 0, "auto", jnp.float32)
         params = unbox(block.init(jax.random.key(0), *args))
         assert bool((block.apply(params, *args)[0] == args[0]).all()) == (gate == 0.0)
 

@@ -66,7 +66,7 @@ def test_a_policy_that_saves_its_output_runs_the_forward_kernel_once():
             return attend(q, k, v, implementation="splash", **geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image")).sum()
 
         jaxpr = jax.make_jaxpr(jax.grad(jax.checkpoint(loss, policy=policy), (0, 1, 2)))(q, k, v)
-        calls = [e for e in _equations(jaxpr.jaxpr) if e.params.get("name") == "_splash_attention"]
+        calls = [e for e in equations(jaxpr.jaxpr) if e.params.get("name") == "_splash_attention"]
         return sum("splash_mha_fwd" in str(e.params) for e in calls if e.outvars)  # a call whose results nobody uses goes when compiled
 
     assert forward_kernels(jax.checkpoint_policies.save_only_these_names("attention_out")) == 1
@@ -84,7 +84,7 @@ def test_every_device_runs_its_own_rows_and_heads(layout):
         with placing(resolver(parse_layout(layout), mesh, "compute"), "cpu"):
             return attend(q, k, v, **kwargs)
 
-    shapes = [e.invars[3].aval.shape for e in _equations(jax.make_jaxpr(sharded)(q, k, v).jaxpr) if e.primitive.name == "pallas_call"]
+    shapes = [e.invars[3].aval.shape for e in equations(jax.make_jaxpr(sharded)(q, k, v).jaxpr) if e.primitive.name == "pallas_call"]
     assert shapes == [(2, 1, 8, 128)]  # two rows, one head, one block
     np.testing.assert_allclose(quick_jit(sharded)(q, k, v), attend(q, k, v, **kwargs), atol=1e-6)
 
@@ -111,11 +111,11 @@ def both(function, *arrays):
     return out, *gradients
 
 
-def _equations(jaxpr):
+def equations(jaxpr):
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
-            yield from _equations(inner)
+            yield from equations(inner)
 
 
 @pytest.mark.parametrize("platform", AUTO)

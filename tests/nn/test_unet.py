@@ -110,6 +110,9 @@ def test_bfloat16_with_remat_and_chunks_is_near_and_has_finite_gradients():
         (dict(groups=3), "generator.denoiser.groups=3"),
         (dict(head_width=24), "generator.denoiser.head_width=24"),
         (dict(remat="some"), "generator.denoiser.remat='some'"),
+        (dict(attention_implementation="flash"), "generator.denoiser.attention_implementation='flash'"),
+        (dict(attention_implementation="splash", query_chunk=4), "generator.denoiser.query_chunk=4: needs attention_implementation=auto or chunked"),
+        (dict(query_chunk=-1), "generator.denoiser.query_chunk=-1"),
     ],
 )
 def test_bad_fields_are_one_sentence(fields, sentence):

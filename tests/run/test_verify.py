@@ -98,7 +98,9 @@ def test_tolerances_are_those_of_the_largest_leaf_and_the_first_wrong_one_is_nam
 
 def test_options_are_changed_wherever_they_are():
     config = tiny_diffusion().to_dict()
-    assert options_of(config) == [{"accumulation": 2}, {"scan": True}]
+    joint = [{"attention_implementation": name} for name in ("dot_product", "splash")]
+    assert options_of(config) == [{"accumulation": 2}, {"scan": True}, *joint]
+    assert with_options(config, joint[1])["generator"]["denoiser"]["attention_implementation"] == "splash"
     made = with_options(config, {"scan": True, "accumulation": 2})
     assert made["generator"]["denoiser"]["scan"] and made["generator"]["text"]["scan"] and made["training"]["accumulation"] == 2
     assert not config["generator"]["denoiser"]["scan"]

@@ -14,6 +14,7 @@ column 7.6, convolution 3.6 times), image_to_text 7.2 times and 0.14 (row 7.9, c
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,16 @@ from vilg.nn.patterns import Grid, Pattern, PatternOptions, check_direction, che
 from vilg.nn.splash import ordered_splash, splash
 from vilg.parallel.constrain import constrain, platform
 
-__all__ = ["IMPLEMENTATIONS", "PatternOptions", "attend", "attend_source", "check_implementation", "ordered", "softmax_over"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "PatternOptions",
+    "attend",
+    "attend_source",
+    "check_implementation",
+    "dot_product_kernel",
+    "ordered",
+    "softmax_over",
+]
 
 Source = tuple[Array, Array, Array | np.ndarray | None]  # keys, values, what is visible (None: all)
 HIDDEN = -1e30  # a finite float32, so that no difference of two of them is NaN
@@ -168,9 +178,15 @@ def _blockwise(q: Array, k: Array, v: Array, pattern: Pattern, direction: str, t
 
 def _dot_product(q: Array, k: Array, v: Array, pattern: Pattern, direction: str, text_length: int, grid: Grid) -> Array:
     """All pairs and a mask, as one call: cuDNN's flash attention on a GPU in half precision, else XLA's products."""
-    fused = platform() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
     mask = jnp.asarray(visible(pattern, direction, text_length, grid))[None, None]
-    return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn" if fused else "xla")
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=dot_product_kernel(q, masked=True))
+
+
+def dot_product_kernel(q: Float[Array, "b l h k"], masked: bool) -> Literal["cudnn", "xla"]:
+    """Which implementation of jax.nn.dot_product_attention takes these queries: cuDNN's on a GPU, in half precision, for heads of a multiple of 8
+    up to 128, and under a mask for an even number of positions; else XLA's."""
+    fits = q.shape[3] % 8 == 0 and q.shape[3] <= 128 and not (masked and q.shape[1] % 2)
+    return "cudnn" if platform() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and fits else "xla"
 
 
 AUTO = {"tpu": "splash", "gpu": "dot_product", "cpu": "blockwise"}  # what "auto" is, by the platform of the program's devices

@@ -2,6 +2,9 @@
 
 Both denoisers and the text encoder use it. Knowledge weights W^a (SPEC 1.6) depend on the text key alone, so they need no attention
 of their own: multiplying probabilities ("prob") is multiplying the text's values, and multiplying logits ("logit") its keys.
+
+Computed in one of IMPLEMENTATIONS: "chunked" (XLA's products, a chunk of queries at a time), "dot_product" (jax.nn.dot_product_attention, cuDNN's
+on a GPU) or "splash" (the TPU's kernel). "auto" takes the device's kernel from LONG queries on, in half precision, and "chunked" below.
 """
 
 from typing import Any
@@ -13,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vilg.config import lookup
-from vilg.nn.attention import softmax_over
+from vilg.nn.attention import dot_product_kernel, softmax_over
 from vilg.nn.splash import WHOLE, joint_splash
 from vilg.nn.transformer import rms, rotate
 from vilg.parallel.axes import named
@@ -47,22 +50,30 @@ def attend_jointly(
     weights: Float[Array, "b m"] | None = None,
     mode: str = "prob",
     chunk: int = 0,
+    implementation: str = "auto",
 ) -> Float[Array, "b h n k"]:
     """One softmax over text and image keys, scaled by k**-0.5, in float32.
 
-    `weights` are W^a for each text key (None and ones are the same, bit for bit); queries are taken `chunk` at a time, and computed
-    again in the backward pass, so that memory grows with n instead of n**2 (0: all at once). From LONG queries on, in half precision, a TPU
-    gets its kernel instead.
-    Errors: UserError for an unknown mode.
+    `weights` are W^a for each text key (None and ones are the same, bit for bit). "chunked" takes `chunk` queries at a time (0: all), and computes
+    them again in the backward pass, so that memory grows with n instead of n**2, as the kernels' does.
+    Errors: UserError for an unknown mode or implementation.
     """
     weigh = lookup(ATTEND, mode, "attend_mode")
+    check_joint_implementation(implementation, "implementation")
     sources = [image]
     if text is not None:
         sources = [text if weights is None else weigh(text, weights), image]
-    if platform() == "tpu" and q.dtype == jnp.bfloat16 and q.shape[2] >= LONG:
-        keys, values = (jnp.concatenate(parts, 2) for parts in zip(*sources, strict=True))
-        return joint_splash(q, keys, values)
+    if implementation == "auto":
+        implementation = AUTO[platform()] if q.dtype == jnp.bfloat16 and q.shape[2] >= LONG else "chunked"
+    return IMPLEMENTATIONS[implementation](q, sources, chunk)
 
+
+def check_joint_implementation(name: str, field: str) -> None:
+    """Errors: UserError for what is neither "auto" nor in IMPLEMENTATIONS."""
+    lookup({"auto": AUTO, **IMPLEMENTATIONS}, name, field)
+
+
+def _chunked(q: Array, sources: list[Pair], chunk: int) -> Array:
     def some(queries: Array) -> Array:
         return softmax_over(queries, [(k, v, None) for k, v in sources])
 
@@ -73,6 +84,24 @@ def attend_jointly(
     padded = jnp.pad(q, ((0, 0), (0, 0), (0, blocks * chunk - n), (0, 0))).reshape(b, h, blocks, chunk, k)
     out = jax.lax.map(jax.checkpoint(some), jnp.moveaxis(padded, 2, 0))
     return jnp.moveaxis(out, 0, 2).reshape(b, h, blocks * chunk, k)[:, :, :n]
+
+
+def _dot_product(q: Array, sources: list[Pair], _: int) -> Array:
+    q, k, v = (x.swapaxes(1, 2) for x in (q, *_joined(sources)))
+    return jax.nn.dot_product_attention(q, k, v, implementation=dot_product_kernel(q, masked=False)).swapaxes(1, 2)
+
+
+def _splash(q: Array, sources: list[Pair], _: int) -> Array:
+    return joint_splash(q, *_joined(sources))
+
+
+def _joined(sources: list[Pair]) -> Pair:
+    keys, values = (jnp.concatenate(parts, 2) for parts in zip(*sources, strict=True))
+    return keys, values
+
+
+IMPLEMENTATIONS = {"chunked": _chunked, "dot_product": _dot_product, "splash": _splash}
+AUTO = {"cpu": "chunked", "gpu": "dot_product", "tpu": "splash"}  # of long queries, by the platform of the program's devices
 
 
 class JointAttention(nn.Module):
@@ -89,6 +118,7 @@ class JointAttention(nn.Module):
     qk_norm: bool = False
     rotary_base: float = 0.0
     chunk: int = 0
+    implementation: str = "auto"
     dtype: Any = jnp.float32
 
     def _projection(self, name: str, x: Array, kinds: int) -> list[Array]:
@@ -120,7 +150,7 @@ class JointAttention(nn.Module):
             q, k = self._scale("q_scale", q), self._scale("k_scale", k)
         if self.rotary_base and places is not None:
             q, k = (jnp.moveaxis(rotate(jnp.moveaxis(y, 1, 2), places, self.rotary_base), 2, 1) for y in (q, k))
-        mixed = attend_jointly(q, (k, v), text, attend, self.attend_mode, self.chunk)
+        mixed = attend_jointly(q, (k, v), text, attend, self.attend_mode, self.chunk, self.implementation)
         mixed = checkpoint_name(constrain(mixed, "batch", "heads", "length", "head_dim"), "attention_out")
         zeros = nn.initializers.zeros_init()
         init = nn.initializers.normal(self.out_scale) if self.out_scale else zeros

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from vilg.config import lookup, require
-from vilg.nn.cross_attention import ATTEND
+from vilg.nn.cross_attention import ATTEND, check_joint_implementation
 from vilg.nn.dense import DTYPES
 from vilg.nn.dit import DiT
 from vilg.nn.text_encoder import TextEncoder
@@ -64,6 +64,16 @@ def check_transformer(path: str, width: int, layers: int, heads: int, mlp_ratio:
     lookup(REMAT, remat, f"{path}.remat")
 
 
+def check_attention(implementation: str, query_chunk: int) -> None:
+    """The two fields of every denoiser that say how its attention is computed."""
+    path = "generator.denoiser"
+    check_joint_implementation(implementation, f"{path}.attention_implementation")
+    chunked = implementation in ("auto", "chunked")
+    remedy = f"needs attention_implementation=auto or chunked; {implementation} takes all queries at once"
+    require(query_chunk >= 0, f"{path}.query_chunk", query_chunk, "must be 0 (all queries at once) or more")
+    require(chunked or not query_chunk, f"{path}.query_chunk", query_chunk, remedy)
+
+
 def check_grid(grid: tuple[int, int], factor: int, path: str, why: str) -> None:
     """Raises a UserError unless the factor divides both sides."""
     require(grid[0] % factor == 0 and grid[1] % factor == 0, "codec grid", grid, f"must be multiples of {factor} for {path}.{why}")
@@ -109,6 +119,7 @@ class DiTConfig:
     qk_norm: bool = False
     embed_scale: float = 0.02
     query_chunk: int = 0  # queries taken at a time, to save memory on large grids; 0: all
+    attention_implementation: str = "auto"  # or chunked, dot_product, splash (vilg/nn/cross_attention.py)
     dtype: Dtype = "float32"
     remat: str = "none"
     scan: bool = True
@@ -117,6 +128,7 @@ class DiTConfig:
         path = "generator.denoiser"
         check_transformer(path, self.width, self.layers, self.heads, self.mlp_ratio, self.rotary_base, self.remat)
         require(self.patch > 0, f"{path}.patch", self.patch, "must be at least 1")
+        check_attention(self.attention_implementation, self.query_chunk)
 
     @property
     def factor(self) -> int:
@@ -129,7 +141,8 @@ class DiTConfig:
         check_grid(grid, self.factor, "generator.denoiser", f"patch={self.patch}")
         return DiT(
             outputs, grid, self.width, self.layers, self.heads, self.mlp_ratio, self.patch, 0.0 if self.zero_gates else 1.0, self.rotary_base,
-            self.qk_norm, self.embed_scale, attend_mode, self.query_chunk, self.remat, self.scan, DTYPES[self.dtype],
+            self.qk_norm, self.embed_scale, attend_mode, self.query_chunk, self.attention_implementation, self.remat, self.scan,
+            DTYPES[self.dtype],
         )  # fmt: skip
 
     def unrolled(self, params: Any) -> Any:
@@ -149,6 +162,7 @@ class UNetConfig:
     groups: int = 32  # of the group norms
     pooled_text: bool = False  # adds the pooled text to the time embedding, as GLIDE does (for the paper unknown; its count is without)
     query_chunk: int = 0  # queries taken at a time, to save memory on large grids; 0: all
+    attention_implementation: str = "auto"  # or chunked, dot_product, splash (vilg/nn/cross_attention.py)
     dtype: Dtype = "float32"
     remat: str = "none"
     scan: bool = True
@@ -187,6 +201,7 @@ class UNetConfig:
                 f"must divide the {wide} channels of the level that is smaller by {factor}",
             )
         lookup(REMAT, self.remat, f"{path}.remat")
+        check_attention(self.attention_implementation, self.query_chunk)
 
     @property
     def factor(self) -> int:
@@ -199,7 +214,8 @@ class UNetConfig:
         check_grid(grid, self.factor, "generator.denoiser", f"multipliers={self.multipliers}")
         return UNet(
             outputs, self.channels, self.multipliers, self.blocks, self.attention, self.head_width, self.groups, self.pooled_text,
-            attend_mode, self.query_chunk, self.remat, self.scan, DTYPES[self.dtype],
+            attend_mode, self.query_chunk, self.attention_implementation, self.remat, self.scan,
+            DTYPES[self.dtype],
         )  # fmt: skip
 
     def unrolled(self, params: Any) -> Any:

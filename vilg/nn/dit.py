@@ -45,6 +45,7 @@ class DiTBlock(nn.Module):
     qk_norm: bool
     rotary_base: float
     chunk: int
+    implementation: str
     dtype: Any
 
     @nn.compact
@@ -59,8 +60,8 @@ class DiTBlock(nn.Module):
         width, depth = x.shape[-1], (2 * self.layers) ** -0.5
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = Modulation(6, name="modulation")(condition)
         attention = JointAttention(
-            self.heads, width // self.heads, depth * width**-0.5, self.attend_mode, self.qk_norm, self.rotary_base, self.chunk, self.dtype,
-            name="attention",
+            self.heads, width // self.heads, depth * width**-0.5, self.attend_mode, self.qk_norm, self.rotary_base, self.chunk,
+            self.implementation, self.dtype, name="attention",
         )  # fmt: skip
         y = attention(plain_norm(x) * (1 + scale) + shift, context, attend, places)
         x = x + ((self.gate + gate) * y).astype(self.dtype)
@@ -89,6 +90,7 @@ class DiT(nn.Module):
     embed_scale: float = 0.02
     attend_mode: str = "prob"
     chunk: int = 0
+    implementation: str = "auto"
     remat: str = "none"
     scan: bool = True
     dtype: Any = jnp.float32
@@ -112,7 +114,7 @@ class DiT(nn.Module):
         condition = TimeEmbed(d, d, name="time")(time, pooled)
         blocks = repeated(DiTBlock, self.layers, self.scan, self.remat, "generator.denoiser.remat", 4)(
             self.heads, int(d * self.mlp_ratio), self.layers, self.attend_mode, self.gate, self.qk_norm, self.rotary_base, self.chunk,
-            self.dtype, name="blocks",
+            self.implementation, self.dtype, name="blocks",
         )  # fmt: skip
         places = jnp.asarray(np.stack(np.divmod(np.arange(y * w), w), 1).astype(np.float32))
         tokens, _ = blocks(tokens, condition, context.astype(self.dtype), attend, places)

@@ -41,6 +41,7 @@ class UNet(nn.Module):
     pooled_text: bool = False
     attend_mode: str = "prob"
     chunk: int = 0
+    implementation: str = "auto"
     remat: str = "none"
     scan: bool = True
     dtype: Any = jnp.float32
@@ -73,8 +74,7 @@ class UNet(nn.Module):
                 h = self._residual(f"downsample_{level}", h, embedding, "down")
                 skips.append(h)
         h = self._residual("middle_in", h, embedding)
-        middle = (self.head_width, self.groups, self.attend_mode, self.chunk, self.dtype)
-        h = AttentionBlock(*middle, name="middle_attention")(h, *shared[1:])
+        h = AttentionBlock(*self._attention(), name="middle_attention")(h, *shared[1:])
         h = self._residual("middle_out", h, embedding)
         for level in reversed(range(levels)):
             used = [skips.pop() for _ in range(self.blocks + 1)]
@@ -87,6 +87,9 @@ class UNet(nn.Module):
             self.outputs, (3, 3), kernel_init=named(zeros, None, None, "embed", None), bias_init=named(zeros, None), name="conv_out"
         )(h)
 
+    def _attention(self) -> tuple:
+        return self.head_width, self.groups, self.attend_mode, self.chunk, self.implementation, self.dtype
+
     def _residual(self, name: str, h: Array, embedding: Array, resample: Any = "none") -> Array:
         block = rematerialised(ResidualBlock, self.remat, REMAT_FIELD)
         return block(h.shape[-1], self.groups, resample, self.dtype, name=name)(h, embedding)
@@ -96,7 +99,7 @@ class UNet(nn.Module):
     ) -> tuple[Array, list[Array]]:
         """`count` steps of a level, each run of equal ones as one; their states too."""
         channels = self.channels * self.multipliers[level]
-        fields = (channels, 2**level in self.attention, self.head_width, self.groups, self.attend_mode, self.chunk, self.dtype)
+        fields = (channels, 2**level in self.attention, *self._attention())
         widths = [h.shape[-1]] + [channels] * (count - 1)
         sizes = [(width, None if skips is None else skips[i].shape[-1]) for i, width in enumerate(widths)]
         kept: list[Array] = []

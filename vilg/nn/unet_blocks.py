@@ -57,6 +57,7 @@ class AttentionBlock(nn.Module):
     groups: int = 32
     attend_mode: str = "prob"
     chunk: int = 0
+    implementation: str = "auto"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -66,8 +67,9 @@ class AttentionBlock(nn.Module):
         b, y, w, c = x.shape
         hidden = group_norm(self.groups, "norm", self.dtype, EPSILON)(x).reshape(b, y * w, c)
         attention = JointAttention(
-            c // self.head_width, self.head_width, 0.0, self.attend_mode, chunk=self.chunk, dtype=self.dtype, name="attention"
-        )
+            c // self.head_width, self.head_width, 0.0, self.attend_mode, chunk=self.chunk, implementation=self.implementation,
+            dtype=self.dtype, name="attention",
+        )  # fmt: skip
         return placed(x + attention(hidden, context, attend).reshape(x.shape))
 
 
@@ -83,6 +85,7 @@ class Step(nn.Module):
     groups: int
     attend_mode: str
     chunk: int
+    implementation: str
     dtype: Any
 
     @nn.compact
@@ -90,6 +93,7 @@ class Step(nn.Module):
         x = x if skip is None else jnp.concatenate([x, skip], -1)
         x = ResidualBlock(self.channels, self.groups, dtype=self.dtype, name="residual")(x, time)
         if self.attention:
-            block = AttentionBlock(self.head_width, self.groups, self.attend_mode, self.chunk, self.dtype, name="attention")
+            fields = (self.head_width, self.groups, self.attend_mode, self.chunk, self.implementation, self.dtype)
+            block = AttentionBlock(*fields, name="attention")
             x = block(x, context, attend)
         return x, x

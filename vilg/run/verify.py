@@ -30,6 +30,8 @@ from vilg.codecs.base import to_unit
 from vilg.config import lookup, require
 from vilg.experiment import MODELS, Experiment, build_experiment, to_dict
 from vilg.nn.attention import IMPLEMENTATIONS
+from vilg.nn.cross_attention import AUTO as JOINT_AUTO
+from vilg.nn.cross_attention import IMPLEMENTATIONS as JOINT
 from vilg.nn.dense import DTYPES
 from vilg.parallel.costs import count
 from vilg.parallel.hlo import parse
@@ -109,6 +111,9 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         found += [{"scan": not scans[0]}]
     if "attention" in generator and isinstance(generator["attention"], str):
         found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator["attention"]]
+    if "denoiser" in generator:
+        own = generator["denoiser"].get("attention_implementation", "auto")
+        found += [{"attention_implementation": name} for name in JOINT if name != (JOINT_AUTO["cpu"] if own == "auto" else own)]
     model = dataclasses.fields(lookup(MODELS, generator["name"], "generator.name")) if "name" in generator else ()  # a codec's run has none
     fields = {field.name: field.default for field in model}
     if "directions" in fields:
@@ -124,6 +129,8 @@ def with_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
             config["training"]["accumulation"] = value
         elif name in ("attention", "directions"):
             config["generator"][name] = value
+        elif name == "attention_implementation":
+            config["generator"]["denoiser"].update({name: value, "query_chunk": 0})
         else:
             for section in sections_with(config["generator"], name):
                 section[name] = value
