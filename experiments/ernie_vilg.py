@@ -132,7 +132,7 @@ def lite() -> dict:
     )
     config["codec"].update(experiment=codec, floors=dict(codebook_usage=0.3))
     config["generator"].update(
-        width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="qkv_attention_mlp", scan=True, caption_every=1
+        width=1024, layers=24, heads=16, patterns="ernie_vilg", dtype="bfloat16", remat="all_named", scan=True, caption_every=1
     )
     config["generator"].update(attention="auto", directions="together")
     config["generator"].update(code_embedding="table", qk_norm=False, rotary_base=0.0, embed_scale=0.02, image_to_text_weight=1.0)

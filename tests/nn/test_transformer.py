@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.nn.test_splash import equations
 from vilg.generators.autoregressive import Autoregressive
 from vilg.nn.transformer import split_schedule, unrolled
+from vilg.parallel.constrain import placing
+from vilg.parallel.layouts import parse_layout
+from vilg.parallel.mesh import make_mesh, resolver
 from vilg.program import unbox
 
 PATTERNS = ("dense", "ernie_vilg", ("convolution", "row", "column"))
@@ -114,6 +118,20 @@ def test_a_column_layer_turned_around_for_its_kernel_is_the_same_layer():
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     for got, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
         np.testing.assert_allclose(got, wanted, atol=2e-6 * float(jnp.abs(wanted).max()) + 1e-12)
+
+
+@pytest.mark.parametrize(("layout", "pads"), [("dp", [3] * 2), ("sequence:data=2:sequence=2", [4] * 6)])
+def test_a_layer_is_padded_to_whole_blocks_before_its_heads_are_made_unless_its_positions_are_split(layout, pads):
+    """The ranks of what is padded in two layers: the stream of each, or its queries, keys and values."""
+    generator, params = made(("column", "row"), attention="splash")
+    mesh = make_mesh(parse_layout(layout), jax.devices()[:4])
+
+    def whole(params):
+        with placing(resolver(parse_layout(layout), mesh, "compute"), "cpu"):
+            return generator.model.apply({"params": params}, *(jnp.tile(jnp.asarray(x), (2, 1)) for x in inputs()))
+
+    found = [(e.invars[0].aval, e.outvars[0].aval) for e in equations(jax.make_jaxpr(whole)(params).jaxpr) if e.primitive.name == "pad"]
+    assert [new.ndim for old, new in found if new.ndim > 2 and new.shape != old.shape] == [*pads, *pads]  # in both directions
 
 
 @pytest.mark.parametrize("attention", ["blockwise", "splash"])

@@ -14,7 +14,7 @@ column 7.6, convolution 3.6 times), image_to_text 7.2 times and 0.14 (row 7.9, c
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from vilg.config import lookup, require
 from vilg.nn.patterns import Grid, Pattern, PatternOptions, check_direction, check_grid, make_pattern, visible
-from vilg.nn.splash import ordered_splash, splash
+from vilg.nn.splash import ordered_splash, splash, whole_blocks
 from vilg.parallel.constrain import constrain, platform
 
 __all__ = [
@@ -73,9 +73,16 @@ def attend(
     return out if name in NAMES_ITSELF else checkpoint_name(out, "attention_out")
 
 
-def ordered(implementation: str) -> Callable | None:
-    """The implementation in an order of its own (q scaled, [b h k l] -> [b h l k], columns first where the pattern says so), if it has one
-    that spares a layer turning arrays around."""
+class Ordered(NamedTuple):
+    """An implementation in an order of its own, which spares a layer turning arrays around: `attend` takes q (scaled), k and v as [b h k l], columns
+    first where the pattern says so, and gives [b h l k]; `whole(l)` is the length to which it pads what is shorter."""
+
+    attend: Callable
+    whole: Callable[[int], int]
+
+
+def ordered(implementation: str) -> Ordered | None:
+    """The implementation in its own order, if it has one."""
     return ORDERED.get(_named(implementation))
 
 
@@ -191,7 +198,7 @@ def dot_product_kernel(q: Float[Array, "b l h k"], masked: bool) -> Literal["cud
 
 AUTO = {"tpu": "splash", "gpu": "dot_product", "cpu": "blockwise"}  # what "auto" is, by the platform of the program's devices
 IMPLEMENTATIONS = {"blockwise": _blockwise, "dense": _dense, "dot_product": _dot_product, "splash": splash}
-ORDERED = {"splash": ordered_splash}
+ORDERED = {"splash": Ordered(ordered_splash, whole_blocks)}
 NAMES_ITSELF = ("splash",)  # its kernel names what its own backward pass needs
 
 

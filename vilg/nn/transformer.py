@@ -23,7 +23,7 @@ from vilg.nn import attention, decode_attention
 from vilg.nn.patterns import Directions, make_pattern
 from vilg.nn.splash import reorder
 from vilg.parallel.axes import named
-from vilg.parallel.constrain import constrain
+from vilg.parallel.constrain import constrain, is_split
 
 # What the backward pass may keep; the rest is computed again. Named, so that an experiment file can say it. A position and layer of width d costs
 # 2d bytes in bfloat16 for the residual stream, 6d for "qkv", 2d for "attention_out" (4d as TPUs pad heads of 64), 2d for "middle" (the stream after
@@ -131,12 +131,13 @@ class Block(nn.Module):
             q, k = rotate(q, places, s.rotary_base), rotate(k, places, s.rotary_base)
         return q, k, v
 
-    def _qkv_ordered(self, x: Float[Array, "b l d"], places: Float[Array, "l 2"]) -> list[Float[Array, "b h k l"]]:
-        """Scaled queries, keys and values with the positions last, which the products write so by themselves."""
-        s = self.shape
-        y = self.norm_attention(x).astype(s.dtype)
+    def _qkv_ordered(self, x: Float[Array, "b l d"], places: Float[Array, "l 2"], whole: int) -> list[Float[Array, "b h k w"]]:
+        """Scaled queries, keys and values of `whole` >= l positions, which come last: the products write them so by themselves."""
+        s, more = self.shape, whole - x.shape[1]
+        y = jnp.pad(self.norm_attention(x).astype(s.dtype), ((0, 0), (0, more), (0, 0)))
+        places = jnp.pad(places, ((0, more), (0, 0)))
         weights = self.qkv.astype(s.dtype).reshape(s.width, 3, s.width)
-        parts = [jnp.einsum("bld,de->bel", y, weights[:, z]).reshape(x.shape[0], s.heads, s.head_size, x.shape[1]) for z in range(3)]
+        parts = [jnp.einsum("bld,de->bel", y, weights[:, z]).reshape(x.shape[0], s.heads, s.head_size, whole) for z in range(3)]
         parts = [checkpoint_name(constrain(part, "batch", "heads", "head_dim", "length"), "qkv") for part in parts]
         if s.qk_norm or s.rotary_base:
             q, k = (jnp.moveaxis(part, 3, 1) for part in parts[:2])
@@ -149,7 +150,7 @@ class Block(nn.Module):
 
     def _finish(self, x: Float[Array, "b l d"], attended: Float[Array, "b _ _ k"], order: str = "blhk") -> Float[Array, "b l d"]:
         s = self.shape
-        x = x + jnp.einsum(f"{order},hkd->bld", attended, self.out.astype(s.dtype))
+        x = x + jnp.einsum(f"{order},hkd->bld", attended, self.out.astype(s.dtype))[:, : x.shape[1]]
         x = checkpoint_name(x, "middle")
         y = self.norm_mlp(x).astype(s.dtype)
         y = jnp.einsum("bld,df->blf", y, self.mlp_in.astype(s.dtype)) + self.mlp_in_bias.astype(s.dtype)
@@ -163,15 +164,17 @@ class Block(nn.Module):
 
     def full(self, x: Float[Array, "b l d"], directions: Directions) -> Float[Array, "b l d"]:
         """The whole stream (text, then image): training and scoring."""
-        s, places, kernel = self.shape, places_of(self.shape), attention.ordered(self.shape.implementation)
-        if kernel is None:
+        s, places, ordered = self.shape, places_of(self.shape), attention.ordered(self.shape.implementation)
+        if ordered is None:
             return self._finish(x, by_direction(self._attend, directions, *self._qkv(x, jnp.asarray(places))))
         # All but attention treats positions alike, so a column layer is turned around as a whole, where it is narrowest.
         pattern = make_pattern(self.pattern, s.options)
         turn = functools.partial(reorder, text_length=s.text_length, grid=s.grid) if pattern.column_major else None
         x = turn(x) if turn else x
-        parts = self._qkv_ordered(x, turn(jnp.asarray(places)[None])[0] if turn else jnp.asarray(places))
-        attended = constrain(kernel(*parts, pattern, directions, s.text_length, s.grid), "batch", "heads", "length", "head_dim")
+        places = turn(jnp.asarray(places)[None])[0] if turn else jnp.asarray(places)
+        whole = x.shape[1] if is_split("length", x.shape[1]) else ordered.whole(x.shape[1])  # padding what is split would move it
+        parts = self._qkv_ordered(x, places, whole)
+        attended = constrain(ordered.attend(*parts, pattern, directions, s.text_length, s.grid), "batch", "heads", "length", "head_dim")
         x = self._finish(x, attended, "bhlk")
         return constrain(turn(x, back=True), "batch", "length", "embed") if turn else x
 

@@ -56,6 +56,12 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, sharding)
 
 
+def is_split(axis: str, size: int) -> bool:
+    """Whether the layout being traced cuts a dimension of this logical axis and size."""
+    resolve = _resolve.get()
+    return resolve is not None and any(resolve((axis,), (size,)).spec)
+
+
 def each(function: Callable, stacked: Any) -> Any:
     """`function` on every slice of a pytree of arrays along their first axis, "expert"; the results stacked likewise.
 
