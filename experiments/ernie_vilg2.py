@@ -234,7 +234,7 @@ def paper() -> dict:
 
     On v5p-128 under `expert` an evaluation for 2,560 pictures is XLA-estimated at .527 of peak, 1.5 GiB a chip. Train step, likely MFU of a program
     compiled quickly (--flags=tpu_quick_compile; results/README.md):
-    one job per expert, fsdp         v5p-128 .155, v4-128 .212
+    one job per expert               v5p-128 .155, v4-128 .212 (fsdp), v5e-256 .113, v6e-256 .063 (group_sharded:shard=64; v6e: with tpu_large_stack)
     all in one program, expert       v5p-128 .055, v4-128 .050 (training.accumulation=2), v5e-256 .043, v6e-256 .019
     """
     config = paper_dense()

@@ -83,6 +83,11 @@ FLAG_SETS: dict[str, FlagSet] = {
         ("O1",),
         "openxla.org/xla/effort_levels, jax.CompilerEffortLevel; here: smaller windows, nothing fetched ahead; for programs of many different blocks",
     ),
+    "tpu_large_stack": FlagSet(
+        "LIBTPU_INIT_ARGS",
+        ("--fibers_default_thread_stack_size=1048576",),
+        "libtpu's own; with its usual 64 KiB libtpu 0.0.42 overflowed the stack of one that costs fused convolutions (the 24B's expert on v6e-256)",
+    ),
     "tpu_multislice": FlagSet(
         "LIBTPU_INIT_ARGS",
         ("--xla_tpu_enable_data_parallel_all_reduce_opt=true", "--xla_tpu_data_parallel_opt_different_sized_ops=true"),

@@ -40,7 +40,10 @@ from vilg.run.plan_row import Task, blank, compiler, row_of
 from vilg.run.workdir import versions
 from vilg.types import UserError
 
-DIED = "the compiler's process died: out of memory (then give --jobs=1), or of a crash of its own, which libtpu's log in /tmp/tpu_logs tells"
+DIED = (
+    "the compiler's process died: out of memory (then give --jobs=1), or of a crash of its own, which libtpu's log in /tmp/tpu_logs tells "
+    "(a stack overflow: give --flags=tpu_large_stack)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
