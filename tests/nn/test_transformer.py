@@ -106,9 +106,10 @@ def test_bfloat16_keeps_parameters_in_float32_and_stays_close():
     assert float(jnp.abs(a - b).max()) < 0.1 * float(jnp.abs(a).max())
 
 
-def test_a_column_layer_turned_around_for_its_kernel_is_the_same_layer():
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_a_column_layer_turned_around_for_its_kernel_is_the_same_layer(qk_norm):
     """Values and gradients of a whole model with rotary places, which must turn with the positions."""
-    generator, params = made(("column", "row"), rotary_base=100.0)
+    generator, params = made(("column", "row"), rotary_base=100.0, qk_norm=qk_norm)
 
     def both(attention):
         other = dataclasses.replace(generator, attention=attention).model

@@ -132,21 +132,23 @@ class Block(nn.Module):
         return q, k, v
 
     def _qkv_ordered(self, x: Float[Array, "b l d"], places: Float[Array, "l 2"], whole: int) -> list[Float[Array, "b h k w"]]:
-        """Scaled queries, keys and values of `whole` >= l positions, which come last: the products write them so by themselves."""
-        s, more = self.shape, whole - x.shape[1]
+        """Scaled queries, keys and values of `whole` >= l positions, which come last: the products write them so by themselves. The scale is
+        applied to what is smaller, the weights (or after a norm its own), and so once for both passes."""
+        s, more, scale = self.shape, whole - x.shape[1], self.shape.head_size**-0.5
         y = jnp.pad(self.norm_attention(x).astype(s.dtype), ((0, 0), (0, more), (0, 0)))
         places = jnp.pad(places, ((0, more), (0, 0)))
-        weights = self.qkv.astype(s.dtype).reshape(s.width, 3, s.width)
+        weights = self.qkv.reshape(s.width, 3, s.width) * jnp.array([1.0 if s.qk_norm else scale, 1, 1])[:, None]
+        weights = weights.astype(s.dtype)
         parts = [jnp.einsum("bld,de->bel", y, weights[:, z]).reshape(x.shape[0], s.heads, s.head_size, whole) for z in range(3)]
         parts = [checkpoint_name(constrain(part, "batch", "heads", "head_dim", "length"), "qkv") for part in parts]
         if s.qk_norm or s.rotary_base:
             q, k = (jnp.moveaxis(part, 3, 1) for part in parts[:2])
             if s.qk_norm:
-                q, k = rms(q, self.q_scale), rms(k, self.k_scale)
+                q, k = rms(q, self.q_scale * scale), rms(k, self.k_scale)
             if s.rotary_base:
                 q, k = rotate(q, places, s.rotary_base), rotate(k, places, s.rotary_base)
             parts[:2] = jnp.moveaxis(q, 1, 3), jnp.moveaxis(k, 1, 3)
-        return [(parts[0].astype(jnp.float32) * s.head_size**-0.5).astype(s.dtype), *parts[1:]]
+        return parts
 
     def _finish(self, x: Float[Array, "b l d"], attended: Float[Array, "b _ _ k"], order: str = "blhk") -> Float[Array, "b l d"]:
         s = self.shape
