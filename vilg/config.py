@@ -67,6 +67,14 @@ def entry(table: Mapping[str, type], section: Any, path: str) -> Any:
     return build(lookup(table, section.get("name"), f"{path}.name"), section, path)
 
 
+def build_part(kind: Any, section: Any, path: str) -> Any:
+    """What an entry of a class's PARTS makes of its section: a dataclass, or one that a table names. What is built already stays."""
+    if dataclasses.is_dataclass(section):
+        return section
+    require(hasattr(section, "items"), path, section, "must be a section, such as dict(...)")
+    return entry(kind, section, path) if isinstance(kind, Mapping) else build(kind, section, path)
+
+
 def check(value: Any, hint: Any, field: str, signed: bool = False) -> Any:
     """The value as the annotated type (int -> float and list -> tuple are allowed), or a UserError."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)

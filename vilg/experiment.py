@@ -50,6 +50,7 @@ FREE = (
     "evals",
 )
 INNER = (("codec", "experiment"), ("training", "first"))
+LAYOUT_FIELD = "layout.{}: unknown field; sizes and options go into layout.name, such as 'fsdp_tp:model=4' or 'fsdp:offload=1'"
 MODELS = GENERATORS | RANKERS  # what the section `generator` may name
 
 
@@ -219,7 +220,7 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
         require_same(first.generator, generator, "training.first.generator")
     layout_extra = [k for k in config["layout"] if k != "name"]
     if layout_extra:
-        raise UserError(f"layout.{layout_extra[0]}: unknown field; sizes go into layout.name, such as 'fsdp_tp:model=4'")
+        raise UserError(LAYOUT_FIELD.format(layout_extra[0]))
     return Experiment(
         config=config,
         seed=seed,
@@ -299,6 +300,8 @@ def admit(config: Any, path: Sequence[str]) -> None:
             near = suggestion(key, owner, lambda name, i=i: ".".join([*section[:i], name]))
             raise UserError(f"config.{'.'.join(path)}: there is no section {'.'.join(section[: i + 1])}; {near}here are {', '.join(owner)}")
         owner = owner.get(key) if isinstance(owner, ConfigDict) else None
+    if section == ["layout"] and field != "name":
+        raise UserError(LAYOUT_FIELD.format(field))
     kind = _section_class(config, tuple(section))
     if not isinstance(owner, ConfigDict) or field in owner or kind is None:
         return None
@@ -319,8 +322,14 @@ def _section_class(config: Any, section: tuple[str, ...]) -> Any:
         return fixed[section]
     if section[:1] == ("evals",) and len(section) == 2:
         return EVALUATORS.get(evaluator_of(section[1], (config.get("evals") or {}).get(section[1])))
-    tables: dict[tuple[str, ...], Mapping[str, Any]] = {("generator",): MODELS, ("codec",): CODECS}
-    return tables[section].get((config.get(section[0]) or {}).get("name", "")) if section in tables else None
+    tables: dict[str, Mapping[str, Any]] = {"generator": MODELS, "codec": CODECS}
+    if not 1 <= len(section) <= 2 or section[0] not in tables:
+        return None
+    kind = tables[section[0]].get((config.get(section[0]) or {}).get("name", ""))
+    if len(section) == 1:
+        return kind
+    part = getattr(kind, "PARTS", {}).get(section[1])
+    return part.get(config[section[0]][section[1]].get("name", "")) if isinstance(part, Mapping) else part
 
 
 def _data(section: Mapping[str, Any]) -> Data:

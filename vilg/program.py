@@ -6,34 +6,26 @@ decides in_shardings, out_shardings and where gradients and activations are cons
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from vilg.codecs.base import to_bytes, to_unit
-from vilg.config import require
 from vilg.experiment import Experiment
-from vilg.parallel.axes import axes_of, is_axes, is_box, lengths, unbox
+from vilg.fit import Fit
+from vilg.parallel.axes import axes_of, is_axes, is_box, unbox
 from vilg.parallel.constrain import placing
 from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
 from vilg.parallel.model_flops import traced_flops
 from vilg.training.state import TrainState
-from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, Trainable, UserError
+from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, Trainable
 
-WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
 HOST_MEMORY = "pinned_host"  # JAX's name of the host's memory that devices can reach
-BIG = 10_000_000  # parameters from which that limit is enforced
-
-
-def path_name(path: Sequence[Any]) -> str:
-    """A pytree path as a/b/c."""
-    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 class Program:
@@ -41,52 +33,18 @@ class Program:
 
     def __init__(self, experiment: Experiment, devices: Sequence[jax.Device] | None = None, layout: Layout | None = None):
         self.experiment = experiment
-        trainable = experiment.trainable
-        self.boxed = jax.eval_shape(trainable.init, jax.random.key(0))
-        self.axes = axes_of(self.boxed)
         devices = list(jax.devices() if devices is None else devices)
-        self.lengths = lengths(self.boxed)
-        self.layout = (layout or experiment.layout).bound(self.lengths, len(devices))
+        fit = Fit(experiment, len(devices), layout)
+        self.layout, self.parameters, self.sharded_fraction, self.batch_shards = fit.layout, fit.parameters, fit.sharded_fraction, fit.batch_shards
+        self.boxed, self.axes = fit.boxed, axes_of(fit.boxed)
         self.mesh = make_mesh(self.layout, devices)
         self.sizes = dict(self.mesh.shape)
         self.replicated = replicated(self.mesh)
-        self._check_layout()
-        label = getattr(trainable, "labels", None)
+        label = getattr(experiment.trainable, "labels", None)
         labels = label(unbox(self.boxed)) if label else None
         self.optimizer = experiment.optimizer.build(experiment.training.steps, self.axes, labels)
         self.state_shape, self.state_sharding = self._state()
-        self.batch_sharding = NamedSharding(self.mesh, self.layout.spec("compute", ("batch",), (0,), self.sizes))
-        self.batch_shards = math.prod(self.sizes[a] for a in _names(self.batch_sharding.spec))
-        size, accumulation, multiple = experiment.training.batch_size, experiment.training.accumulation, trainable.batch_multiple
-        together = f" x {multiple} rows that belong together ({getattr(trainable, 'batch_field', '')})" if multiple > 1 else ""
-        unit = self._rows_together(multiple) * accumulation
-        require(
-            size % unit == 0,
-            "training.batch_size",
-            size,
-            f"must be a multiple of training.accumulation={accumulation} x {self.batch_shards} batch shards of layout {self.layout.name!r}"
-            f"{together}; the nearest is {max(1, round(size / unit)) * unit}",
-        )
-
-    def _rows_together(self, multiple: int) -> int:
-        """Rows of a microbatch must be a multiple of this: rows that belong together stay on a device, except that the rows of an expert are
-        split over the devices of its group."""
-        groups = self.layout.spec("compute", ("expert",), (0,), self.sizes) if "expert" in self.lengths else ()
-        return multiple * (self.batch_shards // math.prod(self.sizes[a] for a in _names(groups)))
-
-    def _check_layout(self) -> None:
-        flat = jax.tree_util.tree_flatten_with_path(self.boxed, is_leaf=is_box)[0]
-        shapes = {path_name(path): (tuple(b.names), b.value.shape) for path, b in flat}
-        self.layout.check(shapes, self.mesh.size)
-        self.parameters = sum(math.prod(shape) for _, shape in shapes.values())
-        whole = {n: math.prod(s) for n, (a, s) in shapes.items() if not self.layout.spec("params", a, s, self.sizes)}
-        self.sharded_fraction = 1 - sum(whole.values()) / self.parameters if self.parameters else 0.0
-        if self.layout.params and self.mesh.size > 1 and self.parameters > BIG and 1 - self.sharded_fraction > WHOLE_LIMIT:
-            worst = ", ".join(sorted(whole, key=lambda name: whole[name], reverse=True)[:5])
-            raise UserError(
-                f"layout.name={self.layout.name!r} leaves {1 - self.sharded_fraction:.0%} of the parameters whole on every device ({worst}); "
-                "choose mesh sizes that divide them, or another layout"
-            )
+        self.batch_sharding = NamedSharding(self.mesh, fit.batch_spec)
 
     def _state(self) -> tuple[TrainState, TrainState]:
         """Shapes and shardings of the train state. Optimizer state keeps the boxes of the parameters that it mirrors."""
@@ -384,10 +342,6 @@ class Program:
         """This process's rows of a host batch as global arrays on the mesh; what is not an array stays out."""
         arrays = {k: v for k, v in batch.items() if isinstance(v, np.ndarray)}
         return {k: jax.make_array_from_process_local_data(self.batch_sharding, v) for k, v in arrays.items()}
-
-
-def _names(spec: PartitionSpec | tuple[()]) -> tuple[str, ...]:
-    return tuple(a for s in spec if s is not None for a in (s if isinstance(s, tuple) else (s,)))
 
 
 def _abstract(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:

@@ -8,10 +8,11 @@ import jax
 import pytest
 
 from vilg.experiment import SECTIONS, build_experiment, load_config, load_file
+from vilg.fit import path_name
 from vilg.parallel.axes import lengths
 from vilg.parallel.layouts import parse_layout, parse_layouts
 from vilg.parallel.topology import parse_topology
-from vilg.program import Program, is_box, path_name
+from vilg.program import Program, is_box
 from vilg.run.sweep import plan, read_ablation
 from vilg.types import Codec, Generator, Ranker, Trainable, UserError
 

@@ -7,8 +7,9 @@ import jax
 import pytest
 
 from vilg.experiment import build_experiment, load_config
+from vilg.fit import path_name
 from vilg.parallel.layouts import LAYOUTS
-from vilg.program import Program, is_box, path_name
+from vilg.program import Program, is_box
 
 GOLDENS = Path("tests/goldens")
 

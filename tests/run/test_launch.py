@@ -131,7 +131,7 @@ def test_a_jobset_has_a_process_a_host_and_stops_on_mistakes(tmp_path):
             ["gke", CONFIG, "--topology=v5p:1x1x3", "--config.training.batch_size=63", "--dry-run"],
             "a host has 4 chips, which 3 chips do not fill",
         ),
-        (["gke", CONFIG, "--topology=v5e:16x16", "--dry-run"], "training.batch_size=64: on 256 devices axis 'batch' has size 64"),
+        (["gke", CONFIG, "--topology=v5e:16x16", "--dry-run"], "training.batch_size=64: must be a multiple of training.accumulation=1 x 256 batch shards"),
         (["gke", CONFIG, "--config.layout.name=fsdp_tp:model=3", "--dry-run"], "does not fit 8 device"),
         (["tpu_vm", CONFIG, "--out=OUT", "--workdir=runs/x"], "workdir='runs/x': give a bucket (gs://...), or the absolute path"),
         (["gke", CONFIG, "--out=OUT"], "workdir='gs://BUCKET': stands for your own; give --workdir"),
@@ -142,11 +142,12 @@ def test_a_jobset_has_a_process_a_host_and_stops_on_mistakes(tmp_path):
         (["gke", CONFIG, "--restarts=-1", "--dry-run"], "restarts=-1: must not be negative"),
         (["tpu_vm", CONFIG, "--topology=tpu7x:2x2x1", "--dry-run"], "has no queued resources; give kind gke"),
         (["multislice", CONFIG, "--topology=v5e:2x4", "--dry-run"], "multislice needs several"),
-        (["multislice", CONFIG, "--config.layout.name=fsdp_tp:data=1:model=16", "--dry-run"], "has 1 parts on its mesh axis 'data'"),
+        (["multislice", CONFIG, "--config.layout.name=hybrid_fsdp:replica=1", "--dry-run"], "has 1 parts on its mesh axis 'replica'"),
         (["slurm", CONFIG, "--time=tomorrow", "--dry-run"], "time='tomorrow': write it as"),
         (["slurm", CONFIG, "--nodes=0", "--dry-run"], "nodes=0: must be at least 1"),
         (["slurm", CONFIG, "--partition=a b", "--dry-run"], "partition='a b': has other characters"),
-        (["slurm", CONFIG, "--nodes=5", "--gpus=5", "--dry-run"], "training.batch_size=64: on 25 devices"),
+        (["slurm", CONFIG, "--nodes=5", "--gpus=5", "--dry-run"], "training.batch_size=64: must be a multiple of training.accumulation=1 x 25 batch shards"),
+        (["slurm", "--config=experiments/ernie_vilg.py:tiny", "--config.layout.name=tp", "--dry-run"], "which model = 8 does not divide"),
         (["sweep", CONFIG, "--dry-run"], "the file has no CELLS"),
         (["sweep", SWEEP, "--cells=nothing", "--dry-run"], "cells='nothing': known names are"),
     ],
@@ -156,6 +157,17 @@ def test_mistakes_are_sentences(argv, told, tmp_path, capsys):
     said = capsys.readouterr().err
     assert told in said and said.count("\n") == 1, said
     assert not (tmp_path / "out").exists()
+
+
+def test_slices_divide_the_axis_that_the_experts_make(capsys):
+    """Its size is known only with the model's parameters."""
+    argv = ["launch", "multislice", "--config=experiments/ernie_vilg2.py:tiny_experts", "--topology=v5e:2x4,slices=2", "--dry-run"]
+    assert cli.main(argv) == 0 and "tiny_experts" in capsys.readouterr().out
+
+
+def test_a_sweeps_flags_are_in_its_environment(capsys):
+    assert cli.main(["launch", "sweep", SWEEP, "--flags=gpu_pipelined", "--dry-run"]) == 0
+    assert "export XLA_FLAGS='--xla_gpu_enable_latency_hiding_scheduler=true --xla_gpu_enable_pipelined_all_gather=true" in capsys.readouterr().out
 
 
 def test_the_config_is_told_as_hosts_find_it(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """vilg plan on fake devices: the contract of its JSON, ranks, what is kept, and what is said of layouts that do not fit."""
 
+import gzip
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import time
 import types
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests.conftest import tiny_config, tiny_diffusion
@@ -17,7 +19,7 @@ from vilg.report.plans import write_plan
 from vilg.run import cli, plan, plan_row
 from vilg.run.plan import ranked
 from vilg.run.plan_advice import first_that_fits, told
-from vilg.run.plan_row import Task, assigned, blank, out_of_memory, row_of
+from vilg.run.plan_row import Task, assigned, blank, compiled_text, out_of_memory, row_of
 from vilg.types import UserError
 
 CPU = Task({"training": {"batch_size": 16}}, "cpu:8")
@@ -218,6 +220,39 @@ def test_a_row_that_fails_after_it_was_compiled_does_not_fit(monkeypatch, tmp_pa
     monkeypatch.setattr(plan_row, "measured", lambda *_: {"status": "fits"})
     row = row_of(Task(CPU.config, "cpu:8", hlo=str(tmp_path / "file" / "below")), "dp")
     assert row["status"] == "error" and "NotADirectoryError" in row["error"]
+
+
+def test_a_failure_that_says_nothing_is_a_row(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(plan_row, "compiled", full)
+    assert row_of(CPU, "dp")["error"] == "MemoryError"
+
+
+@pytest.mark.parametrize("there", [b"", b"not gzip", gzip.compress(b"{}" * 400)[:-9], gzip.compress(b"{")])
+def test_what_is_kept_and_damaged_is_compiled_again(there, tmp_path):
+    place = tmp_path / "plan.json.gz"
+    place.write_bytes(there)
+    lowered = jax.jit(lambda x: x + 1).lower(1.0)
+    assert not compiled_text(lowered, place, False)["cached"] and compiled_text(lowered, place, False)["cached"]
+
+
+def test_what_cannot_be_kept_is_a_warning(tmp_path):
+    (tmp_path / "file").write_text("")
+    found = compiled_text(jax.jit(lambda x: x + 1).lower(1.0), tmp_path / "file" / "plan.json.gz", False)
+    assert "ENTRY" in found["text"] and re.search("is not kept: .*VILG_CACHE", found["warnings"][-1])
+
+
+def one_of_which_dies(task, layout):
+    """Stands for row_of in the children."""
+    return os._exit(1) if layout == "dp" else blank(layout, task) | {"status": "fits"}
+
+
+def test_a_compiler_that_dies_is_one_row(monkeypatch):
+    monkeypatch.setattr(plan, "row_of", one_of_which_dies)
+    rows = {row["layout"]: row for row in plan.compile_all(CPU, ("dp", "fsdp", "zero2"), 1)}
+    assert "process died" in rows["dp"]["error"] and rows["fsdp"]["status"] == rows["zero2"]["status"] == "fits"
 
 
 def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ the gradient there. Architectures are a table; adversarial.py routes gradients; 
 """
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +23,7 @@ from vilg.codecs.base import psnr
 from vilg.codecs.blocks import convolution, run
 from vilg.codecs.convolutional import Convolutional
 from vilg.codecs.patch import Patch
-from vilg.config import build, entry, require
+from vilg.config import build_part, require
 from vilg.parallel.constrain import constrain
 from vilg.types import Params
 
@@ -37,6 +38,7 @@ class Autoencoder(abc.ABC):
     l1, l2, perceptual_weight: weights of the loss terms. perceptual: path of LPIPS-VGG weights, "" leaves the term out.
     """
 
+    PARTS: ClassVar[Mapping[str, Any]] = {"architecture": ARCHITECTURES, "discriminator": Adversary}  # the classes of the sections
     moments: ClassVar[int] = 1  # arrays of `width` channels that the encoder puts out
 
     image_size: int
@@ -49,9 +51,8 @@ class Autoencoder(abc.ABC):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "architecture", entry(ARCHITECTURES, self.architecture, "codec.architecture"))
-        if not isinstance(self.discriminator, Adversary):
-            object.__setattr__(self, "discriminator", build(Adversary, self.discriminator, "codec.discriminator"))
+        for name, kind in self.PARTS.items():
+            object.__setattr__(self, name, build_part(kind, getattr(self, name), f"codec.{name}"))
         require(self.image_size > 0, "codec.image_size", self.image_size, "must be at least 1")
         factor = self.architecture.downsample
         require(self.image_size % factor == 0, "codec.image_size", self.image_size, f"must be a multiple of the codec's factor {factor}")

@@ -7,8 +7,9 @@ codes, and from there on quantization is straight-through. Parameters are an Aut
 codebook.py moves codes; autoencoder.py has the networks and the loss of a reconstruction.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from vilg.codecs import codebook
 from vilg.codecs.autoencoder import Autoencoder
 from vilg.codecs.base import count_codes, perplexity, to_unit
 from vilg.codecs.quantize import QUANTIZERS
-from vilg.config import entry, require
+from vilg.config import require
 from vilg.types import Batch, Metrics, Params
 
 
@@ -31,6 +32,8 @@ class VQ(Autoencoder):
     usage_window: updates that usage and perplexity are reported over. bank: latents that k-means and revival choose from.
     """
 
+    PARTS: ClassVar[Mapping[str, Any]] = {**Autoencoder.PARTS, "quantizer": QUANTIZERS}
+
     vocabulary: int
     code_width: int
     quantizer: Any = field(default_factory=lambda: {"name": "nearest"})
@@ -42,7 +45,6 @@ class VQ(Autoencoder):
     kmeans_rounds: int = 10
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "quantizer", entry(QUANTIZERS, self.quantizer, "codec.quantizer"))
         for name in ("code_width", "usage_window", "bank", "kmeans_rounds"):
             require(getattr(self, name) > 0, f"codec.{name}", getattr(self, name), "must be at least 1")
         require(self.vocabulary > 1, "codec.vocabulary", self.vocabulary, "must be at least 2")

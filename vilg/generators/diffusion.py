@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vilg.config import build, entry, lookup, require
+from vilg.config import build, build_part, lookup, require
 from vilg.generators.guidance import empty_prompt, with_options
 from vilg.nn.denoisers import DENOISERS, TextEncoderConfig, for_sampling
 from vilg.parallel.axes import is_box, named
 from vilg.parallel.constrain import constrain, each
-from vilg.processes import build_process
+from vilg.processes import PROCESSES, build_process
 from vilg.processes.base import DenoisingControls
 from vilg.processes.splits import SPLITS, expert_of, group
 from vilg.types import Batch, Metrics, Params, UserError
@@ -89,20 +89,20 @@ class Diffusion:
     knowledge: Any = dataclasses.field(default_factory=dict)
     drop_text: float = 0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
 
+    PARTS: ClassVar[Mapping[str, Any]] = {  # the classes of the sections, or the tables of those that they name
+        "process": PROCESSES,
+        "denoiser": DENOISERS,
+        "text": TextEncoderConfig,
+        "experts": Experts,
+        "knowledge": Knowledge,
+    }
     batch_field: ClassVar[str] = "generator.experts.n"
     grows_in: ClassVar[tuple[str, ...]] = ("experts", "knowledge", "drop_text")  # in what a run may differ from the one that it starts from
 
     def __post_init__(self) -> None:
-        def part(name: str, make: Any) -> None:
-            section = getattr(self, name)
-            if hasattr(section, "items"):
-                object.__setattr__(self, name, make(section, f"generator.{name}"))
-
-        part("process", lambda section, path: build_process(section, self.image_vocabulary, path))
-        part("denoiser", functools.partial(entry, DENOISERS))
-        part("text", functools.partial(build, TextEncoderConfig))
-        part("experts", functools.partial(build, Experts))
-        part("knowledge", functools.partial(build, Knowledge))
+        object.__setattr__(self, "process", build_process(self.process, self.image_vocabulary))
+        for name, kind in self.PARTS.items():
+            object.__setattr__(self, name, build_part(kind, getattr(self, name), f"generator.{name}"))
         require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
         _ = self.edges, self._denoiser, self._text  # what does not go together is refused when the experiment is built
 

@@ -10,13 +10,14 @@ pictures of one text (`vilg sample --best_of`) as well as among texts of one pic
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vilg.config import build, require
+from vilg.config import build_part, require
 from vilg.nn.denoisers import TextEncoderConfig
 from vilg.nn.image_encoder import ImageEncoderConfig
 from vilg.parallel.axes import named
@@ -39,15 +40,14 @@ class DualEncoder:
     projection: int = 128  # length of the features
     first_scale: float = 1 / 0.07  # of the cosines, learned from there on (CLIP)
 
+    PARTS: ClassVar[Mapping[str, Any]] = {"image": ImageEncoderConfig, "text": TextEncoderConfig}  # the classes of the sections
     batch_multiple: ClassVar[int] = 1
     whole_batch: ClassVar[bool] = True  # its loss compares the rows of a batch with each other
     space: ClassVar[str] = "latents"
 
     def __post_init__(self) -> None:
-        for name, kind in (("image", ImageEncoderConfig), ("text", TextEncoderConfig)):
-            section = getattr(self, name)
-            if hasattr(section, "items"):
-                object.__setattr__(self, name, build(kind, section, f"generator.{name}"))
+        for name, kind in self.PARTS.items():
+            object.__setattr__(self, name, build_part(kind, getattr(self, name), f"generator.{name}"))
         require(self.projection > 0, "generator.projection", self.projection, "must be at least 1")
         fits = 0 < self.first_scale <= LARGEST_SCALE
         require(fits, "generator.first_scale", self.first_scale, f"must lie in (0, {LARGEST_SCALE:g}]")

@@ -24,7 +24,8 @@ import jinja2
 
 from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment, to_dict
-from vilg.parallel.flags import parse_flags
+from vilg.fit import Fit
+from vilg.parallel.flags import ask_for_flags, parse_flags
 from vilg.parallel.topology import parse_topology
 from vilg.paths import as_path
 from vilg.run.launch_machines import ordered
@@ -114,7 +115,7 @@ def multislice(args: argparse.Namespace, experiment: Experiment) -> Files:
     """Both, of several slices. Errors: UserError unless the slices divide the mesh's first axis, which lies on the slower network."""
     topology = parse_topology(args.topology)
     require(topology.slices > 1, "topology", args.topology, "multislice needs several; write it with ,slices=2")
-    axis, size = next(iter(experiment.layout.sizes(topology.size).items()))
+    axis, size = next(iter(Fit(experiment, topology.size).sizes.items()))
     told = f"has {size} parts on its mesh axis {axis!r}, the one between slices, which {topology.slices} slices do not divide; choose its sizes so"
     require(size % topology.slices == 0, "layout.name", experiment.layout.name, told)
     files = {f"gke/{name}": text for name, text in gke(args, experiment).items()}
@@ -125,7 +126,7 @@ def slurm(args: argparse.Namespace, experiment: Experiment) -> Files:
     """A batch script. Errors: UserError for a layout that does not fit the GPUs."""
     context = on_cluster(args)
     if args.gpus:
-        check_fit(experiment, args.nodes * args.gpus)
+        Fit(experiment, args.nodes * args.gpus)  # told here, not by the cluster
     return render("slurm", {**context, "command": train_command(args)})
 
 
@@ -135,6 +136,7 @@ def sweep(args: argparse.Namespace, experiment: Experiment) -> Files:
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     cells = with_starts(args.cells.split(",") if args.cells else list(ablation.cells), ablation.cells)
     context = on_cluster(args)  # after the workdir has its default
+    ask_for_flags(args.flags, context["environment"])
     runs = plan(dict(experiment.config), ablation, sorted(seeds), as_path(args.workdir))
     found = waves(runs, [(cell, seed) for seed in seeds for cell in cells])
     ends = [sum(len(w) for w in found[: i + 1]) for i in range(len(found))]
@@ -183,7 +185,7 @@ KINDS = {
 def on_slices(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
     """What recipes for TPUs need."""
     topology = parse_topology(args.topology)
-    check_fit(experiment, topology.size)
+    Fit(experiment, topology.size)  # told here, not by the pod
     in_the_clone(args)
     args.workdir = args.workdir or f"{BUCKET}/{args.name}"
     told = "give a bucket (gs://...), or the absolute path of what every host has mounted: a clone's directory is lost with its host"
@@ -239,15 +241,6 @@ def train_command(args: argparse.Namespace) -> list[str]:
     parse_window(args.profile)
     options = [f"--{name}={value}" for name, value in (("flags", args.flags), ("profile", args.profile)) if value]
     return ["vilg", "train", *args.config_arguments, f"--workdir={args.workdir}", *options]
-
-
-def check_fit(experiment: Experiment, devices: int) -> None:
-    """Errors: UserError where the layout or the batch does not fit the devices: told here, not by the pod."""
-    sizes, rows = experiment.layout.sizes(devices), experiment.training.batch_size
-    try:
-        experiment.layout.spec("compute", ("batch",), (rows,), sizes)
-    except ValueError as error:
-        raise UserError(f"training.batch_size={rows}: on {devices} devices {error}; give another batch, topology or layout") from None
 
 
 def render(folder: str, context: dict[str, Any]) -> Files:

@@ -133,19 +133,31 @@ def prepare(topology: Topology) -> None:
 def compile_all(task: Task, layouts: Sequence[str], jobs: int) -> list[dict[str, Any]]:
     """A row a layout, compiled in processes of their own, since one may die or take all memory."""
     jobs = jobs or max(1, min(len(layouts), os.cpu_count() or 1, int(free_memory() / (6 * GIB))))
-    context = multiprocessing.get_context("spawn")
     rows = []
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1, initializer=end_with_parent) as pool:
-        waiting = {pool.submit(row_of, task, layout): layout for layout in layouts}
-        for done in concurrent.futures.as_completed(waiting):
-            layout = waiting[done]
-            try:
-                row = done.result()
-            except concurrent.futures.process.BrokenProcessPool:
-                row = blank(layout, task) | {"status": "error", "error": DIED}
-            print(f"{layout}: {row['status']} after {row['compile_seconds']:.0f} s{', kept' if row['cached'] else ''}", file=sys.stderr, flush=True)
-            rows.append(row)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(row_apart, task, layout): layout for layout in layouts}
+        try:
+            for done in concurrent.futures.as_completed(waiting):
+                layout, row = waiting[done], done.result()
+                kept = ", kept" if row["cached"] else ""
+                print(f"{layout}: {row['status']} after {row['compile_seconds']:.0f} s{kept}", file=sys.stderr, flush=True)
+                rows.append(row)
+        except BaseException:  # interrupted: a compiler hears of it only when it is done
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
     return rows
+
+
+def row_apart(task: Task, layout: str) -> dict[str, Any]:
+    """The row of one layout from a process of its own: a pool of several that loses one loses all."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+        try:
+            return pool.submit(row_of, task, layout).result()
+        except concurrent.futures.process.BrokenProcessPool:
+            return blank(layout, task) | {"status": "error", "error": DIED}
 
 
 def end_with_parent() -> None:

@@ -3,6 +3,7 @@
 Separate from plan.py, the verb, which compiles many in processes of their own. Every failure is a row too.
 """
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -12,6 +13,7 @@ import os
 import re
 import tempfile
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +96,7 @@ def row_of(task: Task, layout: str) -> dict[str, Any]:
     except UserError as error:
         row |= {"status": "error", "error": str(error), "mistake": True}
     except Exception as error:  # noqa: BLE001 - a layout that fails is a row, whatever the compiler says
-        row |= {"status": "error", "error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
+        row |= {"status": "error", "error": ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:300]}
     row["compile_seconds"] = time.monotonic() - began
     return row
 
@@ -135,7 +137,7 @@ def kept_at(lowered: Any, topology: Topology) -> Path:
 def compiled_text(lowered: Any, place: Path, reported: bool) -> dict[str, Any]:
     """{"text", "memory", "oom", "warnings", "cached"} of the compiled program, from what is kept, else compiled now and kept; `reported`: the
     compiler is asked for its report of main memory."""
-    if place.is_file():
+    with contextlib.suppress(OSError, EOFError, ValueError, zlib.error):  # nothing kept, or cut short: compiled again
         return {**json.loads(gzip.decompress(place.read_bytes())), "cached": True}
     found: dict[str, Any] = {"text": "", "memory": {}, "oom": None, "warnings": []}
     try:
@@ -152,11 +154,15 @@ def compiled_text(lowered: Any, place: Path, reported: bool) -> dict[str, Any]:
         found["oom"] = out_of_memory(str(error))
         if found["oom"] is None:
             raise
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(gzip.compress(json.dumps(found).encode(), 5))
-    temporary.replace(place)
-    return {**found, "cached": False}
+    warnings = list(found["warnings"])
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(gzip.compress(json.dumps(found).encode(), 5))
+        temporary.replace(place)
+    except OSError as error:
+        warnings.append(f"the compiled result is not kept: {error}; VILG_CACHE names another place")
+    return {**found, "warnings": warnings, "cached": False}
 
 
 def out_of_memory(message: str) -> dict[str, float] | None:

@@ -29,6 +29,7 @@ from rich.table import Column, Table
 from vilg.codecs.base import to_unit
 from vilg.config import lookup, require
 from vilg.experiment import MODELS, Experiment, build_experiment, to_dict
+from vilg.fit import path_name
 from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.cross_attention import AUTO as JOINT_AUTO
 from vilg.nn.cross_attention import IMPLEMENTATIONS as JOINT
@@ -38,7 +39,7 @@ from vilg.parallel.hlo import parse
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout, parse_layouts
 from vilg.parallel.topology import ask_for_fake_devices, on_cpu
-from vilg.program import Program, path_name, unbox
+from vilg.program import Program, unbox
 from vilg.run.compiler_warnings import compiler_warnings
 from vilg.run.outputs import output_file
 from vilg.run.workdir import versions
