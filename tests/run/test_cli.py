@@ -255,6 +255,20 @@ def test_a_run_is_sampled_where_its_mesh_does_not_fit(run, tmp_path):
 def test_fields_that_an_experiment_leaves_out_can_be_overridden():
     config = cli.read_config([TINY, "--config.training.start_from=x", "--config.codec.experiment.training.keep_last=5"])
     assert config.training.start_from == "x" and config.codec.experiment.training.keep_last == 5
+    parts = ("generator.denoiser.query_chunk=4", "generator.text.qk_norm=False", "codec.experiment.codec.quantizer.beta=0.5")
+    config = cli.read_config(["--config=experiments/ernie_vilg2.py:tiny", *(f"--config.{part}" for part in parts)])
+    assert (config.generator.denoiser.query_chunk, config.codec.experiment.codec.quantizer.beta) == (4, 0.5)
+
+
+@pytest.mark.parametrize(("cut", "told"), [("c.pop('training')", "training"), ("c.update(generator='autoregressive')", "generator")])
+@pytest.mark.parametrize("verb", [["plan", "--topology=cpu:8", "--batch=8"], ["verify"]])
+def test_an_experiment_that_lacks_a_section_is_a_sentence(cut, told, verb, tmp_path, capsys):
+    file = tmp_path / "cut.py"
+    source = "from vilg.experiment import load_config\ndef get_config():\n    c = load_config('experiments/ernie_vilg.py:tiny').to_dict()\n"
+    file.write_text(f"from ml_collections import ConfigDict\n{source}    {cut}\n    return ConfigDict(c)\n")
+    assert cli.main([*verb, f"--config={file}"]) == 2
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1, said
 
 
 def test_help_fits_a_screen(capsys):

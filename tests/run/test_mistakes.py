@@ -14,6 +14,7 @@ from vilg.run.workdir import Workdir
 from vilg.types import UserError
 
 TINY = "--config=experiments/ernie_vilg.py:tiny"
+TWO = "--config=experiments/ernie_vilg2.py:tiny"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,11 @@ TINY = "--config=experiments/ernie_vilg.py:tiny"
         (["train", TINY, "--config.generator.text_windo=3", "--workdir=W"], "did you mean text_window"),
         (["train", TINY, "--config.generator.text_window=24", "--workdir=W"], "text_window=24: must be from 0 to 23"),
         (["train", TINY, "--config.training.start_from=RUN", "--config.codec.workdir=RUN/codec", "--workdir=W"], "codec.workdir="),
+        (["train", TWO, "--config.training.start_from=RUN", "--workdir=W"], "is a run of 'autoregressive', this one is of 'diffusion'"),
+        (["train", TWO, "--config.generator.denoiser.query_chunck=3", "--workdir=W"], "did you mean query_chunk"),
+        (["train", TWO, "--config.generator.denoiser.attention_implementation=flash", "--workdir=W"], "attention_implementation='flash': did you mean 'splash'"),
+        (["train", TINY, "--config.layout.offload=1", "--workdir=W"], "layout.offload: unknown field; sizes and options go into layout.name"),
+        (["plan", TINY, "--topology=cpu:8", "--json=RUN"], "json='"),
         (["train", TINY, "--config.layout.name=fsdp_tp:model=--2", "--workdir=W"], "'model=--2' is not axis=whole number"),
         (["train", TINY, "--config.layout.name=fsdp_tp:model=3", "--workdir=W"], "fsdp_tp:data=8:model=1"),
         (["train", TINY, "--config.codec.floors.codebook_usage=nan", "--workdir=W"], "codec.floors.codebook_usage=nan"),

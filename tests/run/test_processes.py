@@ -80,6 +80,9 @@ def test_processes_are_given_whole_or_not_at_all():
     whole = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
     assert given(whole) == ("host:1", 4, 3)
     assert given({"JAX_PROCESS_ID": ""}) is None
+    for address in ("host", "host:", "host:abc"):
+        with pytest.raises(UserError, match=f"JAX_COORDINATOR_ADDRESS='{address}': must be host:port"):
+            given(whole | {"JAX_COORDINATOR_ADDRESS": address})
     with pytest.raises(UserError, match="JAX_NUM_PROCESSES is not set although JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID is"):
         given({k: v for k, v in whole.items() if k != "JAX_NUM_PROCESSES"})
     for wrong in ("4", "-1", "x"):

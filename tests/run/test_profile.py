@@ -51,6 +51,9 @@ def test_flags_join_what_is_told_which_wins():
     assert environment["XLA_FLAGS"] == "--xla_gpu_enable_latency_hiding_scheduler=true"
     with pytest.raises(UserError, match="flags='gpu_overlp': did you mean 'gpu_overlap'"):
         ask_for_flags("gpu_overlp", environment)
+    with pytest.raises(UserError, match="tpu_vmem and tpu_vmem_v5 give --xla_tpu_scoped_vmem_limit_kib other values, 98304 and 50000"):
+        ask_for_flags("tpu_vmem,tpu_vmem_v5", environment)
+    ask_for_flags("tpu_sparsecore,tpu_sparsecore_gather", {})  # which share a flag
 
 
 def test_an_option_of_jaxs_has_one_value_and_what_is_told_wins(monkeypatch):

@@ -104,6 +104,9 @@ def test_options_are_changed_wherever_they_are():
     made = with_options(config, {"scan": True, "accumulation": 2})
     assert made["generator"]["denoiser"]["scan"] and made["generator"]["text"]["scan"] and made["training"]["accumulation"] == 2
     assert not config["generator"]["denoiser"]["scan"]
+    silent = tiny_config().to_dict()
+    del silent["generator"]["attention"]
+    assert {"attention": "splash"} in options_of(silent)
     found = options_of(tiny_config().to_dict())
     assert [o for o in found if "attention" in o] == [{"attention": name} for name in ("dense", "dot_product", "splash")]
     assert {"remat": "full"} in found and {"directions": "together"} in found

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 
-from vilg.config import lookup
+from vilg.config import lookup, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +114,13 @@ RECORDED = (*COMPILED_WITH, "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "JAX_D
 
 
 def parse_flags(text: str) -> tuple[str, ...]:
-    """The names of "tpu_async_gather,tpu_multislice"; none of "". Errors: UserError for an unknown name."""
+    """The names of "tpu_async_gather,tpu_multislice"; none of "". Errors: UserError for an unknown name, and for two that contradict each other."""
     names = tuple(name for name in text.split(",") if name)
+    values: dict[str, tuple[str, str]] = {}
     for name in names:
-        lookup(FLAG_SETS, name, "flags")
+        for flag, _, value in (one.partition("=") for one in lookup(FLAG_SETS, name, "flags").flags):
+            other, told = values.setdefault(flag, (name, value))
+            require(told == value, "flags", text, f"{other} and {name} give {flag} other values, {told} and {value}; choose one of them")
     return names
 
 

@@ -5,6 +5,7 @@ Separate because files have one writer and devices have many: process 0 alone wr
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +45,8 @@ def given(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
     missing = [name for name in GIVEN if name not in found]
     if missing:
         raise UserError(f"{missing[0]} is not set although {', '.join(found)} is; set all of {', '.join(GIVEN)}, or none")
+    if not re.fullmatch(r".+:\d+", found[GIVEN[0]]):
+        raise UserError(f"{GIVEN[0]}={found[GIVEN[0]]!r}: must be host:port, such as 10.0.0.1:1234")
     numbers = [found[name] for name in GIVEN[1:]]
     if not all(n.isdigit() for n in numbers) or int(numbers[1]) >= int(numbers[0]):
         raise UserError(f"JAX_PROCESS_ID={numbers[1]!r} must be a whole number below JAX_NUM_PROCESSES={numbers[0]!r}")

@@ -5,11 +5,12 @@ from pathlib import Path
 from vilg.types import UserError
 
 
-def output_file(out: str, example: str) -> Path:
-    """The path of --out, its directory made and the file known to be writable. Errors: UserError for a directory, OSError for the rest."""
+def output_file(out: str, example: str, option: str = "out") -> Path:
+    """The path of --out (or of another option), its directory made and the file known to be writable. Errors: UserError for a directory, OSError for
+    the rest."""
     path = Path(out)
     if path.is_dir():
-        raise UserError(f"out={out!r}: is a directory; give a {example} file")
+        raise UserError(f"{option}={out!r}: is a directory; give a {example} file")
     path.parent.mkdir(parents=True, exist_ok=True)
     existed = path.exists()
     path.open("a").close()

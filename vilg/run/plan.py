@@ -77,19 +77,17 @@ def main(args: argparse.Namespace, config: Any) -> int:
         raise UserError("--topology is missing: give what to compile for, such as v5p:4x4x4, or cpu:8 for fake devices")
     layouts = list(parse_layouts(args.layouts or ",".join(getattr(file, "LAYOUTS", ("all",)))))
     lookup(PROGRAMS, args.program, "program")
-    for path, kind in ((args.json, ".json"), (args.html, ".html")):
+    for name, path in (("json", args.json), ("html", args.html), ("hlo", args.hlo and str(Path(args.hlo) / "layout.txt"))):
         if path:
-            output_file(path, kind)
-    if args.hlo:
-        output_file(str(Path(args.hlo) / "layout.txt"), ".txt")
+            output_file(path, f".{name}", name)
     require(args.jobs >= 0, "jobs", args.jobs, "give how many compilations run at once, or leave it out")
     ask_for_flags(args.flags)
     for topology in sorted(topologies, key=lambda t: t.size, reverse=True):  # the largest says how many fake devices there are
         prepare(topology)
-    config = to_dict(config)
+    experiment, config = build_experiment(config), to_dict(config)
     if args.batch is not None:
         config["training"]["batch_size"] = args.batch
-    experiment = build_experiment(config)
+        experiment = build_experiment(config)
     for topology in topologies:
         topology.devices()  # an unknown shape or a missing libtpu is told before anything is compiled
     several = len(topologies) > 1  # then each has a directory of its own: programs are named by their layouts

@@ -54,7 +54,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     if args.punctuation not in PUNCTUATION:
         raise UserError(f"punctuation={args.punctuation!r}: give {' or '.join(PUNCTUATION)}")
     out = output_file(args.out, ".json")
-    items_out = output_file(args.items, ".jsonl") if args.items else None
+    items_out = output_file(args.items, ".jsonl", "items") if args.items else None
     if items_out is not None and items_out.resolve() == out.resolve():
         raise UserError(f"items={args.items!r}: is --out too; give another file")
     sources = {"predictions": args.predictions, "references": args.references}

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, config: Any) -> int:
     """Scores, prints a table and writes the JSON."""
     out = output_file(args.out, ".json")
-    saved = output_file(args.save_statistics, ".npz") if args.save_statistics else None
+    saved = output_file(args.save_statistics, ".npz", "save_statistics") if args.save_statistics else None
     paths = find_images(args.images)
     stored = args.reference.endswith(".npz")
     references = find_images(args.reference, "reference") if args.reference and not stored else []

@@ -21,6 +21,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from vilg.codecs.base import gate
+from vilg.config import require
 from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
@@ -102,8 +103,17 @@ def check_places(experiment: Experiment) -> None:
     for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
         if place and not Workdir(place).config_file.is_file():
             raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
+    if experiment.start_from:
+        theirs, ours = (kind_of(config) for config in (Workdir(experiment.start_from).read()["config"], experiment.config))
+        remedy = f"is a run of {theirs!r}, this one is of {ours!r}; give one of the same"
+        require(theirs == ours, "training.start_from", experiment.start_from, remedy)
     if experiment.codec_workdir and has_parameters(experiment.codec):
         codec_experiment(experiment.codec_workdir)
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """What a run trains: the name of its generator or ranker, or "codec"."""
+    return (config.get("generator") or {}).get("name") or "codec"
 
 
 def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:

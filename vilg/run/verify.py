@@ -66,11 +66,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
         raise UserError("--config is missing: give an experiment, such as --config=experiments/ernie_vilg.py:tiny")
     require(args.devices > 1, "devices", args.devices, "give at least 2")
     if args.json:
-        output_file(args.json, ".json")
+        output_file(args.json, ".json", "json")
     ask_for_fake_devices(args.devices)
     on_cpu()
     here = len(jax.devices())
     require(here >= args.devices, "devices", args.devices, f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}")
+    build_experiment(config)  # what is missing is said before anything is changed
     config = with_dtype(to_dict(config), args.dtype)
     rows = verify(config, parse_layouts(args.layouts), args.devices, args.dtype, args.full)
     report = {"rows": rows, "reference": {"layout": "dp", "devices": 1}, "tolerances": TOLERANCES[args.dtype], "versions": versions()}
@@ -110,13 +111,13 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     scans = [s["scan"] for s in sections_with(generator, "scan")]
     if scans:
         found += [{"scan": not scans[0]}]
-    if "attention" in generator and isinstance(generator["attention"], str):
-        found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator["attention"]]
     if "denoiser" in generator:
         own = generator["denoiser"].get("attention_implementation", "auto")
         found += [{"attention_implementation": name} for name in JOINT if name != (JOINT_AUTO["cpu"] if own == "auto" else own)]
     model = dataclasses.fields(lookup(MODELS, generator["name"], "generator.name")) if "name" in generator else ()  # a codec's run has none
     fields = {field.name: field.default for field in model}
+    if isinstance(fields.get("attention"), str):
+        found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator.get("attention", fields["attention"])]
     if "directions" in fields:
         found += [{"directions": "apart" if generator.get("directions", fields["directions"]) == "together" else "together"}]
     return found
