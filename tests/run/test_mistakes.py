@@ -45,7 +45,7 @@ TWO = "--config=experiments/ernie_vilg2.py:tiny"
         (["train", TINY, "--config.training.start_from=RUN", "--config.codec.workdir=RUN/codec", "--workdir=W"], "codec.workdir="),
         (["train", TWO, "--config.training.start_from=RUN", "--workdir=W"], "is a run of 'autoregressive', this one is of 'diffusion'"),
         (["train", TWO, "--config.generator.denoiser.query_chunck=3", "--workdir=W"], "did you mean query_chunk"),
-        (["train", TWO, "--config.generator.denoiser.attention_implementation=flash", "--workdir=W"], "attention_implementation='flash': did you mean 'splash'"),
+        (["train", TWO, "--config.generator.denoiser.attention_implementation=flash", "--workdir=W"], "'flash': did you mean 'splash'"),
         (["train", TINY, "--config.layout.offload=1", "--workdir=W"], "layout.offload: unknown field; sizes and options go into layout.name"),
         (["plan", TINY, "--topology=cpu:8", "--json=RUN"], "json='"),
         (["train", TINY, "--config.layout.name=fsdp_tp:model=--2", "--workdir=W"], "'model=--2' is not axis=whole number"),
