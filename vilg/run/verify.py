@@ -262,7 +262,8 @@ def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: in
 def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
     """The table for people; below it what differs, and what was not compared."""
     numbers = (Column(n, justify="right", no_wrap=True) for n in ("loss", "grads", "sharded"))
-    table = Table("layout", "options", *numbers, "collectives", Column("verdict", no_wrap=True),
+    named = (Column(n, overflow="fold") for n in ("layout", "options"))  # whole, however narrow the screen
+    table = Table(*named, *numbers, "collectives", Column("verdict", no_wrap=True),
                   title=f"one step on {devices} devices against one, relative errors",
                   caption=", ".join(f"{short}: {kind}" for kind, short in SHORT.items()))  # fmt: skip
     for row in rows:
