@@ -356,6 +356,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(plain))
 
 
+def alone(config: Any) -> dict[str, Any]:
+    """A config as plain dicts, without the experiment that is trained before it: of one step nothing depends on that."""
+    plain = to_dict(config)
+    if isinstance(plain.get("training"), dict):
+        plain["training"].pop("first", None)
+    return plain
+
+
 def load_config(path: str, beside: str = "") -> ConfigDict:
     """The ConfigDict of "FILE.py[:size]"; a relative path is looked for beside the file `beside`, if that is given."""
     file, _, size = path.partition(":")

@@ -14,7 +14,7 @@ from vilg.experiment import build_experiment, load_config, to_dict
 from vilg.parallel import constrain
 from vilg.parallel.axes import named
 from vilg.parallel.layouts import parse_layout
-from vilg.run import cli, verify
+from vilg.run import cli, plan, verify
 from vilg.run.verify import Inputs, Step, compared, options_of, with_options
 
 ROWS, WIDTH = 16, 8
@@ -152,3 +152,17 @@ def test_the_verb_writes_its_contract(tmp_path, capsys, monkeypatch):
 def test_mistakes_are_one_sentence(options, words, capsys):
     assert cli.main(["verify", "--config=experiments/ernie_vilg.py:tiny", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_an_experiment_that_starts_from_another_is_changed_alone(monkeypatch):
+    """What is trained before it must have the same generator, which no step depends on."""
+    seen = []
+    monkeypatch.setattr(verify, "verify", lambda config, *_: seen.append(config) or [])
+    assert cli.main(["verify", "--config=experiments/ernie_vilg2.py:tiny_experts", "--dtype=bfloat16"]) == 1
+    monkeypatch.setattr(plan, "compile_all", lambda task, *_: seen.append(task.config) or [])
+    monkeypatch.setattr(plan, "show", lambda *_: None)
+    argv = ["plan", "--config=experiments/ernie_vilg2.py:tiny_experts", "--topology=cpu:8", "--config.generator.text.remat=full"]
+    assert cli.main(argv) == 2
+    for config in seen:
+        assert build_experiment(with_options(config, {"scan": True})).generator.denoiser.scan
+    assert [config["generator"]["text"]["remat"] for config in seen] == ["none", "full"]

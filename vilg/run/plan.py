@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vilg.config import lookup, require
-from vilg.experiment import build_experiment, load_file, to_dict
+from vilg.experiment import alone, build_experiment, load_file
 from vilg.parallel.estimate import ASSUMPTIONS, calibration
 from vilg.parallel.flags import FLAG_SETS, ask_for_flags, parse_flags
 from vilg.parallel.layouts import parse_layouts
@@ -84,7 +84,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
     ask_for_flags(args.flags)
     for topology in sorted(topologies, key=lambda t: t.size, reverse=True):  # the largest says how many fake devices there are
         prepare(topology)
-    experiment, config = build_experiment(config), to_dict(config)
+    config = alone(config)
+    experiment = build_experiment(config)
     if args.batch is not None:
         config["training"]["batch_size"] = args.batch
         experiment = build_experiment(config)

@@ -28,7 +28,7 @@ from rich.table import Column, Table
 
 from vilg.codecs.base import to_unit
 from vilg.config import lookup, require
-from vilg.experiment import MODELS, Experiment, build_experiment, to_dict
+from vilg.experiment import MODELS, Experiment, alone, build_experiment
 from vilg.fit import path_name
 from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.cross_attention import AUTO as JOINT_AUTO
@@ -71,8 +71,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
     on_cpu()
     here = len(jax.devices())
     require(here >= args.devices, "devices", args.devices, f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}")
+    config = alone(config)
     build_experiment(config)  # what is missing is said before anything is changed
-    config = with_dtype(to_dict(config), args.dtype)
+    config = with_dtype(config, args.dtype)
     rows = verify(config, parse_layouts(args.layouts), args.devices, args.dtype, args.full)
     report = {"rows": rows, "reference": {"layout": "dp", "devices": 1}, "tolerances": TOLERANCES[args.dtype], "versions": versions()}
     if args.json:
