@@ -152,7 +152,7 @@ def ten_billion() -> dict:
     """The paper's 10 B model: 48 layers, 4096 wide, 64 heads. Its learning rate, batch and steps are unknown; these are DALL-E's.
 
     The best found for pods, XLA-estimated likely MFU, of fsdp where no layout is named (experiments/results/README.md, "Plans of 10b"):
-    v5p-128  .716  --flags=tpu_async_gather,tpu_vmem_v5 --config.layout.name=group_sharded:shard=16 (fsdp .708)
+    v5p-128  .722  --flags=tpu_async_gather,tpu_vmem_v5 --config.layout.name=group_sharded:shard=16 (fsdp .708)
     v4-128   .553  --flags=tpu_async_gather --config.training.accumulation=8
     v5e-256  .514  --flags=tpu_async_gather --config.training.accumulation=4
     v6e-256  .433  --flags=tpu_vmem,tpu_sparsecore,tpu_sparsecore_gather --config.generator.remat=all_named
