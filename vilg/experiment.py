@@ -302,8 +302,10 @@ def admit(config: Any, path: Sequence[str]) -> None:
         owner = owner.get(key) if isinstance(owner, ConfigDict) else None
     if section == ["layout"] and field != "name":
         raise UserError(LAYOUT_FIELD.format(field))
+    if not isinstance(owner, ConfigDict) or field in owner:
+        return None
     kind = _section_class(config, tuple(section))
-    if not isinstance(owner, ConfigDict) or field in owner or kind is None:
+    if kind is None:
         return None
     defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.init}
     if field not in defaults:
