@@ -38,7 +38,7 @@ class Program:
         self.layout, self.parameters, self.sharded_fraction, self.batch_shards = fit.layout, fit.parameters, fit.sharded_fraction, fit.batch_shards
         self.boxed, self.axes = fit.boxed, axes_of(fit.boxed)
         self.mesh = make_mesh(self.layout, devices)
-        self.sizes = dict(self.mesh.shape)
+        self.sizes = fit.sizes
         self.replicated = replicated(self.mesh)
         label = getattr(experiment.trainable, "labels", None)
         labels = label(unbox(self.boxed)) if label else None

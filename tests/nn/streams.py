@@ -1,8 +1,9 @@
-"""Random queries, keys and values over [text ; image], and the keyword arguments of a pattern variant."""
+"""Random queries, keys and values over [text ; image], the keyword arguments of a pattern variant, and the equations of a program."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from vilg.nn.patterns import PatternOptions
 
@@ -24,3 +25,11 @@ def geometry(variant, grid, direction, text=TEXT):
 def quick_jit(function):
     """jax.jit without LLVM's optimisation: these tests compile far longer than they run."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def equations(jaxpr):
+    """Those of a program and of every program inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)

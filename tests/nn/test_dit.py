@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tests.nn.test_splash import equations
+from tests.nn.streams import equations
 from tests.nn.test_unet import TINY, inputs, randomised
 from vilg.nn.attention import dot_product_kernel
 from vilg.nn.cross_attention import AUTO, IMPLEMENTATIONS, LONG, attend_jointly

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.nn import pattern_oracle
-from tests.nn.streams import arrays, geometry, quick_jit
+from tests.nn.streams import arrays, equations, geometry, quick_jit
 from vilg.nn import attention, splash
 from vilg.nn.attention import AUTO, attend
 from vilg.nn.cross_attention import attend_jointly
@@ -109,13 +108,6 @@ def both(function, *arrays):
 
     gradients, out = quick_jit(jax.grad(total, tuple(range(len(arrays))), has_aux=True))(*arrays)
     return out, *gradients
-
-
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from equations(inner)
 
 
 @pytest.mark.parametrize("platform", AUTO)

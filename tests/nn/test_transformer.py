@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.nn.test_splash import equations
+from tests.nn.streams import equations
 from vilg.generators.autoregressive import Autoregressive
 from vilg.nn.transformer import split_schedule, unrolled
 from vilg.parallel.constrain import placing

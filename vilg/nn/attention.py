@@ -12,7 +12,7 @@ column 7.6, convolution 3.6 times), image_to_text 7.2 times and 0.14 (row 7.9, c
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -91,9 +91,9 @@ def _named(implementation: str) -> str:
     return AUTO[platform()] if implementation == "auto" else implementation
 
 
-def check_implementation(name: str, field: str) -> None:
-    """Errors: UserError for what is neither "auto" nor in IMPLEMENTATIONS."""
-    lookup({"auto": AUTO, **IMPLEMENTATIONS}, name, field)
+def check_implementation(name: str, field: str, known: Mapping[str, Callable] | None = None) -> None:
+    """Errors: UserError for what is neither "auto" nor in `known` (None: IMPLEMENTATIONS)."""
+    lookup({"auto": AUTO, **(known or IMPLEMENTATIONS)}, name, field)
 
 
 def attend_source(

@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vilg.config import lookup
-from vilg.nn.attention import dot_product_kernel, softmax_over
+from vilg.nn.attention import check_implementation, dot_product_kernel, softmax_over
 from vilg.nn.splash import WHOLE, joint_splash
 from vilg.nn.transformer import rms, rotate
 from vilg.parallel.axes import named
@@ -59,18 +59,13 @@ def attend_jointly(
     Errors: UserError for an unknown mode or implementation.
     """
     weigh = lookup(ATTEND, mode, "attend_mode")
-    check_joint_implementation(implementation, "implementation")
+    check_implementation(implementation, "implementation", IMPLEMENTATIONS)
     sources = [image]
     if text is not None:
         sources = [text if weights is None else weigh(text, weights), image]
     if implementation == "auto":
         implementation = AUTO[platform()] if q.dtype == jnp.bfloat16 and q.shape[2] >= LONG else "chunked"
     return IMPLEMENTATIONS[implementation](q, sources, chunk)
-
-
-def check_joint_implementation(name: str, field: str) -> None:
-    """Errors: UserError for what is neither "auto" nor in IMPLEMENTATIONS."""
-    lookup({"auto": AUTO, **IMPLEMENTATIONS}, name, field)
 
 
 def _chunked(q: Array, sources: list[Pair], chunk: int) -> Array:

@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 
 from vilg.config import lookup, require
-from vilg.nn.cross_attention import ATTEND, check_joint_implementation
+from vilg.nn.attention import check_implementation
+from vilg.nn.cross_attention import ATTEND, IMPLEMENTATIONS
 from vilg.nn.dense import DTYPES
 from vilg.nn.dit import DiT
 from vilg.nn.text_encoder import TextEncoder
@@ -67,7 +68,7 @@ def check_transformer(path: str, width: int, layers: int, heads: int, mlp_ratio:
 def check_attention(implementation: str, query_chunk: int) -> None:
     """The two fields of every denoiser that say how its attention is computed."""
     path = "generator.denoiser"
-    check_joint_implementation(implementation, f"{path}.attention_implementation")
+    check_implementation(implementation, f"{path}.attention_implementation", IMPLEMENTATIONS)
     chunked = implementation in ("auto", "chunked")
     remedy = f"needs attention_implementation=auto or chunked; {implementation} takes all queries at once"
     require(query_chunk >= 0, f"{path}.query_chunk", query_chunk, "must be 0 (all queries at once) or more")

@@ -115,11 +115,12 @@ def multislice(args: argparse.Namespace, experiment: Experiment) -> Files:
     """Both, of several slices. Errors: UserError unless the slices divide the mesh's first axis, which lies on the slower network."""
     topology = parse_topology(args.topology)
     require(topology.slices > 1, "topology", args.topology, "multislice needs several; write it with ,slices=2")
-    axis, size = next(iter(Fit(experiment, topology.size).sizes.items()))
+    context = on_slices(args, experiment)
+    axis, size = next(iter(context["mesh"].items()))
     told = f"has {size} parts on its mesh axis {axis!r}, the one between slices, which {topology.slices} slices do not divide; choose its sizes so"
     require(size % topology.slices == 0, "layout.name", experiment.layout.name, told)
-    files = {f"gke/{name}": text for name, text in gke(args, experiment).items()}
-    return files | ({f"tpu_vm/{name}": text for name, text in tpu_vm(args, experiment).items()} if ordered(topology).runtime else {})
+    folders = ("gke", "tpu_vm") if context["slice"].runtime else ("gke",)
+    return {f"{folder}/{name}": text for folder in folders for name, text in render(folder, context).items()}
 
 
 def slurm(args: argparse.Namespace, experiment: Experiment) -> Files:
@@ -185,7 +186,7 @@ KINDS = {
 def on_slices(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
     """What recipes for TPUs need."""
     topology = parse_topology(args.topology)
-    Fit(experiment, topology.size)  # told here, not by the pod
+    mesh = Fit(experiment, topology.size).sizes  # what does not fit is told here, not by the pod
     in_the_clone(args)
     args.workdir = args.workdir or f"{BUCKET}/{args.name}"
     told = "give a bucket (gs://...), or the absolute path of what every host has mounted: a clone's directory is lost with its host"
@@ -194,7 +195,7 @@ def on_slices(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any
         args.flags = "tpu_async_gather" + (",tpu_multislice" if topology.slices > 1 else "")
     context = shared(args)
     line = "".join(f"export {name}={shlex.quote(value)}; " for name, value in context["environment"].items())
-    more = {"slice": ordered(topology), "slices": topology.slices, "spot": args.spot, "image": getattr(args, "image", None)}
+    more = {"slice": ordered(topology), "mesh": mesh, "slices": topology.slices, "spot": args.spot, "image": getattr(args, "image", None)}
     return {**context, **more, "environment_line": line, "command": train_command(args)}
 
 
