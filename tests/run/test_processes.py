@@ -1,9 +1,11 @@
 """One run of several processes: what a pod does, on loopback with fake devices."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -32,22 +34,31 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start(workdir: Path, processes: int, devices: int, *overrides: str) -> list[tuple[int, str]]:
-    """(exit code, standard error) of each process of one `vilg train`; `devices` in all."""
+def begun(workdir: Path, processes: int, devices: int, config: str, *overrides: str) -> list[subprocess.Popen]:
+    """The processes of one `vilg train`; `devices` in all."""
     flags = f"--xla_force_host_platform_device_count={devices // processes} {UNOPTIMIZED}"
     base = {**os.environ, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "XLA_FLAGS": flags}
     told = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": str(processes)} if processes > 1 else {}
-    command = [sys.executable, "-m", "vilg", "train", "--config=experiments/ernie_vilg.py:tiny", f"--workdir={workdir}", *SMALL, *overrides]
-    running = [
+    command = [sys.executable, "-m", "vilg", "train", f"--config={config}", f"--workdir={workdir}", *overrides]
+    return [
         subprocess.Popen(command, env=base | told | ({"JAX_PROCESS_ID": str(i)} if told else {}), stderr=subprocess.PIPE, text=True)
         for i in range(processes)
     ]
+
+
+def ended(running: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    """(exit code, standard error) of each process."""
     try:
         ends = [p.communicate(timeout=400)[1] for p in running]
     finally:
         for p in running:
             p.kill()
     return [(p.returncode, end) for p, end in zip(running, ends, strict=True)]
+
+
+def start(workdir: Path, processes: int, devices: int, *overrides: str) -> list[tuple[int, str]]:
+    """(exit code, standard error) of each process of one `vilg train` of a tiny transformer; `devices` in all."""
+    return ended(begun(workdir, processes, devices, "experiments/ernie_vilg.py:tiny", *SMALL, *overrides))
 
 
 def losses(workdir: Path) -> list[float]:
@@ -66,6 +77,28 @@ def test_several_processes_train_what_one_does_and_go_on_from_it(processes, tmp_
     ends = start(one, processes, 4, "--config.training.steps=5")
     assert [code for code, _ in ends] == [0] * processes and "goes on from step 4" in ends[0][1], ends
     assert [line["step"] for line in read_metrics(one / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_a_signal_to_one_of_two_processes_or_to_both_saves_one_step_and_ends_both(number, told, tmp_path):
+    small = ("width=32", "channels=8")
+    sizes = [f"--config.codec.architecture.{size}" for size in small] + ["--config.codec.vocabulary=64", "--config.codec.bank=1024"]
+    often = [f"--config.training.{field}" for field in ("steps=100000", "batch_size=16", "log_every=1", "checkpoint_every=100000")]
+    running = begun(tmp_path, 2, 2, "experiments/tokenizer.py:tiny", *sizes, *often, "--quiet")
+    try:
+        deadline = time.monotonic() + 200
+        while len(read_metrics(tmp_path / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for process in running[-told:]:
+            process.send_signal(number)
+        ends = [process.wait(timeout=60) for process in running]
+    finally:
+        saved = [process.kill() or process.communicate()[1] for process in running]
+    assert ends == [75, 75], saved
+    steps = [int(place.name) for place in (tmp_path / "checkpoints").iterdir() if place.name.isdigit()]
+    last = read_metrics(tmp_path / "metrics.jsonl")[-1]["step"]
+    assert steps == [last] and 3 <= last < 100000
+    assert all(f"stopped after step {last} by a signal" in text for text in saved), saved
 
 
 def test_what_the_first_process_refuses_stops_the_others(tmp_path):

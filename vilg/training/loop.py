@@ -6,6 +6,7 @@ norm that is not finite stops the run before anything of it is saved.
 
 import collections
 import dataclasses
+import itertools
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from vilg.training.checkpoint import Checkpoints
 from vilg.training.log import RunLog
@@ -34,7 +36,14 @@ class Periodic:
 
 
 class Interruption:
-    """Whether SIGTERM or SIGINT has come; asked at step boundaries, so that a step is never half done."""
+    """Whether SIGTERM or SIGINT has come; asked at step boundaries, so that a step is never half done.
+
+    One process keeps a handler of its own. Of several processes JAX's preemption service has the handler of SIGTERM since
+    jax.distributed.initialize, and tells all processes at which step they stop together: that handler is left where it is, and SIGINT is
+    handed to it, since the service knows SIGTERM alone.
+    """
+
+    _boundaries = itertools.count(1)  # of all loops of this process: the service wants numbers that never fall
 
     def __init__(self) -> None:
         self.asked = False
@@ -42,22 +51,25 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         self.previous = {}
         if threading.current_thread() is threading.main_thread():
-            self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+            several = jax.process_count() > 1
+            handlers = {signal.SIGINT: self._forward} if several else {signal.SIGTERM: self._note, signal.SIGINT: self._note}
+            self.previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def _note(self, *_: Any) -> None:
         self.asked = True
 
+    def _forward(self, *_: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
     def __exit__(self, *_: Any) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
-    def reached(self, step: int) -> bool:
-        """Whether all processes should stop after this step (with several processes, Orbax's own sync point agrees on it)."""
+    def reached(self) -> bool:
+        """Whether all processes should stop after this step; every process asks after every step."""
         if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
-            return bool(multihost_utils.reached_preemption_sync_point(step))
+            return bool(multihost_utils.reached_preemption_sync_point(next(self._boundaries)))
         return self.asked
 
 
@@ -107,7 +119,7 @@ def train(
             pending.append((step, metrics, batch.get("ids", [])))
             settle(1)
             due = [item for item in periodic if item.due(step, steps)]
-            stop = interruption.reached(step)
+            stop = interruption.reached()
             save = step % checkpoint_every == 0 or step == steps or stop
             if not (due or save or await_each):
                 continue
