@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vilg.experiment import load_config
+from vilg.experiment_file import load_config
 
 BUDGET = "flops:1.1e14"
 SEEDS = (0,)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vilg.experiment import load_config, load_file
+from vilg.experiment_file import load_config, load_file
 
 BUDGET = "flops:3.3e13"
 SEEDS = (0,)

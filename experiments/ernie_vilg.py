@@ -15,7 +15,7 @@ lite   24 x 1024 x 16          64 text + 1024      coco_captions (tfds) not run 
 from ml_collections import ConfigDict
 
 from vilg.config import lookup
-from vilg.experiment import load_config
+from vilg.experiment_file import load_config
 
 
 def get_config(size: str = "tiny") -> ConfigDict:

@@ -20,7 +20,7 @@ Of the paper's sizes the learning rate, batch, steps and drop-out are known only
 from ml_collections import ConfigDict
 
 from vilg.config import lookup
-from vilg.experiment import load_config
+from vilg.experiment_file import load_config
 
 
 def get_config(size: str = "tiny") -> ConfigDict:

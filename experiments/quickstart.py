@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vilg.config import lookup
-from vilg.experiment import load_config
+from vilg.experiment_file import load_config
 
 
 def get_config(size: str = "default") -> ConfigDict:

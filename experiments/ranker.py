@@ -20,7 +20,7 @@ The codec is `pixels`: nothing of it is trained. Batches are compared whole, so 
 from ml_collections import ConfigDict
 
 from vilg.config import lookup
-from vilg.experiment import load_config
+from vilg.experiment_file import load_config
 
 
 def get_config(size: str = "tiny") -> ConfigDict:

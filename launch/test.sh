@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 EXTRAS="[dev]"
 . launch/setup.sh
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}  # as `vilg` itself does: vilg/run/cli.py
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}  # as `vilg` itself does: vilg/run/terminal/huge_pages.py
 .venv/bin/ruff check vilg experiments tests
 .venv/bin/lint-imports
 .venv/bin/pyright

@@ -22,7 +22,8 @@ import pytest
 from ml_collections import ConfigDict
 
 import tests.checking  # noqa: F401  before vilg, which it checks
-from vilg.experiment import Experiment, build_experiment, load_config
+from vilg.experiment import Experiment, build_experiment
+from vilg.experiment_file import load_config
 
 
 def tiny_config(**changes) -> ConfigDict:

@@ -9,7 +9,7 @@ from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layouts import LAYOUTS
 
 FILES = {p.as_posix(): p.read_text() for p in sorted(Path("vilg").rglob("*.py"))}
-JIT = {"vilg/program.py", "vilg/frozen.py", *(f"vilg/run/bench_{what}.py" for what in ("attention", "generator", "unet"))}
+JIT = {"vilg/program.py", "vilg/frozen.py", *(f"vilg/run/bench/{what}.py" for what in ("attention", "generator", "unet"))}
 
 
 def test_mesh_axis_names_occur_only_in_layouts():
@@ -52,7 +52,7 @@ def test_files_can_be_read_in_one_sitting():
 def test_shapes_are_checked_in_every_part_but_those_without_arrays(pytestconfig):
     checked = pytestconfig.getoption("jaxtyping_packages").split(",")
     parts = {"vilg." + Path(name).parts[1].removesuffix(".py") for name in FILES}
-    assert parts - set(checked) == {f"vilg.{part}" for part in ("__init__", "__main__", "config", "parallel")}
+    assert parts - set(checked) == {f"vilg.{part}" for part in ("__init__", "__main__", "config", "parallel", "planning")}
 
 
 def test_every_module_says_what_it_is():

@@ -7,10 +7,8 @@ its codec; one with a generator holds its codec's whole experiment in codec.expe
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,12 +16,13 @@ from ml_collections import ConfigDict
 from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
 from vilg.codecs.spaces import SPACES, natural
-from vilg.config import build, check, lookup, require, suggestion
+from vilg.config import build, check, lookup, require
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
 from vilg.evals.base import Sampling
+from vilg.experiment_file import deciding, to_dict
 from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
@@ -31,25 +30,6 @@ from vilg.training.optimizer import Optimizer
 from vilg.types import Batch, Captioner, Codec, Embedder, Generator, Params, Trainable, UserError
 
 SECTIONS = ("seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals")
-# What does not decide the results: lengths of what comes first or last, cadences, places, the layout (the loader compares what the
-# sources hold). The same fields, but the length, are free in the experiments inside.
-FREE = (
-    "training.checkpoint_every",
-    "training.log_every",
-    "training.evaluate_every",
-    "training.sample_every",
-    "training.keep_last",
-    "training.keep_best",
-    "training.start_from",
-    "codec.workdir",
-    "data.train.path",
-    "data.valid.path",
-    "data.loader.workers",
-    "data.loader.prefetch",
-    "layout",
-    "evals",
-)
-INNER = (("codec", "experiment"), ("training", "first"))
 LAYOUT_FIELD = "layout.{}: unknown field; sizes and options go into layout.name, such as 'fsdp_tp:model=4' or 'fsdp:offload=1'"
 MODELS = GENERATORS | RANKERS  # what the section `generator` may name
 
@@ -272,68 +252,6 @@ def require_same(theirs: Any, ours: Any, path: str) -> None:
         require(theirs == ours, path, theirs, f"must be as in this experiment, {ours!r}; override both")
 
 
-def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without its length and without what is FREE: two runs of which these are equal may go on one from the other."""
-    return _without(config, (*FREE, "training.steps"))
-
-
-def _without(config: Mapping[str, Any], free: Sequence[str], path: tuple[str, ...] = ()) -> dict[str, Any]:
-    kept = {}
-    for key, value in config.items():
-        place = (*path, key)
-        if place in INNER and value:
-            kept[key] = _without(value, FREE)
-        elif ".".join(place) not in free:
-            kept[key] = _without(value, free, place) if isinstance(value, Mapping) else value
-    return kept
-
-
-def admit(config: Any, path: Sequence[str]) -> None:
-    """Puts the field's default at the path (a list of keys) where the experiment leaves the field out, so that it can be overridden."""
-    for section, field in INNER:
-        if tuple(path[:2]) == (section, field) and len(path) > 2 and (config.get(section) or {}).get(field):
-            return admit(config[section][field], path[2:])
-    *section, field = path
-    owner: Any = config
-    for i, key in enumerate(section):
-        if isinstance(owner, ConfigDict) and key not in owner:
-            near = suggestion(key, owner, lambda name, i=i: ".".join([*section[:i], name]))
-            raise UserError(f"config.{'.'.join(path)}: there is no section {'.'.join(section[: i + 1])}; {near}here are {', '.join(owner)}")
-        owner = owner.get(key) if isinstance(owner, ConfigDict) else None
-    if section == ["layout"] and field != "name":
-        raise UserError(LAYOUT_FIELD.format(field))
-    if not isinstance(owner, ConfigDict) or field in owner:
-        return None
-    kind = _section_class(config, tuple(section))
-    if kind is None:
-        return None
-    defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.init}
-    if field not in defaults:
-        near = suggestion(field, defaults)
-        raise UserError(f"config.{'.'.join(path)}: unknown field of {kind.__name__}; {near}it has {', '.join(defaults)}")
-    if defaults[field] not in (dataclasses.MISSING, None):
-        with owner.unlocked():
-            owner[field] = defaults[field]
-    return None
-
-
-def _section_class(config: Any, section: tuple[str, ...]) -> Any:
-    """The dataclass whose fields a section holds, or None."""
-    fixed = {("training",): Training, ("optimizer",): Optimizer, ("data", "loader"): Loader, ("data", "text"): Text, ("data", "knowledge"): Knowledge}
-    if section in fixed:
-        return fixed[section]
-    if section[:1] == ("evals",) and len(section) == 2:
-        return EVALUATORS.get(evaluator_of(section[1], (config.get("evals") or {}).get(section[1])))
-    tables: dict[str, Mapping[str, Any]] = {"generator": MODELS, "codec": CODECS}
-    if not 1 <= len(section) <= 2 or section[0] not in tables:
-        return None
-    kind = tables[section[0]].get((config.get(section[0]) or {}).get("name", ""))
-    if len(section) == 1:
-        return kind
-    part = getattr(kind, "PARTS", {}).get(section[1])
-    return part.get(config[section[0]][section[1]].get("name", "")) if isinstance(part, Mapping) else part
-
-
 def _data(section: Mapping[str, Any]) -> Data:
     unknown = [k for k in section if k not in ("train", "valid", "loader", "text", "knowledge")]
     if unknown:
@@ -350,36 +268,3 @@ def _data(section: Mapping[str, Any]) -> Data:
         text=build(Text, section.get("text", {}), "data.text"),
         knowledge=None if knowledge is None else build(Knowledge, knowledge, "data.knowledge"),
     )
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain dicts and lists, as JSON gives them back."""
-    plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    return json.loads(json.dumps(plain))
-
-
-def alone(config: Any) -> dict[str, Any]:
-    """A config as plain dicts, without the experiment that is trained before it: of one step nothing depends on that."""
-    plain = to_dict(config)
-    if isinstance(plain.get("training"), dict):
-        plain["training"].pop("first", None)
-    return plain
-
-
-def load_config(path: str, beside: str = "") -> ConfigDict:
-    """The ConfigDict of "FILE.py[:size]"; a relative path is looked for beside the file `beside`, if that is given."""
-    file, _, size = path.partition(":")
-    module = load_file(file, beside)
-    return module.get_config(size) if size else module.get_config()
-
-
-def load_file(path: str, beside: str = "") -> Any:
-    """The module of an experiment's file; a relative path is looked for beside the file `beside`, if that is given."""
-    target = (Path(beside).parent / path) if beside else Path(path)
-    if not target.is_file():
-        raise UserError(f"config={path!r}: there is no file {target}")
-    spec = importlib.util.spec_from_file_location(f"experiment_{target.stem}", target)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

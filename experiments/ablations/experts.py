@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vilg.experiment import load_config
+from vilg.experiment_file import load_config
 
 METRICS = {
     "scenes/single_object": "one object",

@@ -11,7 +11,7 @@ the same global batch; what was found: experiments/results/README.md. Needs libt
 from ml_collections import ConfigDict
 
 from vilg.config import lookup
-from vilg.experiment import load_config
+from vilg.experiment_file import load_config
 
 TOPOLOGIES = ("v4:4x4x4", "v5e:16x16", "v5p:4x4x4", "v6e:16x16")
 LAYOUTS = ("fsdp", "zero2", "fsdp_tp:model=2", "sequence:sequence=2", "group_sharded:shard=16", "group_sharded:shard=64", "expert")

@@ -4,7 +4,7 @@
 
 Needs libtpu. A stand-in of the published model (scanned layers, fsdp, AdamW with f32 weights, bf16 products, causal splash attention, the published
 batch and length) is compiled for the published topology and estimated as every plan is. MFU as published: 6 x parameters in matrix products
-+ 12 x layers x width x length a token, causal attention not halved. What it gave stands in vilg/parallel/estimate.py (CALIBRATION).
++ 12 x layers x width x length a token, causal attention not halved. What it gave stands in vilg/planning/estimate.py (CALIBRATION).
 """
 
 import argparse
@@ -22,15 +22,15 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vilg.parallel.costs import count
-from vilg.parallel.estimate import estimate
 from vilg.parallel.flags import ask_for_flags
-from vilg.parallel.hlo import parse
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh
-from vilg.parallel.topology import GIB, parse_topology
+from vilg.planning.costs import count
+from vilg.planning.estimate import estimate
+from vilg.planning.hlo import parse
+from vilg.planning.row import bytes_needed, compiled_text, kept_at
+from vilg.planning.topology import GIB, parse_topology
 from vilg.run.plan import prepare
-from vilg.run.plan_row import bytes_needed, compiled_text, kept_at
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.splash_blocks --text=64
 
 Counts, not measurements: the kernel's blocks of 128 x 128 at which a mask shows anything, and their products (forward 2, dq 3, dkv 4) at the stated
-share of peak (vilg/parallel/estimate.py) as cycles of a v5p, for one row of the batch at the 10B width. Visible pairs stand beside them: what a
+share of peak (vilg/planning/estimate.py) as cycles of a v5p, for one row of the batch at the 10B width. Visible pairs stand beside them: what a
 kernel without blocks could reach.
 """
 
@@ -11,9 +11,9 @@ import argparse
 
 from vilg.nn.patterns import DIRECTIONS, make_pattern, schedule, visible
 from vilg.nn.splash import BLOCK, active_blocks, mask_of
-from vilg.parallel.estimate import KERNEL_EFFICIENCY
-from vilg.parallel.kernels import PRODUCTS
-from vilg.parallel.topology import CHIPS
+from vilg.planning.estimate import KERNEL_EFFICIENCY
+from vilg.planning.kernels import PRODUCTS
+from vilg.planning.topology import CHIPS
 
 GRID, LAYERS, HEADS, SIZE = (32, 32), 48, 64, 64
 

@@ -10,7 +10,8 @@ from flax import linen as nn
 
 from vilg.codecs import CODECS, import_kl, import_taming
 from vilg.config import build
-from vilg.experiment import build_experiment, load_config
+from vilg.experiment import build_experiment
+from vilg.experiment_file import load_config
 from vilg.types import UserError
 
 

@@ -10,7 +10,8 @@ from flax import linen as nn
 
 from vilg.codecs import CODECS, base, kl
 from vilg.config import build
-from vilg.experiment import build_experiment, load_config
+from vilg.experiment import build_experiment
+from vilg.experiment_file import load_config
 from vilg.types import Codec, Maintained, Tokenizer, Trainable, UserError
 
 KEY = jax.random.key(0)

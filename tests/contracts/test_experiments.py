@@ -7,14 +7,15 @@ from pathlib import Path
 import jax
 import pytest
 
-from vilg.experiment import SECTIONS, build_experiment, load_config, load_file
+from vilg.experiment import SECTIONS, build_experiment
+from vilg.experiment_file import load_config, load_file
 from vilg.fit import path_name
 from vilg.parallel.axes import lengths
 from vilg.parallel.layouts import parse_layout, parse_layouts
-from vilg.parallel.topology import parse_topology
+from vilg.planning.topology import parse_topology
 from vilg.program import Program, is_box
-from vilg.run.sweep import plan, read_ablation
 from vilg.types import Codec, Generator, Ranker, Trainable, UserError
+from vilg.workdir.ablation import plan, read_ablation
 
 FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart", "ranker", "compare_quickstart", "compare_emoji")
 ABLATIONS = ("noise", "experts", "knowledge")

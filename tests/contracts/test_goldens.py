@@ -6,7 +6,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from vilg.experiment import build_experiment, load_config
+from vilg.experiment import build_experiment
+from vilg.experiment_file import load_config
 from vilg.fit import path_name
 from vilg.parallel.layouts import LAYOUTS
 from vilg.program import Program, is_box

@@ -10,11 +10,11 @@ from tests.conftest import tiny_config
 from vilg.data.scenes.captions import parse
 from vilg.data.scenes.render import render
 from vilg.data.scenes.scene import Object, Scene
+from vilg.evals.numbers import numbers
 from vilg.evals.prompts import Judged, Prompts, evenly, summarize
 from vilg.experiment import build_experiment
 from vilg.metrics.intervals import interval, t_interval
 from vilg.report.guidance import PANELS, find, limits
-from vilg.run.train import numbers
 from vilg.types import UserError
 
 PLACES = {"left": (0.25, 0.5), "right": (0.75, 0.5), "above": (0.5, 0.25), "below": (0.5, 0.75)}

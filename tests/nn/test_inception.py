@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vilg.nn.inception import Inception, from_state
-from vilg.run.torch_inception import random_inception
+from vilg.run.bench.torch_inception import random_inception
 from vilg.types import UserError
 
 

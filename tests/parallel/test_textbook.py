@@ -12,10 +12,10 @@ from vilg.nn.transformer import Trunk, TrunkShape
 from vilg.nn.unet_blocks import ResidualBlock
 from vilg.parallel.axes import is_box, unbox
 from vilg.parallel.constrain import placing
-from vilg.parallel.costs import count
-from vilg.parallel.hlo import parse
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh, resolver
+from vilg.planning.costs import count
+from vilg.planning.hlo import parse
 
 ROWS, LAYERS, WIDTH, LENGTH = 16, 4, 64, 8 + 16
 SHAPE = TrunkShape(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import tiny_config, tiny_diffusion, tiny_ranker
-from vilg.run.train import train
+from vilg.workdir.training import train
 
 
 def shared(tmp_path_factory, name: str, config: Callable) -> Path:
@@ -60,5 +60,5 @@ def ranker_run(tmp_path_factory) -> Path:
 def codec_is_known():
     """Without measuring the codec before each generator, which takes longer than training a tiny one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vilg.run.train.Reconstruction", lambda images: lambda session: {"psnr": 0.0})
+        patch.setattr("vilg.workdir.training.Reconstruction", lambda images: lambda session: {"psnr": 0.0})
         yield

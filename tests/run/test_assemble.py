@@ -16,11 +16,12 @@ from vilg.experiment import build_experiment
 from vilg.run import cli
 from vilg.run.assemble import assemble, host_program
 from vilg.run.evaluate import sweep
-from vilg.run.session import open_session, restore
-from vilg.run.train import train
-from vilg.run.workdir import Workdir
 from vilg.training.checkpoint import Checkpoints, digest, named_leaves
 from vilg.types import UserError
+from vilg.workdir.files import Workdir
+from vilg.workdir.restore import restore
+from vilg.workdir.session import open_session
+from vilg.workdir.training import train
 
 
 def part(only, codec, **changes):

@@ -16,9 +16,10 @@ from PIL import Image
 from tests.conftest import tiny_config
 from tests.flags import UNOPTIMIZED
 from vilg.run import cli
-from vilg.run.train import train
+from vilg.run.terminal.huge_pages import HUGE_PAGES
 from vilg.training.log import read_metrics
 from vilg.types import UserError
+from vilg.workdir.training import train
 
 TINY = "--config=experiments/ernie_vilg.py:tiny"
 REPEATABLE = ("time", "step_seconds")
@@ -155,7 +156,7 @@ def test_a_closed_pipe_is_no_traceback():
 def test_a_reader_that_goes_away_is_no_error():
     """`vilg train 2>&1 | head`: the lines for people go to nowhere, and the work goes on."""
     code = (
-        "import sys, time\nfrom vilg.run.standard_error import Unread\nstream = Unread(sys.stderr)\n"
+        "import sys, time\nfrom vilg.run.terminal.standard_error import Unread\nstream = Unread(sys.stderr)\n"
         "for _ in range(2000):\n    print('a line', file=stream, flush=True)\nprint('done')"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
@@ -297,14 +298,14 @@ def test_a_process_asks_for_huge_pages():
 
 
 @pytest.mark.parametrize(
-    ("given", "found"), [("glibc.malloc.mmap_max=3", "glibc.malloc.mmap_max=3:" + cli.HUGE_PAGES), (("glibc.malloc.hugetlb=0",) * 2)]
+    ("given", "found"), [("glibc.malloc.mmap_max=3", "glibc.malloc.mmap_max=3:" + HUGE_PAGES), (("glibc.malloc.hugetlb=0",) * 2)]
 )
 def test_huge_pages_are_not_asked_for_over_what_the_environment_says(given, found):
     code = "import os\nfrom vilg.run import cli\ncli.ask_for_huge_pages()\nprint(os.environ['GLIBC_TUNABLES'])"
     assert run_with(given, "-c", code) == found + "\n"
 
 
-@pytest.mark.parametrize(("given", "found"), [("a.b=1:" + cli.HUGE_PAGES, "asked for"), ("glibc.malloc.hugetlb=0", "not asked for")])
+@pytest.mark.parametrize(("given", "found"), [("a.b=1:" + HUGE_PAGES, "asked for"), ("glibc.malloc.hugetlb=0", "not asked for")])
 def test_doctor_says_whether_huge_pages_are_asked_for(given, found, monkeypatch, capsys):
     monkeypatch.setenv("GLIBC_TUNABLES", given)
     assert cli.main(["doctor"]) == 0

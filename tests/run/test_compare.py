@@ -10,8 +10,10 @@ from tests.conftest import tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.program import Program
 from vilg.run import cli
-from vilg.run.compare import Run, same_protocol, steps_within
-from vilg.run.compare_pairs import pairs, summary
+from vilg.run.compare.budget import steps_within
+from vilg.run.compare.pairs import pairs, summary
+from vilg.run.compare.protocol import same_protocol
+from vilg.run.compare.runs import Run
 from vilg.types import UserError
 
 SCENES = dict(n=4, captions=False, cells=["single_object", "two_objects"])

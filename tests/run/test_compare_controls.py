@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.conftest import changed
-from vilg.experiment import load_config, load_file
+from vilg.experiment_file import load_config, load_file
 from vilg.run import cli
-from vilg.run.train import train
+from vilg.workdir.training import train
 
 pytestmark = pytest.mark.slow
 

@@ -17,10 +17,10 @@ from PIL import Image
 
 from vilg.report.protocols import PROTOCOLS
 from vilg.run import cli
-from vilg.run.judge_inputs import model_names
-from vilg.run.judge_server import JudgeServer
-from vilg.run.judge_votes import Given, Votes
-from vilg.run.study import read_study
+from vilg.run.judge.inputs import model_names
+from vilg.run.judge.server import JudgeServer
+from vilg.run.judge.study import read_study
+from vilg.run.judge.votes import Given, Votes
 
 
 def samples(place: Path, prompts: list[str], tint: int, **fields) -> Path:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from vilg.run import cli
-from vilg.run.judge_server import JudgeServer
-from vilg.run.judge_votes import Votes
-from vilg.run.study import read_study
+from vilg.run.judge.server import JudgeServer
+from vilg.run.judge.study import read_study
+from vilg.run.judge.votes import Votes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from tests.flags import UNOPTIMIZED
-from vilg.parallel.topology import parse_topology
+from vilg.planning.topology import parse_topology
 from vilg.run import cli
-from vilg.run.launch import KINDS
-from vilg.run.launch_machines import ordered
+from vilg.run.launch.machines import ordered
+from vilg.run.launch.verb import KINDS
 
 CONFIG = "--config=experiments/ranker.py:tiny"
 SWEEP = "--config=experiments/ablations/experts.py"

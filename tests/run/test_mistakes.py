@@ -9,9 +9,9 @@ import pytest
 from tests.conftest import tiny_config, tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.run import cli
-from vilg.run.train import train
-from vilg.run.workdir import Workdir
 from vilg.types import UserError
+from vilg.workdir.files import Workdir
+from vilg.workdir.training import train
 
 TINY = "--config=experiments/ernie_vilg.py:tiny"
 TWO = "--config=experiments/ernie_vilg2.py:tiny"

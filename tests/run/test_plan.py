@@ -14,12 +14,13 @@ import jax
 import pytest
 
 from tests.conftest import tiny_config, tiny_diffusion
-from vilg.parallel.topology import GIB
+from vilg.planning import row as plan_row
+from vilg.planning.advice import first_that_fits, told
+from vilg.planning.row import Task, assigned, blank, compiled_text, out_of_memory, row_of
+from vilg.planning.topology import GIB
 from vilg.report.plans import write_plan
-from vilg.run import cli, plan, plan_row
+from vilg.run import cli, plan
 from vilg.run.plan import ranked
-from vilg.run.plan_advice import first_that_fits, told
-from vilg.run.plan_row import Task, assigned, blank, compiled_text, out_of_memory, row_of
 from vilg.types import UserError
 
 CPU = Task({"training": {"batch_size": 16}}, "cpu:8")

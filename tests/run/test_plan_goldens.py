@@ -15,10 +15,11 @@ GOLDENS = sorted(Path("tests/goldens/plans").glob("*.json"))
 AGAIN = """
 import json, sys
 import jax
-from vilg.experiment import build_experiment, load_config
+from vilg.experiment import build_experiment
+from vilg.experiment_file import load_config
 from vilg.program import Program
-from vilg.run.lowering import PROGRAMS
-from vilg.run.plan_row import bytes_of
+from vilg.planning.programs import PROGRAMS
+from vilg.planning.row import bytes_of
 
 found = []
 for row in json.loads(sys.argv[2]):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import tiny_config
-from vilg.experiment import to_dict
+from vilg.experiment_file import to_dict
 from vilg.run import cli
 from vilg.run.evaluate import show
-from vilg.run.session import Session, open_session
-from vilg.run.train import train
-from vilg.run.workdir import Workdir
 from vilg.types import UserError
+from vilg.workdir.files import Workdir
+from vilg.workdir.session import Session, open_session
+from vilg.workdir.training import train
 
 
 @pytest.fixture

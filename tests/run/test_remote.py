@@ -12,11 +12,12 @@ import pytest
 from tests.cloud_storage import cloud_storage
 from tests.conftest import tiny_diffusion, tiny_ranker
 from vilg.paths import as_path, copy_tree, joined, local, relative, written_to
-from vilg.run import cli, sweep
-from vilg.run.lock import leased
-from vilg.run.session import open_session
+from vilg.run import cli
+from vilg.run.sweep import verb as sweep
 from vilg.training.log import read_metrics
 from vilg.types import UserError
+from vilg.workdir.lock import leased
+from vilg.workdir.session import open_session
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, of what gcsfs does
 

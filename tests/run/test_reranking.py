@@ -11,10 +11,10 @@ from tests.conftest import tiny_config, tiny_diffusion
 from vilg.data.scenes.source import Synthetic
 from vilg.experiment import build_experiment
 from vilg.run import cli
-from vilg.run.reranking import best_of, check_languages, check_request, rank_records
-from vilg.run.session import Sampled, open_ranker, open_session
-from vilg.run.workdir import with_places
 from vilg.types import UserError
+from vilg.workdir.files import with_places
+from vilg.workdir.reranking import best_of, check_languages, check_request, rank_records
+from vilg.workdir.session import Sampled, open_ranker, open_session
 
 VECTORS = {"red": (1.0, 0.0), "blue": (0.0, 1.0)}
 
@@ -83,7 +83,7 @@ def test_a_language_that_it_has_not_read_is_refused():
 
 
 def test_scores_of_a_data_set_are_a_line_a_record(tmp_path, monkeypatch):
-    monkeypatch.setattr("vilg.run.reranking.AT_ONCE", 2)
+    monkeypatch.setattr("vilg.workdir.reranking.AT_ONCE", 2)
     levels = [0, 255, 102]
     records = [
         {"id": str(k), "image": np.full((4, 4, 3), v, np.uint8), "captions": [{"text": t, "language": "en"} for t in VECTORS]}

@@ -13,11 +13,11 @@ from vilg.data.styles import STYLES, find_style, styled
 from vilg.experiment import build_experiment
 from vilg.processes.samplers import SAMPLERS
 from vilg.run import cli
-from vilg.run.painting import Painting, fit_to, prepare
-from vilg.run.progress import Evaluations
 from vilg.run.sample import CONTROLS, controls_of
-from vilg.run.session import open_session, sample_keys
+from vilg.run.terminal.progress import Evaluations
 from vilg.types import UserError
+from vilg.workdir.painting import Painting, fit_to, prepare
+from vilg.workdir.session import open_session, sample_keys
 
 PROMPT = "a red ring"
 
@@ -180,7 +180,7 @@ def test_progress_counts_evaluations(session, capsys, monkeypatch):
     seen = []
     session.sample([PROMPT], session.experiment.controls, watch=lambda *args: seen.append(args))
     assert seen == [(1, 3, 8), (2, 3, 8), (3, 3, 8)]
-    monkeypatch.setattr("vilg.run.progress.EVERY", -1.0)
+    monkeypatch.setattr("vilg.run.terminal.progress.EVERY", -1.0)
     with Evaluations("sample", quiet=False) as watch:
         for done in (1, 2, 3):
             watch(done, 3, 8)

@@ -16,9 +16,10 @@ from transformers import CLIPConfig, CLIPModel
 
 from vilg.metrics.frechet import frechet_distance
 from vilg.metrics.statistics import FeatureStatistics
-from vilg.run import extractors, picture_set, score_images
-from vilg.run.extractors import Clip, Features, Inception, of_images
-from vilg.run.torch_inception import random_inception
+from vilg.run.bench.torch_inception import random_inception
+from vilg.run.score import extractors, picture_set
+from vilg.run.score import images as score_images
+from vilg.run.score.extractors import Clip, Features, Inception, of_images
 from vilg.types import UserError
 
 WORDS = ["<s>", "<e>", "a", "red", "blue", "ring", "square"]

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from vilg.experiment import load_config
-from vilg.run import cli, sweep
-from vilg.run.sweep import Ablation, figure, plan, read_ablation, summarize
+from vilg.experiment_file import load_config
+from vilg.run import cli
+from vilg.run.sweep import verb as sweep
+from vilg.run.sweep.table import figure, summarize
 from vilg.types import Diverged
+from vilg.workdir.ablation import Ablation, plan, read_ablation
 
 FILE = """
 from tests.conftest import tiny_config

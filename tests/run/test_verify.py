@@ -10,7 +10,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.conftest import tiny_config, tiny_diffusion
-from vilg.experiment import build_experiment, load_config, to_dict
+from vilg.experiment import build_experiment
+from vilg.experiment_file import load_config, to_dict
 from vilg.parallel import constrain
 from vilg.parallel.axes import named
 from vilg.parallel.layouts import parse_layout

@@ -12,7 +12,7 @@ import numpy as np
 
 @runtime_checkable
 class Subject(Protocol):
-    """A model under evaluation (run/session.py). Pictures are uint8 [n, H, W, 3]."""
+    """A model under evaluation (workdir/session.py). Pictures are uint8 [n, H, W, 3]."""
 
     @property
     def experiment(self) -> Any:

@@ -6,7 +6,7 @@ into blocks of a row (or, columns first, of a column); a block of queries meets 
 batched product, for the few offsets at which anything is visible, and one float32 softmax runs over all of them and the text. Batch
 and heads stay leading dimensions of every product, so both shard. Projections, norms and rematerialisation belong to the transformer.
 
-Measured on 2 shared CPU cores (load 8; command in vilg/run/bench_attention.py), lite width, 64 + 32 x 32 positions, f32, forward +
+Measured on 2 shared CPU cores (load 8; command in vilg/run/bench/attention.py), lite width, 64 + 32 x 32 positions, f32, forward +
 backward of the ERNIE-ViLG mix of 24 layers: text_to_image 5.5 times faster than the dense path with 0.17 of its temporaries (row 5.2,
 column 7.6, convolution 3.6 times), image_to_text 7.2 times and 0.14 (row 7.9, column 8.5, convolution 2.2 times).
 """

@@ -8,7 +8,7 @@ Queries, keys and values are taken with the positions last, as the projection ca
 row of 128 lanes would be half empty, in memory too. XLA cannot split a kernel, so each device runs it on its own rows and heads
 (constrain.shardwise). What the backward pass needs of the forward one, the output and the log of the softmax's denominator, is named
 "attention_out": a rematerialisation policy that saves that name does not run the forward kernel twice. The share of blocks that run stands in the
-operations' names, from which plans count the kernels (parallel/kernels.py).
+operations' names, from which plans count the kernels (planning/kernels.py).
 """
 
 import functools

@@ -1,6 +1,6 @@
 """The page on which people judge: one HTML file whose pictures lie beside it, served or opened from disk.
 
-Separate from the study (vilg/run/study.py), of which it shows only what a rater may know; what it looks like and does is in judge.html.
+Separate from the study (vilg/run/judge/study.py), of which it shows only what a rater may know; what it looks like and does is in judge.html.
 """
 
 from collections.abc import Mapping, Sequence

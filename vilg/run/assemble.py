@@ -15,14 +15,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from vilg.experiment import Experiment, build_experiment, deciding
+from vilg.experiment import Experiment, build_experiment
+from vilg.experiment_file import deciding
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
-from vilg.run.outputs import counted
-from vilg.run.session import fitting_layout, restore
-from vilg.run.workdir import Workdir, first_difference, versions
+from vilg.run.terminal.outputs import counted
 from vilg.training.checkpoint import Checkpoints, digest, named_leaves
 from vilg.types import UserError
+from vilg.workdir.files import Workdir, first_difference, versions
+from vilg.workdir.restore import restore
+from vilg.workdir.session import fitting_layout
 
 EXPERTS = ("generator", "experts")
 SAME = {"codec_hash": "the codec", "latents": "the scale of latents", "text_sha256": "the text model"}

@@ -4,21 +4,19 @@ Writes a JSON line an image: image (its path), captions (text, language), scores
 """
 
 import argparse
-import glob
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vilg.data.records import LANGUAGES, BadRecord, decode_image, fit
 from vilg.generators.guidance import Controls
-from vilg.run.outputs import counted, output_file
-from vilg.run.session import open_session
+from vilg.run.terminal.inputs import find_images
+from vilg.run.terminal.outputs import counted, output_file
 from vilg.types import UserError
+from vilg.workdir.session import open_session
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 AT_ONCE = 256  # images held in memory
 
 
@@ -72,16 +70,3 @@ def main(args: argparse.Namespace, config: Any) -> int:
     temporary.replace(out)
     print(f"{counted(written, 'image')} captioned in {out}" + (f", {bad} skipped" if bad else ""))
     return 0
-
-
-def find_images(pattern: str, field: str = "images") -> list[Path]:
-    """The picture files of a directory, a file or a glob, sorted. Errors: UserError, naming the option, if there are none."""
-    place = Path(pattern)
-    if place.is_dir():
-        ours = {"grid.png"} if (place / "samples.jsonl").exists() else set()  # the sheet of `vilg sample`
-        paths = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.name not in ours)
-    else:
-        paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
-    if not paths:
-        raise UserError(f"{field}={pattern!r}: no picture there; give a directory, a file or a glob")
-    return paths

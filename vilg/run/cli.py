@@ -12,9 +12,11 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
-from vilg.run.standard_error import Unread
+from vilg.run.terminal.huge_pages import ask_for_huge_pages
+from vilg.run.terminal.parser import Parser
+from vilg.run.terminal.standard_error import Unread
 
 VERBS = {
     "train": "start a run, or go on with the one in --workdir",
@@ -36,7 +38,6 @@ VERBS = {
 }
 WITH_CONFIG = ("train", "compare", "sweep", "plan", "launch", "verify", "doctor", "quickstart")
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)  # what a path can be wrong with, where no path is told
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +79,10 @@ def started(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError as error:
-        print(f"vilg {verb}: out of memory ({error or 'no more to be had'}); ask for less at once: smaller pictures, fewer rows", file=sys.stderr)
+        print(
+            f"vilg {verb}: out of memory ({error or 'no more to be had'}); ask for less at once: smaller pictures, fewer rows",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         if error.filename is None and error.errno not in DISK:
@@ -88,34 +92,9 @@ def started(argv: Sequence[str]) -> int:
         return 2
 
 
-def ask_for_huge_pages() -> None:
-    """Starts this process again with glibc's malloc asking for huge pages, unless the environment already says which it wants.
-
-    XLA on CPU takes its buffers from malloc anew for every step, and touching them 4 KiB at a time was a quarter of a training step
-    (experiments/results/README.md). malloc reads its tunables before Python starts, so the environment must be set before."""
-    tunables = os.environ.get("GLIBC_TUNABLES", "")
-    if sys.platform != "linux" or "glibc.malloc.hugetlb" in tunables:
-        return
-    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, HUGE_PAGES]))
-    with contextlib.suppress(OSError):  # slower, then
-        os.execv(sys.executable, sys.orig_argv)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """The sentence, with the nearest option for one that is unknown; exits with 2."""
-        from vilg.config import suggestion
-
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0] if "unrecognized" in message else ""
-        near = suggestion(unknown, self._option_string_actions) if unknown.startswith("-") else ""
-        self.exit(2, f"{self.prog}: {message}; {near}`{self.prog} --help` lists the options\n")
-
-
 def call(verb: str, argv: Sequence[str]) -> int:
     """Parses a verb's arguments and runs it."""
-    from vilg.run.staging import staged
+    from vilg.run.terminal.staging import staged
     from vilg.types import UserError
 
     module = importlib.import_module(f"vilg.run.{verb}")
@@ -154,7 +133,8 @@ def read_config(arguments: Sequence[str]) -> Any:
     from absl import flags
     from ml_collections import config_flags
 
-    from vilg.experiment import admit, load_config
+    from vilg.experiment_file import load_config
+    from vilg.overrides import admit
     from vilg.types import UserError
 
     files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]

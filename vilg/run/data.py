@@ -23,7 +23,7 @@ from vilg.data.emoji_prepare import PACKS, prepare_emoji
 from vilg.data.scenes.source import Synthetic
 from vilg.data.show import show
 from vilg.data.sources import parse_source
-from vilg.run.outputs import output_file
+from vilg.run.terminal.outputs import output_file
 from vilg.types import UserError
 
 
@@ -103,8 +103,8 @@ def rank_arguments(parser: argparse.ArgumentParser) -> None:
 
 def rank_data(args: argparse.Namespace) -> dict[str, Any]:
     """Scores captions by a ranker."""
-    from vilg.run.reranking import rank_records
-    from vilg.run.session import open_ranker  # starts JAX, which the other actions do without
+    from vilg.workdir.reranking import rank_records
+    from vilg.workdir.session import open_ranker  # starts JAX, which the other actions do without
 
     source, out = parse_source(args.source), output_file(args.out, ".jsonl")
     log = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731

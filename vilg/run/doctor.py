@@ -16,12 +16,13 @@ from rich.table import Table
 
 from vilg.data.show import chinese_font
 from vilg.evals import caption_gap
-from vilg.experiment import build_experiment, deciding
+from vilg.experiment import build_experiment
+from vilg.experiment_file import deciding
 from vilg.program import Program
-from vilg.run.cli import HUGE_PAGES
-from vilg.run.session import open_session
-from vilg.run.workdir import PACKAGES, Workdir, first_difference, versions
+from vilg.run.terminal.huge_pages import HUGE_PAGES
 from vilg.types import Levelled, UserError
+from vilg.workdir.files import PACKAGES, Workdir, first_difference, versions
+from vilg.workdir.session import open_session
 
 LATENTS = 256  # validation pictures that the scale of latents is checked on
 APART = 1.5  # factor by which their median deviation may differ from 1
@@ -64,7 +65,9 @@ def environment() -> list[tuple[str, str, str]]:
         rows.append((package, found[package], "ok" if fine else f"wrong: tested from {low} to below {high}"))
     rows.append(("cpu cores", str(os.cpu_count()), "ok"))
     pages = HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "")
-    rows.append(("huge pages", "asked for" if pages else "not asked for", "ok" if pages else f"note: GLIBC_TUNABLES={HUGE_PAGES} makes CPUs faster"))
+    rows.append(
+        ("huge pages", "asked for" if pages else "not asked for", "ok" if pages else f"note: GLIBC_TUNABLES={HUGE_PAGES} makes CPUs faster")
+    )
     font = chinese_font()
     rows.append(("font with Chinese", font or "none", "ok" if font else "note: contact sheets show code points; install fonts-noto-cjk"))
     npm = shutil.which("npm")
@@ -120,7 +123,9 @@ def agreement_rows(config: Any, path: str) -> list[tuple[str, str, str]]:
     if difference is None:
         return [("config and workdir", "the same in what matters", "ok")]
     field, there, here = difference
-    return [("config and workdir", "differ", f"wrong: the run has {field}={there!r}, the config {here!r}; give the same, or another --workdir")]
+    return [
+        ("config and workdir", "differ", f"wrong: the run has {field}={there!r}, the config {here!r}; give the same, or another --workdir")
+    ]
 
 
 def workdir_rows(path: str) -> list[tuple[str, str, str]]:
@@ -157,4 +162,8 @@ def latent_row(path: str, stored: dict[str, list[float]]) -> tuple[str, str, str
     spread = codes.std((0, 1, 2))
     found = f"stored deviations {min(stored['std']):.3g} to {max(stored['std']):.3g}; latents of validation pictures have {np.median(spread):.2f}"
     fine = 1 / APART < np.median(spread) < APART
-    return "latent scale", found, "ok" if fine else "wrong: the stored scale is not this codec's or this data's; train again in another --workdir"
+    return (
+        "latent scale",
+        found,
+        "ok" if fine else "wrong: the stored scale is not this codec's or this data's; train again in another --workdir",
+    )

@@ -17,12 +17,12 @@ from rich.table import Table
 
 from vilg.config import require
 from vilg.evals.base import Sampling
-from vilg.run.outputs import output_file
-from vilg.run.reranking import check_request
-from vilg.run.session import open_ranker, open_session
-from vilg.run.train import flat
-from vilg.run.workdir import versions
+from vilg.evals.numbers import flat
+from vilg.run.terminal.outputs import output_file
 from vilg.types import UserError
+from vilg.workdir.files import versions
+from vilg.workdir.reranking import check_request
+from vilg.workdir.session import open_ranker, open_session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +117,9 @@ def sweep(evals: Mapping[str, Any], values: Sequence[float], generator: Any) -> 
     or nothing samples."""
     sampling = {n: e for n, e in evals.items() if isinstance(e, Sampling)}
     if values and not sampling:
-        raise UserError(f"guidance={','.join(f'{v:g}' for v in values)}: none of {', '.join(evals)} samples; choose evals that do, or leave it out")
+        raise UserError(
+            f"guidance={','.join(f'{v:g}' for v in values)}: none of {', '.join(evals)} samples; choose evals that do, or leave it out"
+        )
     out = []
     for value in values:
         made = {}

@@ -27,18 +27,19 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vilg.config import lookup, require
-from vilg.experiment import alone, build_experiment, load_file
-from vilg.parallel.estimate import ASSUMPTIONS, calibration
+from vilg.experiment import build_experiment
+from vilg.experiment_file import alone, load_file
 from vilg.parallel.flags import FLAG_SETS, ask_for_flags, parse_flags
 from vilg.parallel.layouts import parse_layouts
-from vilg.parallel.topology import GIB, LIBTPU, Topology, ask_for_fake_devices, on_cpu, parse_topology
+from vilg.planning.advice import told
+from vilg.planning.estimate import ASSUMPTIONS, calibration
+from vilg.planning.programs import PROGRAMS
+from vilg.planning.row import Task, blank, compiler, row_of
+from vilg.planning.topology import GIB, LIBTPU, Topology, ask_for_fake_devices, on_cpu, parse_topology
 from vilg.report.plans import write_plan
-from vilg.run.lowering import PROGRAMS
-from vilg.run.outputs import output_file
-from vilg.run.plan_advice import told
-from vilg.run.plan_row import Task, blank, compiler, row_of
-from vilg.run.workdir import versions
+from vilg.run.terminal.outputs import output_file
 from vilg.types import UserError
+from vilg.workdir.files import versions
 
 DIED = (
     "the compiler's process died: out of memory (then give --jobs=1), or of a crash of its own, which libtpu's log in /tmp/tpu_logs tells "
@@ -55,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="v5p:4x4x4, v5e:16x16,slices=2, ..., or cpu:8 for fake devices; may be given several times (default: the config file's TOPOLOGIES)",
     )
     parser.add_argument(
-        "--layouts", default="", help="names joined by commas, with sizes such as fsdp_tp:model=4 (default: the config file's LAYOUTS, else all)"
+        "--layouts",
+        default="",
+        help="names joined by commas, with sizes such as fsdp_tp:model=4 (default: the config file's LAYOUTS, else all)",
     )
     parser.add_argument("--program", default="train", help=f"{' or '.join(PROGRAMS)} (default: train)")
     parser.add_argument("--flags", default="", metavar="NAMES", help=f"sets of XLA flags to compile with: {', '.join(FLAG_SETS)}")
@@ -209,7 +212,11 @@ def show(rows: Sequence[Mapping[str, Any]], topology: Topology) -> None:
     for row in rows:
         cells = [f"{row['layout']} {'x'.join(map(str, (row['mesh'] or {}).values()))}"]
         if row["status"] == "fits":
-            cells += [f"{row['hbm_bytes'] / GIB:.2f}", f"{row['flops_per_device'] / 1e12:.3g}", f"{sum(row['collective_bytes'].values()) / 1e9:.3g}"]
+            cells += [
+                f"{row['hbm_bytes'] / GIB:.2f}",
+                f"{row['flops_per_device'] / 1e12:.3g}",
+                f"{sum(row['collective_bytes'].values()) / 1e9:.3g}",
+            ]
             cells += [] if simple else [f"{1e3 * row['estimated_step_seconds']:.1f}", f"{row['estimated_mfu']:.3f}", row["bound_by"]]
         else:
             cells += ["does not fit" if row["status"] == "oom" else "failed", *["-"] * (len(names) - 1)]
@@ -217,7 +224,9 @@ def show(rows: Sequence[Mapping[str, Any]], topology: Topology) -> None:
     Console().print(table)
     for row in rows:
         if row["status"] == "fits" and len(row["collective_bytes"]) > 1:
-            print(f"{row['layout']}: moves " + ", ".join(f"{size / 1e9:.3g} GB over {axis}" for axis, size in row["collective_bytes"].items()))
+            print(
+                f"{row['layout']}: moves " + ", ".join(f"{size / 1e9:.3g} GB over {axis}" for axis, size in row["collective_bytes"].items())
+            )
         if row["status"] == "oom":
             needs = f"needs {row['hbm_bytes'] / GIB:.2f} GiB, has {row['hbm_limit_bytes'] / GIB:.2f} GiB"
             print(f"{row['layout']}: {needs}; {told(row, fitting(rows, str(topology)))}")

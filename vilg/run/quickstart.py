@@ -18,14 +18,15 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.source import cell
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes, Trial, summarize
-from vilg.experiment import build_experiment, load_file, to_dict
+from vilg.experiment import build_experiment
+from vilg.experiment_file import all_generators, to_dict
 from vilg.report.page import GeneratorView, write_page
-from vilg.run.costs import Costs
-from vilg.run.session import open_session
-from vilg.run.train import train
-from vilg.run.workdir import Workdir, versions
 from vilg.training.log import read_metrics
 from vilg.types import UserError
+from vilg.workdir.files import Workdir, versions
+from vilg.workdir.session import open_session
+from vilg.workdir.stages import Costs
+from vilg.workdir.training import train
 
 SHOWN = 12  # reconstructions on the page
 INTRO = (
@@ -33,7 +34,6 @@ INTRO = (
     "draws its latents were trained from nothing on procedural scenes with Chinese and English captions: 32x32 pixels, 8x8 codes, one or two "
     "objects, 8 colours, 6 shapes, 3 sizes, 4 relations, plain background. Both generators answer the same prompts."
 )
-SHARED = ("seed", "data", "codec", "layout")  # sections that are the first config's in all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,18 +87,6 @@ def main(args: argparse.Namespace, config: Any) -> int:
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
     print(f"{out / 'index.html'}: {headline(report)}")
     return 0
-
-
-def all_generators(path: str, config: dict[str, Any], codec: Path) -> dict[str, dict[str, Any]]:
-    """The configs that the file's `generators` names, the given config (with its overrides) in the place of the first; without such a
-    function the given config alone. All use the codec trained in the directory `codec`."""
-    file, _, size = path.partition(":")
-    named = getattr(load_file(file), "generators", None)
-    configs = {n: to_dict(c) for n, c in (named(size) if size else named()).items()} if named else {config["generator"]["name"]: config}
-    for place, (name, other) in enumerate(configs.items()):
-        configs[name] = {**(config if place == 0 else other), **{k: config[k] for k in SHARED}}
-        configs[name]["codec"] = {**config["codec"], "workdir": str(codec)}
-    return configs
 
 
 def page(out: Path, report: dict, trials: dict[str, list[Trial]], pairs: tuple, root: Path) -> None:

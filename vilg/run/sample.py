@@ -7,27 +7,25 @@ evaluator that samples. With --best_of=N each picture is the one of N that --ran
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vilg.data.prompts import Prompt, read_prompts
 from vilg.data.records import LANGUAGES, detect_language
-from vilg.data.show import sheet
 from vilg.data.styles import find_style, style_table, styled
 from vilg.data.suites import FIELDS, SUITES, of_categories, read_suite, suite_table
 from vilg.experiment import Experiment
-from vilg.run.outputs import counted
-from vilg.run.painting import Painting, prepare
-from vilg.run.progress import Evaluations
-from vilg.run.reranking import best_of, check_request
-from vilg.run.session import Sampled, Session, open_ranker, open_session
+from vilg.run.terminal.outputs import counted
+from vilg.run.terminal.progress import Evaluations
 from vilg.types import Stepwise, UserError
+from vilg.workdir.painting import Painting, prepare
+from vilg.workdir.reranking import best_of, check_request
+from vilg.workdir.samples import samples_of, write_samples
+from vilg.workdir.session import Sampled, Session, open_ranker, open_session
 
 # The union of the options that generators' controls have: type and meaning. `first` is --strength.
 CONTROLS: dict[str, tuple[type, str]] = {
@@ -47,7 +45,9 @@ CONTROLS: dict[str, tuple[type, str]] = {
 class Listed(argparse.Action):
     """--style=list and --prompts=list print a table and end; any other value is kept."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
         if values == "list":
             print({"style": style_table, "prompts": suite_table}[self.dest]())
             parser.exit()
@@ -111,7 +111,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
     special = painting.asked | {n: getattr(args, n) for n in ("negative", "swap_experts") if getattr(args, n)}
     if special and not isinstance(generator, Stepwise):
         name, value = next(iter(special.items()))
-        raise UserError(f"{name}={value!r}: this run's generator does not sample step by step; give the workdir of one that does (diffusion)")
+        raise UserError(
+            f"{name}={value!r}: this run's generator does not sample step by step; give the workdir of one that does (diffusion)"
+        )
     given = {n: getattr(args, n) for n in CONTROLS if getattr(args, n) is not None}
     painting.check(given.get("last", getattr(session.experiment.controls, "last", 0.0)))
     controls = controls_of(session.experiment, given | painting.first)
@@ -184,36 +186,6 @@ def warn_of_cuts(made: Sequence[Sampled], session: Session) -> None:
     cut = list(dict.fromkeys(m.prompt for m in made if m.truncated))
     if cut:
         length = session.experiment.data.text.length
-        print(f"vilg sample: cut {counted(len(cut), 'prompt')} longer than data.text.length={length}, the first: {cut[0]!r}", file=sys.stderr)
-
-
-def samples_of(out: Path) -> list[Path]:
-    """The pictures of an earlier call: those that its samples.jsonl names. Errors: UserError for such a file that is somebody else's."""
-    if not (out / "samples.jsonl").is_file():
-        return []
-    found = []
-    for number, line in enumerate((out / "samples.jsonl").read_bytes().splitlines(), 1):
-        try:
-            found.append(out / Path(json.loads(line)["file"]).name)
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"out={str(out)!r}: line {number} of its samples.jsonl is not of `vilg sample`; give another --out") from None
-    return found
-
-
-def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None) -> list[str]:
-    """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture), in place of an earlier call's; their file names."""
-    out.mkdir(parents=True, exist_ok=True)
-    for file in samples_of(out):
-        file.unlink(missing_ok=True)
-    files = [f"{i:05d}.png" for i in range(len(made))]
-    lines = []
-    for i, (file, sample) in enumerate(zip(files, made, strict=True)):
-        Image.fromarray(sample.image).save(out / file)
-        line = {"prompt": sample.prompt, "file": file, "seed": sample.seed, "language": sample.language, "score": sample.score}
-        if sample.candidates:
-            line["candidates"] = [{"seed": seed, "score": score} for seed, score in sample.candidates]
-        lines.append(line | {"truncated": bool(sample.truncated)} | (extra[i] if extra else {}))
-    labelled = [{"image": m.image, "captions": [{"language": m.language, "text": m.prompt}]} for m in made]
-    sheet(labelled, columns).save(out / "grid.png")
-    (out / "samples.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return files
+        print(
+            f"vilg sample: cut {counted(len(cut), 'prompt')} longer than data.text.length={length}, the first: {cut[0]!r}", file=sys.stderr
+        )

@@ -28,22 +28,23 @@ from rich.table import Column, Table
 
 from vilg.codecs.base import to_unit
 from vilg.config import lookup, require
-from vilg.experiment import MODELS, Experiment, alone, build_experiment
+from vilg.experiment import MODELS, Experiment, build_experiment
+from vilg.experiment_file import alone, sections_with
 from vilg.fit import path_name
 from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.cross_attention import AUTO as JOINT_AUTO
 from vilg.nn.cross_attention import IMPLEMENTATIONS as JOINT
 from vilg.nn.dense import DTYPES
-from vilg.parallel.costs import count
-from vilg.parallel.hlo import parse
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout, parse_layouts
-from vilg.parallel.topology import ask_for_fake_devices, on_cpu
+from vilg.planning.compiler_warnings import compiler_warnings
+from vilg.planning.costs import count
+from vilg.planning.hlo import parse
+from vilg.planning.topology import ask_for_fake_devices, on_cpu
 from vilg.program import Program, unbox
-from vilg.run.compiler_warnings import compiler_warnings
-from vilg.run.outputs import output_file
-from vilg.run.workdir import versions
+from vilg.run.terminal.outputs import output_file
 from vilg.types import UserError
+from vilg.workdir.files import versions
 
 TOLERANCES = {"float32": {"loss": 1e-5, "gradients": 1e-5}, "bfloat16": {"loss": 1e-3, "gradients": 2e-2}}
 SHORT = {"all-reduce": "AR", "all-gather": "AG", "reduce-scatter": "RS", "all-to-all": "A2A", "collective-permute": "CP"}
@@ -70,7 +71,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
     ask_for_fake_devices(args.devices)
     on_cpu()
     here = len(jax.devices())
-    require(here >= args.devices, "devices", args.devices, f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}")
+    require(
+        here >= args.devices,
+        "devices",
+        args.devices,
+        f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}",
+    )
     config = alone(config)
     build_experiment(config)  # what is missing is said before anything is changed
     config = with_dtype(config, args.dtype)
@@ -91,12 +97,6 @@ def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     for section in sections_with(config["generator"], "dtype"):
         section["dtype"] = dtype
     return config
-
-
-def sections_with(section: dict[str, Any], field: str) -> list[dict[str, Any]]:
-    """The section and those in it that have the field."""
-    found = [section] if field in section else []
-    return found + [one for value in section.values() if isinstance(value, dict) for one in sections_with(value, field)]
 
 
 # --- options ---------------------------------------------------------------------------------------------------------------
@@ -249,7 +249,12 @@ def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: in
                 alone = build_experiment(with_options(config, {"accumulation": accumulation}))
                 references[accumulation] = Step(alone, inputs, parse_layout("dp"), jax.devices()[:1])
             step = Step(experiment, inputs, layouts[name], jax.devices()[:devices])
-            row |= {"mesh": step.mesh, "sharded_fraction": step.sharded_fraction, "collectives": step.collectives, "warnings": step.warnings}
+            row |= {
+                "mesh": step.mesh,
+                "sharded_fraction": step.sharded_fraction,
+                "collectives": step.collectives,
+                "warnings": step.warnings,
+            }
             row |= compared(references[accumulation], step, dtype)
         except UserError as error:  # a layout that does not fit this model or these devices is said, and compares nothing
             row["error"] = str(error)
@@ -285,7 +290,9 @@ def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
         if row["error"]:
             print(f"{row['layout']}: {row['error']}")
         elif row["status"] == "differs":
-            print(f"{row['layout']}: {row['first_leaf'] or 'the loss'} differs; the worst is {row['worst_leaf']} ({row['gradient_error']:.1e})")
+            print(
+                f"{row['layout']}: {row['first_leaf'] or 'the loss'} differs; the worst is {row['worst_leaf']} ({row['gradient_error']:.1e})"
+            )
         elif row["status"] == "invalid":
             print(f"{row['layout']}: no collectives on {row['devices']} devices: it computes something else")
         for warning in row["warnings"]:

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vilg.parallel.processes import is_first
 from vilg.paths import Place, as_path, is_remote
 from vilg.training.board import SummaryWriter
 from vilg.training.uploads import Uploads
@@ -128,3 +129,9 @@ def _number(value: Any) -> float | int | None:
     if not math.isfinite(number):
         return None
     return int(number) if isinstance(value, int) else number
+
+
+def say(text: str, quiet: bool) -> None:
+    """A line for people."""
+    if not quiet and is_first():
+        print(text, file=sys.stderr, flush=True)

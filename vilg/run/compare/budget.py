@@ -1,0 +1,73 @@
+"""What a contender may spend on training: updates from a budget of FLOPs, images or seconds."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from vilg.config import require
+from vilg.experiment import Experiment
+from vilg.parallel.layouts import parse_layout
+from vilg.program import Program
+
+BUDGETS = ("flops", "images", "seconds")
+
+
+NEAR = 0.01  # realised and asked training FLOPs may differ by this share
+
+
+def steps_within(experiment: Experiment, budget: str, kept: Path, name: str) -> int:
+    """Updates that the budget pays for, what comes before (training.first) subtracted; the config's own without a budget."""
+    if not budget:
+        return experiment.training.steps
+    kind, _, text = budget.partition(":")
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    fits = kind in BUDGETS and 0 < amount < math.inf
+    require(fits, "budget", budget, f"must be KIND:AMOUNT with a kind of {', '.join(BUDGETS)}, such as flops:3e13")
+    program = Program(experiment, jax.devices()[:1], layout=parse_layout("dp"))
+    if kind == "seconds":
+        steps = round(amount / timed(program, kept, name))
+    else:
+        each = program.update_flops if kind == "flops" else experiment.training.batch_size
+        steps = round((amount - spent(experiment.first, kind)) / each)
+    require(steps > 0, "budget", budget, f"is too little for an update of {name}; give more")
+    if kind == "flops" and experiment.first is None:
+        realised = steps * program.update_flops / amount
+        require(
+            abs(realised - 1) <= NEAR,
+            "budget",
+            budget,
+            f"would be met by {name} to {realised:.3f} only, since updates are whole; give more",
+        )
+    return steps
+
+
+def spent(experiment: Experiment | None, kind: str) -> float:
+    """FLOPs or images of an experiment's training, with what comes first."""
+    if experiment is None:
+        return 0.0
+    program = Program(experiment, jax.devices()[:1], layout=parse_layout("dp"))
+    each = program.update_flops if kind == "flops" else experiment.training.batch_size
+    return each * experiment.training.steps + spent(experiment.first, kind)
+
+
+def timed(program: Program, kept: Path, name: str) -> float:
+    """Seconds of an update on this machine, without the loading of data: the median of five, measured once and kept in a file."""
+    stored = json.loads(kept.read_text()) if kept.is_file() else {}
+    if name not in stored:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (program.batch_shapes(), program.frozen_shapes()))
+        state, seconds = program.init_state(), []
+        for _ in range(7):
+            began = time.monotonic()
+            state, _ = jax.block_until_ready(program.train_step(state, *zeros))
+            seconds.append(time.monotonic() - began)
+        stored[name] = sorted(seconds[2:])[2]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(stored))
+    return stored[name]

@@ -1,0 +1,94 @@
+"""The contenders of `vilg compare` as runs: those that are there, and those that are to be trained."""
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vilg.config import require
+from vilg.experiment import Experiment, build_experiment
+from vilg.experiment_file import all_generators
+from vilg.parallel.layouts import parse_layout
+from vilg.program import Program
+from vilg.run.compare.budget import steps_within
+from vilg.run.compare.measure import POINTS
+from vilg.types import Generator
+from vilg.workdir.files import Workdir
+from vilg.workdir.restore import has_parameters
+from vilg.workdir.stages import Costs
+from vilg.workdir.training import train
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One contender with one training seed."""
+
+    name: str
+    seed: int
+    experiment: Experiment
+    workdir: Path
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """On one device: what a run costs does not depend on its layout."""
+        return Program(self.experiment, jax.devices()[:1], layout=parse_layout("dp"))
+
+
+def stored_runs(text: str) -> list[Run]:
+    """The runs of "NAME=DIR,NAME=DIR". Errors: UserError for fewer than two names, a codec's run, or one that is not finished."""
+    runs: list[Run] = []
+    for part in filter(None, text.split(",")):
+        name, _, place = part.partition("=") if "=" in part else (Path(part).name, "", part)
+        stored = Workdir(place).read()
+        experiment = build_experiment(stored["config"])
+        require(
+            isinstance(experiment.generator, Generator), "workdirs", place, "is the run of a codec or a ranker; give runs of generators"
+        )
+        runs.append(Run(name, experiment.seed, experiment, Path(place)))
+    require(
+        len({r.name for r in runs}) > 1, "workdirs", text, "must name at least two runs of different names, such as ar=DIR,diffusion=DIR"
+    )
+    for name in {r.name for r in runs}:
+        seeds = [r.seed for r in runs if r.name == name]
+        require(
+            len(set(seeds)) == len(seeds), "workdirs", name, "comes twice with one training seed; runs of one name are told apart by it"
+        )
+    counts = {name: sum(r.name == name for r in runs) for name in {r.name for r in runs}}
+    require(len(set(counts.values())) == 1, "workdirs", text, "must give every name as many runs: seeds are compared one by one")
+    return runs
+
+
+def planned_runs(path: str, config: dict[str, Any], budget: str, seeds: Sequence[int], out: Path) -> list[Run]:
+    """The runs of the file, their steps set to the budget."""
+    configs = all_generators(path, config, out / "codec")
+    require(len(configs) > 1, "generators", ", ".join(configs), "must name at least two; a single experiment is run by `vilg train`")
+    runs = []
+    for name, base in configs.items():
+        steps = steps_within(build_experiment(base), budget, out / "budget.json", name)
+        for seed in seeds:
+            one = copy.deepcopy(base)
+            one["seed"] = one["data"]["loader"]["seed"] = seed
+            every = -(-steps // (POINTS + 1))
+            one["training"].update(steps=steps, checkpoint_every=every, keep_last=POINTS + 2, keep_best=0, evaluate_every=0)
+            runs.append(Run(name, seed, build_experiment(one), out / name / str(seed)))
+    return runs
+
+
+def perform(runs: Sequence[Run], ranker: Any, out: Path, quiet: bool) -> None:
+    """Trains the codec, every run, and the ranker where there is one, as far as they are not."""
+    costs = Costs(out / "costs.json")
+    codec = runs[0].experiment.codec_experiment
+    if has_parameters(codec.codec):
+        with costs.stage("codec", resumes=True):
+            train(codec.config, out / "codec", quiet, title="codec")
+    for run in runs:
+        with costs.stage(f"{run.name}/{run.seed}", resumes=True):
+            train(run.experiment.config, run.workdir, quiet, title=f"{run.name}/{run.seed}")
+        jax.clear_caches()
+    if ranker is not None:
+        with costs.stage("ranker", resumes=True):
+            train(ranker, out / "ranker", quiet, title="ranker")

@@ -1,0 +1,1 @@
+"""Between a verb and the person: options, inputs, outputs, progress."""

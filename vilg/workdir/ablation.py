@@ -1,0 +1,182 @@
+"""An ablation's file as runs: every cell with every seed, its workdir, its codec and the run that it starts from.
+
+Separate from `vilg sweep`, which trains the runs one after another, because `vilg launch sweep` gives them to a cluster.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vilg.config import lookup, require
+from vilg.experiment import Experiment, build_experiment
+from vilg.experiment_file import load_file, to_dict
+from vilg.paths import Place
+from vilg.types import UserError
+from vilg.workdir.restore import has_parameters
+
+METRICS = {
+    "scenes/single_object": "one object",
+    "scenes/two_objects": "two objects",
+    "caption_gap/largest": "caption gap",
+    "reconstruction/psnr": "PSNR",
+    "losses/loss": "loss",
+    "training/loss": "training loss",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ablation:
+    """What an ablation's file says beside the config that its cells share."""
+
+    cells: Mapping[str, Any]  # of mappings
+    seeds: tuple[int, ...] = (0, 1, 2)
+    metrics: Mapping[str, str] = dataclasses.field(default_factory=lambda: METRICS)
+    controls: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tables: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, overrides in self.cells.items():
+            fits = re.fullmatch(r"[\w.-]+", name) and name.strip(".") and not name.startswith("codec")
+            require(
+                bool(fits), "CELLS", name, "must be a file's name of letters, digits, _ . -, and not begin with 'codec', where codecs are"
+            )
+            require(
+                hasattr(overrides, "items"),
+                f"CELLS.{name}",
+                overrides,
+                "must be a mapping of dotted fields, such as {'optimizer.clip': 1.0}",
+            )
+        for field, names in (
+            ("CONTROLS", [*self.controls, *self.controls.values()]),
+            *((f"TABLES.{t}", c) for t, c in self.tables.items()),
+        ):
+            for name in names:
+                lookup(self.cells, name, field)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One cell with one seed. `mark` is a hash of what decides its metrics; runs of one `workdir` are one training."""
+
+    cell: str
+    seed: int
+    overrides: Mapping[str, Any]
+    experiment: Experiment
+    workdir: Place
+    codec: str  # the workdir of a codec that is trained here first; "" where there is none to train
+    start: str  # the cell that it starts from, or ""
+    mark: str
+
+    @property
+    def name(self) -> str:
+        """cell/seed."""
+        return f"{self.cell}/{self.seed}"
+
+
+def read_ablation(path: str) -> Ablation:
+    """The Ablation of "FILE.py[:size]". Errors: UserError where the file has no CELLS."""
+    file, _, size = path.partition(":")
+    module = load_file(file)
+    found = {
+        name: getattr(module, name.upper()) for name in ("cells", "seeds", "metrics", "controls", "tables") if hasattr(module, name.upper())
+    }
+    if hasattr(module, "cells"):
+        found["cells"] = module.cells(size) if size else module.cells()
+    if not found.get("cells"):
+        raise UserError(f"config={path!r}: the file has no CELLS; `vilg train` runs a single experiment")
+    if "seeds" in found:
+        found["seeds"] = parse_seeds(",".join(map(str, found["seeds"])))
+    return Ablation(**found)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds of "0,1,2"."""
+    parts = [part.strip() for part in text.split(",")]
+    require(all(re.fullmatch(r"[0-9]+", part) for part in parts), "seeds", text, "must be whole numbers joined by commas, such as 0,1,2")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def with_starts(chosen: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The chosen cells and those that they start from, in the file's order."""
+    needed = set()
+    for name in chosen:
+        lookup(cells, name, "cells")
+        while name in cells and name not in needed:
+            needed.add(name)
+            name = cells[name].get("training.start_from", "")
+    return [name for name in cells if name in needed]
+
+
+def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Place) -> dict[tuple[str, int], Run]:
+    """Every run of the ablation, by cell and seed; all that a config can have wrong is told here."""
+    codecs: dict[Any, tuple[str, bool]] = {}
+    shared_codec(build_experiment(base), codecs, out / "codec")
+    runs: dict[tuple[str, int], Run] = {}
+    marks: dict[tuple[str, int], str] = {}  # hashes of what decides a run's parameters
+    places: dict[str, Place] = {}
+    for cell, overrides in ablation.cells.items():
+        with naming(cell):
+            for seed in seeds:
+                config = overridden(base, {**overrides, "seed": seed, "data.loader.seed": seed})
+                start = config["training"].get("start_from", "")
+                before = runs.get((start, seed))
+                require(before is not None or start not in ablation.cells, "training.start_from", start, "must be a cell that comes before")
+                experiment = build_experiment(config)
+                if experiment.generator is not None:
+                    config["codec"]["workdir"], own = shared_codec(experiment, codecs, out / f"codec_{cell}")
+                config["training"]["start_from"] = str(before.workdir) if before else start
+                mark = sha([experiment.hash, experiment.training.steps, marks[start, seed] if before else start])
+                marks[cell, seed] = mark
+                runs[cell, seed] = Run(
+                    cell=cell,
+                    seed=seed,
+                    overrides=dict(overrides),
+                    experiment=build_experiment(config),
+                    workdir=places.setdefault(mark, out / cell / str(seed)),
+                    codec=config["codec"]["workdir"] if experiment.generator is not None and own else "",
+                    start=start if before else "",
+                    mark=sha([mark, config["evals"]]),
+                )
+    return runs
+
+
+def shared_codec(experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Place) -> tuple[str, bool]:
+    """The workdir of the experiment's codec, and whether it is trained there by the sweep: where one like it is, else the config's, else
+    `place`. A codec without parameters needs none."""
+    codec = experiment.codec_experiment
+    if codec is None or not has_parameters(codec.codec):
+        return "", False
+    given = experiment.codec_workdir if not codecs else ""  # the base's config speaks of the base's codec
+    return codecs.setdefault((codec.hash, codec.training.steps), (given, False) if given else (str(place), True))
+
+
+@contextlib.contextmanager
+def naming(cell: str) -> Iterator[None]:
+    """A UserError inside names the cell."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"cell {cell!r}: {error}") from None
+
+
+def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the config with dotted fields set; sections that are not there are made (build_experiment knows which may be)."""
+    config = copy.deepcopy(dict(base))
+    for field, value in overrides.items():
+        *sections, last = field.split(".")
+        owner = config
+        for i, name in enumerate(sections):
+            owner = owner.setdefault(name, {})
+            require(isinstance(owner, dict), field, value, f"{'.'.join(sections[: i + 1])} is a value, not a section")
+        owner[last] = copy.deepcopy(value)
+    return to_dict(config)
+
+
+def sha(content: Any) -> str:
+    """A short hash of what JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
