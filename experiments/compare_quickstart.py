@@ -1,11 +1,11 @@
-"""Autoregressive against diffusion on the quickstart's scenes, at the same training FLOPs, with one codec and one text model.
+"""Autoregressive against diffusion on the quickstart's scenes, at the same training FLOPs, with one
+codec and one text model.
 
     vilg compare --config=experiments/compare_quickstart.py --out=runs/compare/quickstart
 
-The transformer draws the codec's ids, the diffusion model its latents. The budget is about what the quickstart spends on the
-transformer. `compare_quickstart.py:smoke` with --budget=images:640 runs every stage in two minutes. What it
-gave: experiments/results/README.md.
-"""
+The transformer draws the codec's ids, the diffusion model its latents. The budget is about what the
+quickstart spends on the transformer. `compare_quickstart.py:smoke` with --budget=images:640 runs
+every stage in two minutes. What it gave: experiments/results/README.md."""
 
 from typing import Any
 
@@ -18,7 +18,13 @@ SEEDS = (0,)
 RANKER = load_config("ranker.py:tiny", beside=__file__)
 SAMPLING: dict[str, list[dict[str, Any]]] = {
     "autoregressive": [{}, {"best_of": 4}, {"guidance": 1.0}],
-    "diffusion": [{"steps": 5}, {"steps": 10}, {"steps": 20}, {"steps": 40}, {"steps": 20, "best_of": 4}],
+    "diffusion": [
+        {"steps": 5},
+        {"steps": 10},
+        {"steps": 20},
+        {"steps": 40},
+        {"steps": 20, "best_of": 4},
+    ],
 }
 
 

@@ -1,4 +1,5 @@
-"""Image codecs: VQ tokenizers (ERNIE-ViLG 1.0, section 3.1.1; VQGAN, arXiv 2012.09841), KL autoencoders (LDM, arXiv 2112.10752).
+"""Image codecs: VQ tokenizers (ERNIE-ViLG 1.0, section 3.1.1; VQGAN, arXiv 2012.09841), KL
+autoencoders (LDM, arXiv 2112.10752).
 
     vilg train --config=experiments/tokenizer.py:tiny --workdir=runs/tokenizer_tiny
 
@@ -24,18 +25,35 @@ def get_config(size: str = "tiny") -> ConfigDict:
 
 
 def tiny() -> dict:
-    """One or two objects snapped to the 4-pixel patches, plain background: equal patches, equal codes."""
-    scenes = dict(name="synthetic", image_size=32, max_objects=2, groups=0.0, snap=4, backgrounds=("plain",))
+    """One or two objects snapped to the 4-pixel patches, plain background: equal patches, equal
+    codes.
+    """
+    scenes = dict(
+        name="synthetic", image_size=32, max_objects=2, groups=0.0, snap=4, backgrounds=("plain",)
+    )
     return dict(
         seed=0,
-        data=dict(train=dict(scenes, split="train"), valid=dict(scenes, split="valid"), loader=dict(seed=0)),
+        data=dict(
+            train=dict(scenes, split="train"),
+            valid=dict(scenes, split="valid"),
+            loader=dict(seed=0),
+        ),
         codec=dict(
             name="vq",
             workdir="",  # another tokenizer's run to start from
             image_size=32,
             vocabulary=1024,
             code_width=16,
-            architecture=dict(name="patch", patch=4, width=128, depth=1, context=0, channels=16, refinements=0, output_size=1),
+            architecture=dict(
+                name="patch",
+                patch=4,
+                width=128,
+                depth=1,
+                context=0,
+                channels=16,
+                refinements=0,
+                output_size=1,
+            ),
             quantizer=dict(name="nearest", beta=0.25),
             l1=1.0,
             l2=0.0,
@@ -44,64 +62,127 @@ def tiny() -> dict:
             bank=16384,
         ),
         generator=dict(),
-        optimizer=dict(kind="muon", learning_rate=0.01, schedule="trapezoid", decay_share=0.5, warmup_steps=20, clip=0.0),
+        optimizer=dict(
+            kind="muon",
+            learning_rate=0.01,
+            schedule="trapezoid",
+            decay_share=0.5,
+            warmup_steps=20,
+            clip=0.0,
+        ),
         layout=dict(name="dp"),
         training=dict(
-            steps=500, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=250, log_every=20, evaluate_every=0, sample_every=0
+            steps=500,
+            batch_size=32,
+            accumulation=1,
+            ema=0.0,
+            checkpoint_every=250,
+            log_every=20,
+            evaluate_every=0,
+            sample_every=0,
         ),
         evals=dict(reconstruction=dict(images=512)),
     )
 
 
 def small() -> dict:
-    """One to three objects anywhere, every background, counts: no two edges are alike, so there are four times as many codes, and the
-    decoder puts them together looking at their neighbours."""
+    """One to three objects anywhere, every background, counts: no two edges are alike, so there are
+    four times as many codes, and the decoder puts them together looking at their neighbours."""
     scenes = dict(name="synthetic", image_size=32, max_objects=3, groups=0.25, snap=0)
     config = tiny()
     config.update(
-        data=dict(train=dict(scenes, split="train"), valid=dict(scenes, split="valid"), loader=dict(seed=0)),
+        data=dict(
+            train=dict(scenes, split="train"),
+            valid=dict(scenes, split="valid"),
+            loader=dict(seed=0),
+        ),
         training=dict(
-            steps=4000, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=250, log_every=50, evaluate_every=0, sample_every=1000
+            steps=4000,
+            batch_size=32,
+            accumulation=1,
+            ema=0.0,
+            checkpoint_every=250,
+            log_every=50,
+            evaluate_every=0,
+            sample_every=1000,
         ),
     )
     config["codec"].update(
         vocabulary=4096,
         bank=32768,
-        architecture=dict(name="patch", patch=4, width=192, depth=3, encoder_context=0, context=2, channels=16, refinements=1),
+        architecture=dict(
+            name="patch",
+            patch=4,
+            width=192,
+            depth=3,
+            encoder_context=0,
+            context=2,
+            channels=16,
+            refinements=1,
+        ),
     )
     return config
 
 
 def emoji() -> dict:
-    """Emoji of four styles at 64 px; only rows that the table marks train. Codes see their surroundings: 8-pixel patches of real pictures
-    are never alike."""
+    """Emoji of four styles at 64 px; only rows that the table marks train. Codes see their
+    surroundings: 8-pixel patches of real pictures are never alike."""
     table = "../shared/data/emoji_bilingual.train_valid.tsv"
     source = dict(name="emoji", path="runs/data/emoji", split=table)
     config = tiny()
     config.update(
-        data=dict(train=dict(source, use="train"), valid=dict(source, use="valid"), loader=dict(seed=0)),
+        data=dict(
+            train=dict(source, use="train"), valid=dict(source, use="valid"), loader=dict(seed=0)
+        ),
         training=dict(
-            steps=2500, batch_size=32, accumulation=1, ema=0.0, checkpoint_every=100, log_every=50, evaluate_every=0, sample_every=500
+            steps=2500,
+            batch_size=32,
+            accumulation=1,
+            ema=0.0,
+            checkpoint_every=100,
+            log_every=50,
+            evaluate_every=0,
+            sample_every=500,
         ),
     )
     config["codec"].update(
         image_size=64,
         vocabulary=2048,
         bank=32768,
-        architecture=dict(name="patch", patch=8, width=256, depth=2, encoder_context=2, context=3, channels=24, refinements=1),
+        architecture=dict(
+            name="patch",
+            patch=8,
+            width=256,
+            depth=2,
+            encoder_context=2,
+            context=3,
+            channels=24,
+            refinements=1,
+        ),
     )
     return config
 
 
 def kl_tiny() -> dict:
-    """The scenes of `tiny`, as 8x8 latents of 8 channels with a Gaussian posterior (LDM's KL autoencoder): what diffusion works on."""
+    """The scenes of `tiny`, as 8x8 latents of 8 channels with a Gaussian posterior (LDM's KL
+    autoencoder): what diffusion works on.
+    """
     config = tiny()
     config["codec"] = dict(
         name="kl",
         workdir="",
         image_size=32,
         latent_channels=8,
-        architecture=dict(name="patch", patch=4, width=128, depth=1, context=0, channels=16, refinements=0, output_size=1),
+        architecture=dict(
+            name="patch",
+            patch=4,
+            width=128,
+            depth=1,
+            context=0,
+            channels=16,
+            refinements=0,
+            output_size=1,
+        ),
         kl_weight=1e-6,
         l1=1.0,
         l2=0.0,
@@ -117,7 +198,16 @@ def kl_small() -> dict:
         workdir="",
         image_size=32,
         latent_channels=16,
-        architecture=dict(name="patch", patch=4, width=192, depth=2, encoder_context=0, context=1, channels=16, refinements=1),
+        architecture=dict(
+            name="patch",
+            patch=4,
+            width=192,
+            depth=2,
+            encoder_context=0,
+            context=1,
+            channels=16,
+            refinements=1,
+        ),
         kl_weight=1e-6,
         l1=1.0,
         l2=0.0,
@@ -134,7 +224,16 @@ def kl_emoji() -> dict:
         workdir="",
         image_size=64,
         latent_channels=8,
-        architecture=dict(name="patch", patch=4, width=128, depth=2, encoder_context=1, context=2, channels=16, refinements=1),
+        architecture=dict(
+            name="patch",
+            patch=4,
+            width=128,
+            depth=2,
+            encoder_context=1,
+            context=2,
+            channels=16,
+            refinements=1,
+        ),
         kl_weight=1e-6,
         l1=1.0,
         l2=0.0,
@@ -144,9 +243,10 @@ def kl_emoji() -> dict:
 
 
 def kl_f8() -> dict:
-    """LDM's kl-f8 (CompVis/latent-diffusion, models/first_stage_models/kl-f8/config.yaml; shared SPEC 1.2): 256 px -> 32x32 of 4 channels,
-    no attention but in the middle. LDM's 12 rows a device in each of 2 microbatches and rate of 4.5e-6 a row, on 8 devices (its number is
-    not published); its data were OpenImages."""
+    """LDM's kl-f8 (CompVis/latent-diffusion, models/first_stage_models/kl-f8/config.yaml; shared
+    SPEC 1.2): 256 px -> 32x32 of 4 channels, no attention but in the middle. LDM's 12 rows a device
+    in each of 2 microbatches and rate of 4.5e-6 a row, on 8 devices (its number is not published);
+    its data were OpenImages."""
     config = f8_8192()
     config["optimizer"].update(learning_rate=4.5e-6 * 192)
     config["training"].update(batch_size=192, accumulation=2)
@@ -155,22 +255,36 @@ def kl_f8() -> dict:
         workdir="",
         image_size=256,
         latent_channels=4,
-        architecture=dict(name="convolutional", channels=128, multipliers=(1, 2, 4, 4), blocks=2, attention_at=(), latent_channels=4),
+        architecture=dict(
+            name="convolutional",
+            channels=128,
+            multipliers=(1, 2, 4, 4),
+            blocks=2,
+            attention_at=(),
+            latent_channels=4,
+        ),
         kl_weight=1e-6,
-        discriminator=dict(weight=0.5, start=50_001, limit=1e4 / (256 * 256 * 3)),  # LDM's limit is on sums, vilg's on means
+        discriminator=dict(
+            weight=0.5, start=50_001, limit=1e4 / (256 * 256 * 3)
+        ),  # LDM's limit is on sums, vilg's on means
         l1=1.0,
-        perceptual="",  # give LPIPS-VGG weights; without them the term is left out, and the run says so
+        # give LPIPS-VGG weights; without them the term is left out, and the run says so
+        perceptual="",
     )
     return config
 
 
 def f8_8192() -> dict:
-    """The paper's: f = 8, 8192 codes, 256 px, Gumbel quantizer (vqgan_gumbel_f8; shared SPEC 3.1-3.4). Its GAN settings are unknown; these
-    are taming's custom config."""
+    """The paper's: f = 8, 8192 codes, 256 px, Gumbel quantizer (vqgan_gumbel_f8; shared SPEC
+    3.1-3.4). Its GAN settings are unknown; these are taming's custom config."""
     source = dict(name="tfds", dataset="coco_captions", text="captions/text", language="en")
     return dict(
         seed=0,
-        data=dict(train=dict(source, split="train"), valid=dict(source, split="val"), loader=dict(seed=0, random_crop=True)),
+        data=dict(
+            train=dict(source, split="train"),
+            valid=dict(source, split="val"),
+            loader=dict(seed=0, random_crop=True),
+        ),
         codec=dict(
             name="vq",
             workdir="",
@@ -181,10 +295,19 @@ def f8_8192() -> dict:
             quantizer=dict(name="gumbel"),
             discriminator=dict(weight=0.8, start=10_000),
             l1=1.0,
-            perceptual="",  # give LPIPS-VGG weights; without them the term is left out, and the run says so
+            # give LPIPS-VGG weights; without them the term is left out, and the run says so
+            perceptual="",
         ),
         generator=dict(),
-        optimizer=dict(kind="adamw", learning_rate=4.5e-6 * 96, schedule="constant", warmup_steps=0, b1=0.5, b2=0.9, clip=0.0),
+        optimizer=dict(
+            kind="adamw",
+            learning_rate=4.5e-6 * 96,
+            schedule="constant",
+            warmup_steps=0,
+            b1=0.5,
+            b2=0.9,
+            clip=0.0,
+        ),
         layout=dict(name="dp"),
         training=dict(
             steps=1_000_000,

@@ -1,8 +1,9 @@
-"""A stand-in for Google Cloud Storage: its JSON API over loopback, as far as gcsfs, TensorStore and google-cloud-storage use it.
+"""A stand-in for Google Cloud Storage: its JSON API over loopback, as far as gcsfs, TensorStore and
+google-cloud-storage use it.
 
-It is a server and no patched client, so that vilg, etils, Orbax and JAX read and write gs:// through the very code that they use on a pod.
-Buckets are directories of nothing: objects are bytes in memory by (bucket, name), each with a generation, as there.
-"""
+It is a server and no patched client, so that vilg, etils, Orbax and JAX read and write gs://
+through the very code that they use on a pod. Buckets are directories of nothing: objects are bytes
+in memory by (bucket, name), each with a generation, as there."""
 
 import base64
 import contextlib
@@ -30,7 +31,9 @@ class Store:
         self.lock = threading.Lock()
 
     def put(self, bucket: str, name: str, content: bytes, wanted: str | None = None) -> dict | None:
-        """The object's metadata; None where it has not the generation that was asked for ("0": is not there)."""
+        """The object's metadata; None where it has not the generation that was asked for ("0": is
+        not there).
+        """
         with self.lock:
             if wanted is not None and self.objects.get((bucket, name), (b"", 0))[1] != int(wanted):
                 return None
@@ -39,9 +42,18 @@ class Store:
 
     def describe(self, bucket: str, name: str) -> dict:
         content, generation = self.objects[bucket, name]
-        sums = {"md5Hash": hashlib.md5(content).digest(), "crc32c": google_crc32c.Checksum(content).digest()}
+        sums = {
+            "md5Hash": hashlib.md5(content).digest(),
+            "crc32c": google_crc32c.Checksum(content).digest(),
+        }
         times = dict.fromkeys(("timeCreated", "updated"), "2026-11-01T00:00:00.000Z")
-        described = {"kind": "storage#object", "bucket": bucket, "name": name, "size": str(len(content)), "generation": str(generation)}
+        described = {
+            "kind": "storage#object",
+            "bucket": bucket,
+            "name": name,
+            "size": str(len(content)),
+            "generation": str(generation),
+        }
         return {
             **described,
             "metageneration": "1",
@@ -50,10 +62,17 @@ class Store:
             **{k: base64.b64encode(v).decode() for k, v in sums.items()},
         }
 
-    def list(self, bucket: str, prefix: str, delimiter: str, first: str = "", end: str = "") -> dict:
+    def list(
+        self, bucket: str, prefix: str, delimiter: str, first: str = "", end: str = ""
+    ) -> dict:
         items, prefixes = [], {}
         for there, name in sorted(self.objects):
-            if there != bucket or not name.startswith(prefix) or name < first or (end and name >= end):
+            if (
+                there != bucket
+                or not name.startswith(prefix)
+                or name < first
+                or (end and name >= end)
+            ):
                 continue
             rest = name[len(prefix) :]
             if delimiter and delimiter in rest:
@@ -74,7 +93,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
-        for name, value in ({"Content-Type": kind, "Content-Length": str(len(data))} | headers).items():
+        for name, value in (
+            {"Content-Type": kind, "Content-Length": str(len(data))} | headers
+        ).items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
@@ -83,11 +104,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def missing(self) -> None:
         self.answer(
-            404, {"error": {"code": 404, "message": "No such object", "errors": [{"reason": "notFound", "message": "No such object"}]}}
+            404,
+            {
+                "error": {
+                    "code": 404,
+                    "message": "No such object",
+                    "errors": [{"reason": "notFound", "message": "No such object"}],
+                }
+            },
         )
 
     def refused(self) -> None:
-        self.answer(412, {"error": {"code": 412, "message": "conditionNotMet", "errors": [{"reason": "conditionNotMet"}]}})
+        self.answer(
+            412,
+            {
+                "error": {
+                    "code": 412,
+                    "message": "conditionNotMet",
+                    "errors": [{"reason": "conditionNotMet"}],
+                }
+            },
+        )
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -97,7 +134,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
         url = urllib.parse.urlsplit(self.path)
-        asked = {k: v[0] for k, v in urllib.parse.parse_qs(url.query, keep_blank_values=True).items()}
+        asked = {
+            k: v[0] for k, v in urllib.parse.parse_qs(url.query, keep_blank_values=True).items()
+        }
         if url.path.startswith("/batch/storage/v1"):
             return self.batch(body)
         status, content, headers = self.reply(self.command, url.path, asked, body, self.headers)
@@ -110,24 +149,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_any
 
     def batch(self, body: bytes) -> None:
-        whole = email.message_from_bytes(f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode() + body)
+        whole = email.message_from_bytes(
+            f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode() + body
+        )
         parts = []
         for part in whole.get_payload():
             method, path, _ = part.get_payload().lstrip().split(" ", 2)
             url = urllib.parse.urlsplit(path)
             status = self.reply(method, url.path, {}, b"", {})[0]
-            told = f"HTTP/1.1 {status} {'OK' if status < 300 else 'Not Found'}\r\nContent-Length: 0\r\n\r\n"
-            parts.append(
-                f"--b\r\nContent-Type: application/http\r\nContent-ID: <response-{part['Content-ID'].strip('<>')}>\r\n\r\n{told}\r\n"
+            told = (
+                f"HTTP/1.1 {status} {'OK' if status < 300 else 'Not Found'}\r\nContent-Length:"
+                " 0\r\n\r\n"
             )
-        self.answer(200, ("".join(parts) + "--b--\r\n").encode(), Content_Type="multipart/mixed; boundary=b")
+            parts.append(
+                "--b\r\nContent-Type: application/http\r\nContent-ID:"
+                f" <response-{part['Content-ID'].strip('<>')}>\r\n\r\n{told}\r\n"
+            )
+        self.answer(
+            200, ("".join(parts) + "--b--\r\n").encode(), Content_Type="multipart/mixed; boundary=b"
+        )
 
-    def reply(self, method: str, path: str, asked: dict, body: bytes, headers: Any) -> tuple[int, Any, dict]:
+    def reply(
+        self, method: str, path: str, asked: dict, body: bytes, headers: Any
+    ) -> tuple[int, Any, dict]:
         store = self.store
-        found = re.fullmatch(r"(/upload|/download)?/storage/v1/b(?:/([^/]+))?(?:/(o|storageLayout))?(?:/(.+))?", path)
+        found = re.fullmatch(
+            r"(/upload|/download)?/storage/v1/b(?:/([^/]+))?(?:/(o|storageLayout))?(?:/(.+))?", path
+        )
         if not found:
             return 404, b"", {}
-        kind, bucket, part, name = found[1], found[2], found[3], urllib.parse.unquote(found[4] or "")
+        kind, bucket, part, name = (
+            found[1],
+            found[2],
+            found[3],
+            urllib.parse.unquote(found[4] or ""),
+        )
         if part != "o":
             return (
                 200,
@@ -155,10 +211,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if (bucket, source) not in store.objects:
                 return 404, b"", {}
             resource = store.put(copied[2], target, store.objects[bucket, source][0])
-            return 200, {"done": True, "resource": resource, "objectSize": "0", "totalBytesRewritten": "0"}, {}
+            return (
+                200,
+                {"done": True, "resource": resource, "objectSize": "0", "totalBytesRewritten": "0"},
+                {},
+            )
         if not name:
             first, end = asked.get("startOffset", ""), asked.get("endOffset", "")
-            return 200, store.list(bucket, asked.get("prefix", ""), asked.get("delimiter", ""), first, end), {}
+            return (
+                200,
+                store.list(bucket, asked.get("prefix", ""), asked.get("delimiter", ""), first, end),
+                {},
+            )
         if (bucket, name) not in store.objects:
             return 404, b"", {}
         content, generation = store.objects[bucket, name]
@@ -178,10 +242,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             stop = min(int(wanted[2]) + 1 if wanted[1] and wanted[2] else size, size)
             if start >= size:
                 return 416, b"", {}
-            return 206, content[start:stop], told | {"Content_Range": f"bytes {start}-{stop - 1}/{size}"}
+            return (
+                206,
+                content[start:stop],
+                told | {"Content_Range": f"bytes {start}-{stop - 1}/{size}"},
+            )
         return 200, content, told
 
-    def upload(self, method: str, bucket: str, asked: dict, body: bytes, headers: Any) -> tuple[int, Any, dict]:
+    def upload(
+        self, method: str, bucket: str, asked: dict, body: bytes, headers: Any
+    ) -> tuple[int, Any, dict]:
         kind, wanted = asked.get("uploadType"), asked.get("ifGenerationMatch")
         if "upload_id" in asked:
             bucket, name, before = self.store.uploads[asked["upload_id"]]
@@ -193,14 +263,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             name = asked.get("name") or json.loads(body)["name"]
             id = str(next(self.store.generations))
             self.store.uploads[id] = (bucket, name, bytearray())
-            return 200, b"", {"Location": f"http://{headers['Host']}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}"}
+            return (
+                200,
+                b"",
+                {
+                    "Location": (
+                        f"http://{headers['Host']}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}"
+                    )
+                },
+            )
         elif kind == "multipart":
-            whole = email.message_from_bytes(b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body)
+            whole = email.message_from_bytes(
+                b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body
+            )
             about, _ = whole.get_payload()
             boundary = b"--" + whole.get_boundary().encode()
-            content = body.split(boundary)[2].partition(b"\n\n" if b"\r\n\r\n" not in body.split(boundary)[2] else b"\r\n\r\n")[2]
+            content = body.split(boundary)[2].partition(
+                b"\n\n" if b"\r\n\r\n" not in body.split(boundary)[2] else b"\r\n\r\n"
+            )[2]
             content = content[: -2 if content.endswith(b"\r\n") else -1]
-            described = self.store.put(bucket, json.loads(about.get_payload())["name"], content, wanted)
+            described = self.store.put(
+                bucket, json.loads(about.get_payload())["name"], content, wanted
+            )
         else:
             described = self.store.put(bucket, asked["name"], body, wanted)
         return (200, described, {}) if described else (412, b"", {})

@@ -1,4 +1,6 @@
-"""Eight fake devices for every test, and programs compiled without optimization and once: tests compile far more than they compute."""
+"""Eight fake devices for every test, and programs compiled without optimization and once: tests
+compile far more than they compute.
+"""
 
 import atexit
 import os
@@ -12,7 +14,9 @@ os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ["XLA_FLAGS"] = (  # the caller's flags come last and win
     f"--xla_force_host_platform_device_count=8 {UNOPTIMIZED} {os.environ.get('XLA_FLAGS', '')}"
 )
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist's processes and the tests' own inherit it, and share what they compile
+if (
+    "JAX_COMPILATION_CACHE_DIR" not in os.environ
+):  # xdist's processes and the tests' own inherit it, and share what they compile
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vilg-tests-xla-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -27,7 +31,9 @@ from vilg.experiment_file import load_config
 
 
 def tiny_config(**changes) -> ConfigDict:
-    """experiments/ernie_vilg.py:tiny made smaller still; `changes` are dotted paths with "__" for the dots."""
+    """experiments/ernie_vilg.py:tiny made smaller still; `changes` are dotted paths with "__" for
+    the dots.
+    """
     config = load_config("experiments/ernie_vilg.py:tiny")
     config.generator.update(width=32, layers=2, heads=2, caption_every=1)
     config.training.update(steps=6, batch_size=16, checkpoint_every=2, log_every=1)
@@ -41,7 +47,9 @@ def tiny_config(**changes) -> ConfigDict:
 
 
 def tiny_diffusion(**changes) -> ConfigDict:
-    """A diffusion generator of one layer on the same codec; its rates are high, so that six updates leave no output zero."""
+    """A diffusion generator of one layer on the same codec; its rates are high, so that six updates
+    leave no output zero.
+    """
     config = tiny_config()
     config.generator = ConfigDict(
         dict(
@@ -52,9 +60,13 @@ def tiny_diffusion(**changes) -> ConfigDict:
             experts=dict(n=1, only=-1),
         )
     )
-    config.optimizer = ConfigDict(dict(kind="adamw", learning_rate=0.05, schedule="constant", warmup_steps=0, clip=0.0))
+    config.optimizer = ConfigDict(
+        dict(kind="adamw", learning_rate=0.05, schedule="constant", warmup_steps=0, clip=0.0)
+    )
     config.training.update(ema=0.5, checkpoint_every=6)
-    config.evals = ConfigDict(dict(scenes=dict(n=2, captions=False, cells=("single_object",), guidance=2.0, steps=3)))
+    config.evals = ConfigDict(
+        dict(scenes=dict(n=2, captions=False, cells=("single_object",), guidance=2.0, steps=3))
+    )
     return changed(config, changes)
 
 

@@ -1,5 +1,9 @@
-"""XLA's flags for the tests' programs and for those of processes that tests start: they are compiled quickly, and run once or twice.
+"""XLA's flags for the tests' programs and for those of processes that tests start: they are
+compiled quickly, and run once or twice.
 
 The emitters of fused kernels take two thirds of the time to compile, even without optimization."""
 
-UNOPTIMIZED = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+UNOPTIMIZED = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)

@@ -9,11 +9,18 @@ from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layouts import LAYOUTS
 
 FILES = {p.as_posix(): p.read_text() for p in sorted(Path("vilg").rglob("*.py"))}
-JIT = {"vilg/program.py", "vilg/frozen.py", *(f"vilg/run/bench/{what}.py" for what in ("attention", "generator", "unet"))}
+JIT = {
+    "vilg/program.py",
+    "vilg/frozen.py",
+    *(f"vilg/run/bench/{what}.py" for what in ("attention", "generator", "unet")),
+}
 
 
 def test_mesh_axis_names_occur_only_in_layouts():
-    axes = {a for make in LAYOUTS.values() for a in make().mesh} - {"data", "expert"}  # also a config section, and a logical axis
+    axes = {a for make in LAYOUTS.values() for a in make().mesh} - {
+        "data",
+        "expert",
+    }  # also a config section, and a logical axis
     for name, text in FILES.items():
         if name != "vilg/parallel/layouts.py":
             found = re.findall(rf"[\"']({'|'.join(axes)})[\"']", text)
@@ -37,7 +44,9 @@ def test_families_are_named_only_in_their_table_and_file():
 def test_layouts_are_not_branched_on():
     for layout in LAYOUTS:
         for name, text in FILES.items():
-            assert not re.search(rf"(?:==|!=) [\"']{layout}[\"']", text), f"{name} branches on layout {layout!r}"
+            assert not re.search(rf"(?:==|!=) [\"']{layout}[\"']", text), (
+                f"{name} branches on layout {layout!r}"
+            )
 
 
 def test_files_can_be_read_in_one_sitting():
@@ -52,7 +61,9 @@ def test_files_can_be_read_in_one_sitting():
 def test_shapes_are_checked_in_every_part_but_those_without_arrays(pytestconfig):
     checked = pytestconfig.getoption("jaxtyping_packages").split(",")
     parts = {"vilg." + Path(name).parts[1].removesuffix(".py") for name in FILES}
-    assert parts - set(checked) == {f"vilg.{part}" for part in ("__init__", "__main__", "config", "parallel", "planning")}
+    assert parts - set(checked) == {
+        f"vilg.{part}" for part in ("__init__", "__main__", "config", "parallel", "planning")
+    }
 
 
 def test_every_module_says_what_it_is():

@@ -1,7 +1,8 @@
-"""Experiment files: reading "FILE.py[:size]" to a ConfigDict, and questions that a config answers without being built.
+"""Experiment files: reading "FILE.py[:size]" to a ConfigDict, and questions that a config answers
+without being built.
 
-Separate from experiment.py, which builds objects of every part of vilg: an experiment file is read in a fraction of a second.
-"""
+Separate from experiment.py, which builds objects of every part of vilg: an experiment file is read
+in a fraction of a second."""
 
 import importlib.util
 import json
@@ -13,8 +14,9 @@ from ml_collections import ConfigDict
 
 from vilg.types import UserError
 
-# What does not decide the results: lengths of what comes first or last, cadences, places, the layout (the loader compares what the
-# sources hold). The same fields, but the length, are free in the experiments inside.
+# What does not decide the results: lengths of what comes first or last, cadences, places, the
+# layout (the loader compares what the sources hold). The same fields, but the length, are free in
+# the experiments inside.
 FREE = (
     "training.checkpoint_every",
     "training.log_every",
@@ -37,11 +39,15 @@ INNER = (("codec", "experiment"), ("training", "first"))
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without its length and without what is FREE: two runs of which these are equal may go on one from the other."""
+    """The config without its length and without what is FREE: two runs of which these are equal may
+    go on one from the other.
+    """
     return _without(config, (*FREE, "training.steps"))
 
 
-def _without(config: Mapping[str, Any], free: Sequence[str], path: tuple[str, ...] = ()) -> dict[str, Any]:
+def _without(
+    config: Mapping[str, Any], free: Sequence[str], path: tuple[str, ...] = ()
+) -> dict[str, Any]:
     kept = {}
     for key, value in config.items():
         place = (*path, key)
@@ -59,7 +65,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def alone(config: Any) -> dict[str, Any]:
-    """A config as plain dicts, without the experiment that is trained before it: of one step nothing depends on that."""
+    """A config as plain dicts, without the experiment that is trained before it: of one step
+    nothing depends on that.
+    """
     plain = to_dict(config)
     if isinstance(plain.get("training"), dict):
         plain["training"].pop("first", None)
@@ -67,14 +75,18 @@ def alone(config: Any) -> dict[str, Any]:
 
 
 def load_config(path: str, beside: str = "") -> ConfigDict:
-    """The ConfigDict of "FILE.py[:size]"; a relative path is looked for beside the file `beside`, if that is given."""
+    """The ConfigDict of "FILE.py[:size]"; a relative path is looked for beside the file `beside`,
+    if that is given.
+    """
     file, _, size = path.partition(":")
     module = load_file(file, beside)
     return module.get_config(size) if size else module.get_config()
 
 
 def load_file(path: str, beside: str = "") -> Any:
-    """The module of an experiment's file; a relative path is looked for beside the file `beside`, if that is given."""
+    """The module of an experiment's file; a relative path is looked for beside the file `beside`,
+    if that is given.
+    """
     target = (Path(beside).parent / path) if beside else Path(path)
     if not target.is_file():
         raise UserError(f"config={path!r}: there is no file {target}")
@@ -89,11 +101,16 @@ SHARED = ("seed", "data", "codec", "layout")  # sections that are the first conf
 
 
 def all_generators(path: str, config: dict[str, Any], codec: Path) -> dict[str, dict[str, Any]]:
-    """The configs that the file's `generators` names, the given config (with its overrides) in the place of the first; without such a
-    function the given config alone. All use the codec trained in the directory `codec`."""
+    """The configs that the file's `generators` names, the given config (with its overrides) in the
+    place of the first; without such a function the given config alone. All use the codec trained in
+    the directory `codec`."""
     file, _, size = path.partition(":")
     named = getattr(load_file(file), "generators", None)
-    configs = {n: to_dict(c) for n, c in (named(size) if size else named()).items()} if named else {config["generator"]["name"]: config}
+    configs = (
+        {n: to_dict(c) for n, c in (named(size) if size else named()).items()}
+        if named
+        else {config["generator"]["name"]: config}
+    )
     for place, (name, other) in enumerate(configs.items()):
         configs[name] = {**(config if place == 0 else other), **{k: config[k] for k in SHARED}}
         configs[name]["codec"] = {**config["codec"], "workdir": str(codec)}
@@ -103,4 +120,9 @@ def all_generators(path: str, config: dict[str, Any], codec: Path) -> dict[str, 
 def sections_with(section: dict[str, Any], field: str) -> list[dict[str, Any]]:
     """The section and those in it that have the field."""
     found = [section] if field in section else []
-    return found + [one for value in section.values() if isinstance(value, dict) for one in sections_with(value, field)]
+    return found + [
+        one
+        for value in section.values()
+        if isinstance(value, dict)
+        for one in sections_with(value, field)
+    ]

@@ -1,7 +1,8 @@
-"""Whether an experiment fits a number of devices under a layout: known from its shapes, before a device is touched.
+"""Whether an experiment fits a number of devices under a layout: known from its shapes, before a
+device is touched.
 
-Separate from Program, which asks it of its own devices, because `vilg launch` asks it of chips that are elsewhere.
-"""
+Separate from Program, which asks it of its own devices, because `vilg launch` asks it of chips that
+are elsewhere."""
 
 import math
 from collections.abc import Sequence
@@ -26,11 +27,11 @@ def path_name(path: Sequence[Any]) -> str:
 
 
 class Fit:
-    """An experiment's parameters (`boxed`, abstract), its layout with all sizes, and what they are on so many devices.
+    """An experiment's parameters (`boxed`, abstract), its layout with all sizes, and what they are
+    on so many devices.
 
-    Errors: UserError for a mesh that is not of so many devices, parameters or a batch that it does not divide, and a layout that leaves a big
-    model whole.
-    """
+    Errors: UserError for a mesh that is not of so many devices, parameters or a batch that it does
+    not divide, and a layout that leaves a big model whole."""
 
     def __init__(self, experiment: Experiment, devices: int, layout: Layout | None = None):
         self.boxed = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
@@ -47,32 +48,57 @@ class Fit:
         shapes = {path_name(path): (tuple(b.names), b.value.shape) for path, b in flat}
         self.layout.check(shapes, devices)
         self.parameters = sum(math.prod(shape) for _, shape in shapes.values())
-        whole = {n: math.prod(s) for n, (a, s) in shapes.items() if not self.layout.spec("params", a, s, self.sizes)}
-        self.sharded_fraction = 1 - sum(whole.values()) / self.parameters if self.parameters else 0.0
-        if self.layout.params and devices > 1 and self.parameters > BIG and 1 - self.sharded_fraction > WHOLE_LIMIT:
+        whole = {
+            n: math.prod(s)
+            for n, (a, s) in shapes.items()
+            if not self.layout.spec("params", a, s, self.sizes)
+        }
+        self.sharded_fraction = (
+            1 - sum(whole.values()) / self.parameters if self.parameters else 0.0
+        )
+        if (
+            self.layout.params
+            and devices > 1
+            and self.parameters > BIG
+            and 1 - self.sharded_fraction > WHOLE_LIMIT
+        ):
             worst = ", ".join(sorted(whole, key=lambda name: whole[name], reverse=True)[:5])
             raise UserError(
-                f"layout.name={self.layout.name!r} leaves {1 - self.sharded_fraction:.0%} of the parameters whole on every device ({worst}); "
-                "choose mesh sizes that divide them, or another layout"
+                f"layout.name={self.layout.name!r} leaves {1 - self.sharded_fraction:.0%} of the"
+                f" parameters whole on every device ({worst}); choose mesh sizes that divide them,"
+                " or another layout"
             )
 
     def _check_batch(self, experiment: Experiment) -> None:
         trainable = experiment.trainable
-        size, accumulation, multiple = experiment.training.batch_size, experiment.training.accumulation, trainable.batch_multiple
-        together = f" x {multiple} rows that belong together ({getattr(trainable, 'batch_field', '')})" if multiple > 1 else ""
+        size, accumulation, multiple = (
+            experiment.training.batch_size,
+            experiment.training.accumulation,
+            trainable.batch_multiple,
+        )
+        together = (
+            f" x {multiple} rows that belong together ({getattr(trainable, 'batch_field', '')})"
+            if multiple > 1
+            else ""
+        )
         unit = self._rows_together(multiple) * accumulation
         require(
             size % unit == 0,
             "training.batch_size",
             size,
-            f"must be a multiple of training.accumulation={accumulation} x {self.batch_shards} batch shards of layout {self.layout.name!r}"
-            f"{together}; the nearest is {max(1, round(size / unit)) * unit}",
+            f"must be a multiple of training.accumulation={accumulation} x {self.batch_shards}"
+            f" batch shards of layout {self.layout.name!r}{together}; the nearest is"
+            f" {max(1, round(size / unit)) * unit}",
         )
 
     def _rows_together(self, multiple: int) -> int:
-        """Rows of a microbatch must be a multiple of this: rows that belong together stay on a device, except that the rows of an expert are
-        split over the devices of its group."""
-        groups = self.layout.spec("compute", ("expert",), (0,), self.sizes) if "expert" in self.lengths else ()
+        """Rows of a microbatch must be a multiple of this: rows that belong together stay on a
+        device, except that the rows of an expert are split over the devices of its group."""
+        groups = (
+            self.layout.spec("compute", ("expert",), (0,), self.sizes)
+            if "expert" in self.lengths
+            else ()
+        )
         return multiple * (self.batch_shards // math.prod(self.sizes[a] for a in _names(groups)))
 
 

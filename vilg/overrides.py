@@ -1,4 +1,6 @@
-"""Overrides of fields that an experiment file leaves out: --config.training.keep_last=3 where the file names no keep_last."""
+"""Overrides of fields that an experiment file leaves out: --config.training.keep_last=3 where the
+file names no keep_last.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,16 +20,25 @@ from vilg.types import UserError
 
 
 def admit(config: Any, path: Sequence[str]) -> None:
-    """Puts the field's default at the path (a list of keys) where the experiment leaves the field out, so that it can be overridden."""
+    """Puts the field's default at the path (a list of keys) where the experiment leaves the field
+    out, so that it can be overridden.
+    """
     for section, field in INNER:
-        if tuple(path[:2]) == (section, field) and len(path) > 2 and (config.get(section) or {}).get(field):
+        if (
+            tuple(path[:2]) == (section, field)
+            and len(path) > 2
+            and (config.get(section) or {}).get(field)
+        ):
             return admit(config[section][field], path[2:])
     *section, field = path
     owner: Any = config
     for i, key in enumerate(section):
         if isinstance(owner, ConfigDict) and key not in owner:
             near = suggestion(key, owner, lambda name, i=i: ".".join([*section[:i], name]))
-            raise UserError(f"config.{'.'.join(path)}: there is no section {'.'.join(section[: i + 1])}; {near}here are {', '.join(owner)}")
+            raise UserError(
+                f"config.{'.'.join(path)}: there is no section {'.'.join(section[: i + 1])};"
+                f" {near}here are {', '.join(owner)}"
+            )
         owner = owner.get(key) if isinstance(owner, ConfigDict) else None
     if section == ["layout"] and field != "name":
         raise UserError(LAYOUT_FIELD.format(field))
@@ -39,7 +50,10 @@ def admit(config: Any, path: Sequence[str]) -> None:
     defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.init}
     if field not in defaults:
         near = suggestion(field, defaults)
-        raise UserError(f"config.{'.'.join(path)}: unknown field of {kind.__name__}; {near}it has {', '.join(defaults)}")
+        raise UserError(
+            f"config.{'.'.join(path)}: unknown field of {kind.__name__}; {near}it has"
+            f" {', '.join(defaults)}"
+        )
     if defaults[field] not in (dataclasses.MISSING, None):
         with owner.unlocked():
             owner[field] = defaults[field]
@@ -66,4 +80,8 @@ def _section_class(config: Any, section: tuple[str, ...]) -> Any:
     if len(section) == 1:
         return kind
     part = getattr(kind, "PARTS", {}).get(section[1])
-    return part.get(config[section[0]][section[1]].get("name", "")) if isinstance(part, Mapping) else part
+    return (
+        part.get(config[section[0]][section[1]].get("name", ""))
+        if isinstance(part, Mapping)
+        else part
+    )

@@ -1,8 +1,9 @@
-"""Paths that may be gs://: one function makes them, and what needs a file on this machine asks for a copy.
+"""Paths that may be gs://: one function makes them, and what needs a file on this machine asks for
+a copy.
 
-Separate from all else because workdirs, checkpoints, data and outputs go through it. Local paths stay pathlib's, as fast as they were; what
-has a scheme is etils' epath.Path, which has the same methods (gs:// needs `pip install 'vilg[tpu]'`, which brings gcsfs).
-"""
+Separate from all else because workdirs, checkpoints, data and outputs go through it. Local paths
+stay pathlib's, as fast as they were; what has a scheme is etils' epath.Path, which has the same
+methods (gs:// needs `pip install 'vilg[tpu]'`, which brings gcsfs)."""
 
 import contextlib
 import functools
@@ -37,7 +38,9 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 def as_path(path: str | os.PathLike) -> Place:
-    """The path with pathlib's methods, wherever it lies. Errors: UserError where nothing here can read that scheme."""
+    """The path with pathlib's methods, wherever it lies. Errors: UserError where nothing here can
+    read that scheme.
+    """
     if not is_remote(path):
         return Path(path)
     _prepare(os.fspath(path))
@@ -45,7 +48,9 @@ def as_path(path: str | os.PathLike) -> Place:
 
 
 def _prepare(path: str) -> None:
-    """What etils opens gs:// with: gcsfs, told to keep no listings, since other hosts write there too."""
+    """What etils opens gs:// with: gcsfs, told to keep no listings, since other hosts write there
+    too.
+    """
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError(f"path={path!r}: needs gcsfs; run pip install 'vilg[tpu]'")
     for name in ("gs", "gcs"):
@@ -53,8 +58,9 @@ def _prepare(path: str) -> None:
 
 
 def local(path: str | os.PathLike) -> Path:
-    """A path on this machine with the same content: itself, or a copy of the file or directory, which is kept under $VILG_CACHE
-    (~/.cache/vilg) and brought up to date by sizes and times. A path at which there is nothing comes back as one at which there is nothing."""
+    """A path on this machine with the same content: itself, or a copy of the file or directory,
+    which is kept under $VILG_CACHE (~/.cache/vilg) and brought up to date by sizes and times. A
+    path at which there is nothing comes back as one at which there is nothing."""
     return _copied(os.fspath(path)) if is_remote(path) else Path(path)
 
 
@@ -62,7 +68,12 @@ def local(path: str | os.PathLike) -> Path:
 def _copied(path: str) -> Path:
     there = as_path(path)
     key = hashlib.sha256(os.fspath(there).encode()).hexdigest()[:16]
-    here = Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / "remote" / key / there.name
+    here = (
+        Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg")
+        / "remote"
+        / key
+        / there.name
+    )
     if there.is_dir():
         here.mkdir(parents=True, exist_ok=True)
         for file in files(there):
@@ -104,8 +115,8 @@ def copy_tree(source: Path, target: Place) -> None:
 
 @contextlib.contextmanager
 def written_to(path: str | os.PathLike) -> Iterator[Path]:
-    """A local path to write a file or directory to: itself, or one whose content goes to the remote path when the block ends, however it
-    ends, so that nothing already made is lost."""
+    """A local path to write a file or directory to: itself, or one whose content goes to the remote
+    path when the block ends, however it ends, so that nothing already made is lost."""
     if not is_remote(path):
         yield Path(path)
         return
@@ -121,12 +132,16 @@ def written_to(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def relative(place: str, base: str | os.PathLike) -> str:
-    """`place` as seen from the directory `base`, so that both can move together; whole where they do not lie on one file system."""
+    """`place` as seen from the directory `base`, so that both can move together; whole where they
+    do not lie on one file system.
+    """
     if is_remote(place) != is_remote(base):
         return place if is_remote(place) else str(Path(place).resolve())
     if not is_remote(place):
         return os.path.relpath(Path(place).resolve(), Path(base).resolve())
-    (bucket, inner), (other, outer) = (p.removeprefix("gs://").partition("/")[::2] for p in (place, os.fspath(base)))
+    (bucket, inner), (other, outer) = (
+        p.removeprefix("gs://").partition("/")[::2] for p in (place, os.fspath(base))
+    )
     return posixpath.relpath(f"/{inner}", f"/{outer}") if bucket == other else place
 
 

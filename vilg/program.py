@@ -1,8 +1,9 @@
-"""Program: an Experiment on a mesh. Abstract state, shardings and compiled functions; the only caller of jax.jit (pjit's successor) but frozen.py.
+"""Program: an Experiment on a mesh. Abstract state, shardings and compiled functions; the only
+caller of jax.jit (pjit's successor) but frozen.py.
 
-Building a Program allocates nothing, so a plan of it is free and honest. The same train step runs under every layout: the layout
-decides in_shardings, out_shardings and where gradients and activations are constrained to live.
-"""
+Building a Program allocates nothing, so a plan of it is free and honest. The same train step runs
+under every layout: the layout decides in_shardings, out_shardings and where gradients and
+activations are constrained to live."""
 
 import dataclasses
 import functools
@@ -31,11 +32,21 @@ HOST_MEMORY = "pinned_host"  # JAX's name of the host's memory that devices can 
 class Program:
     """An experiment on devices under a layout. `layout` overrides the experiment's own."""
 
-    def __init__(self, experiment: Experiment, devices: Sequence[jax.Device] | None = None, layout: Layout | None = None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        devices: Sequence[jax.Device] | None = None,
+        layout: Layout | None = None,
+    ):
         self.experiment = experiment
         devices = list(jax.devices() if devices is None else devices)
         fit = Fit(experiment, len(devices), layout)
-        self.layout, self.parameters, self.sharded_fraction, self.batch_shards = fit.layout, fit.parameters, fit.sharded_fraction, fit.batch_shards
+        self.layout, self.parameters, self.sharded_fraction, self.batch_shards = (
+            fit.layout,
+            fit.parameters,
+            fit.sharded_fraction,
+            fit.batch_shards,
+        )
         self.boxed, self.axes = fit.boxed, axes_of(fit.boxed)
         self.mesh = make_mesh(self.layout, devices)
         self.sizes = fit.sizes
@@ -47,10 +58,14 @@ class Program:
         self.batch_sharding = NamedSharding(self.mesh, fit.batch_spec)
 
     def _state(self) -> tuple[TrainState, TrainState]:
-        """Shapes and shardings of the train state. Optimizer state keeps the boxes of the parameters that it mirrors."""
+        """Shapes and shardings of the train state. Optimizer state keeps the boxes of the
+        parameters that it mirrors.
+        """
         trainable, training = self.experiment.trainable, self.experiment.training
         optimizer = jax.eval_shape(self.optimizer.init, self.boxed)
-        statistics = jax.eval_shape(trainable.statistics) if isinstance(trainable, Maintained) else None
+        statistics = (
+            jax.eval_shape(trainable.statistics) if isinstance(trainable, Maintained) else None
+        )
         boxed = TrainState(
             step=jax.ShapeDtypeStruct((), jnp.int32),
             params=self.boxed,
@@ -58,7 +73,13 @@ class Program:
             ema=self.boxed if training.ema else None,
             statistics=statistics,
         )
-        tables = TrainState(step="params", params="params", optimizer="optimizer", ema="optimizer", statistics="params")
+        tables = TrainState(
+            step="params",
+            params="params",
+            optimizer="optimizer",
+            ema="optimizer",
+            statistics="params",
+        )
 
         def place(table: str, tree: Any) -> Any:
             resolve = resolver(self.layout, self.mesh, table)
@@ -68,7 +89,9 @@ class Program:
                     return leaf.value  # optax masks parameters that another transformation owns
                 if is_box(leaf) and len(leaf.names) == leaf.value.ndim and leaf.value.size > 1:
                     return resolve(tuple(leaf.names), leaf.value.shape)
-                return self.replicated  # scalars, counts, Adafactor's factored moments and its placeholders of size 1
+                return (
+                    self.replicated
+                )  # scalars, counts, Adafactor's factored moments and its placeholders of size 1
 
             return jax.tree.map(one, tree, is_leaf=is_box)
 
@@ -76,12 +99,18 @@ class Program:
         shardings = TrainState(**{f: place(getattr(tables, f), getattr(boxed, f)) for f in fields})
         if self.layout.offload:
             shape = unbox(boxed.optimizer)
-            host = jax.tree.map(lambda x, s: s.with_memory_kind(HOST_MEMORY) if x.ndim else s, shape, shardings.optimizer)
+            host = jax.tree.map(
+                lambda x, s: s.with_memory_kind(HOST_MEMORY) if x.ndim else s,
+                shape,
+                shardings.optimizer,
+            )
             shardings = dataclasses.replace(shardings, optimizer=host)
         return unbox(boxed), shardings
 
     def _traced(self, function: Callable, platform: str = "") -> Callable:
-        """The function with `constrain` answering from this layout while it is traced, for the mesh's platform or another."""
+        """The function with `constrain` answering from this layout while it is traced, for the
+        mesh's platform or another.
+        """
         resolve = resolver(self.layout, self.mesh, "compute")
 
         @functools.wraps(function)
@@ -95,12 +124,14 @@ class Program:
         """jax.jit under this layout."""
         return jax.jit(self._traced(function), **options)
 
-    # --- state -------------------------------------------------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------
 
     @functools.cached_property
     def init_state(self) -> Callable[[], TrainState]:
         """Compiled: the state before the first update, born sharded."""
-        return jax.jit(self._init_state, out_shardings=self.state_sharding)  # traced on one example, which no batch axis divides
+        return jax.jit(
+            self._init_state, out_shardings=self.state_sharding
+        )  # traced on one example, which no batch axis divides
 
     def _init_state(self) -> TrainState:
         trainable, training = self.experiment.trainable, self.experiment.training
@@ -111,17 +142,23 @@ class Program:
 
     @functools.cached_property
     def adopt(self) -> Callable[[Params, Params], Params]:
-        """Compiled: (a generator's parameters (donated), the codec's) -> the generator's with the codec's code vectors in them."""
+        """Compiled: (a generator's parameters (donated), the codec's) -> the generator's with the
+        codec's code vectors in them.
+        """
         generator, codec = self.experiment.generator, cast(Tokenizer, self.experiment.codec)
         return self.jit(
-            lambda params, frozen: generator.adopt(params, codec.vectors(frozen)), out_shardings=self.state_sharding.params, donate_argnums=0
+            lambda params, frozen: generator.adopt(params, codec.vectors(frozen)),
+            out_shardings=self.state_sharding.params,
+            donate_argnums=0,
         )
 
-    # --- training ----------------------------------------------------------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------------
 
     @functools.cached_property
     def train_step(self) -> Callable[[TrainState, Batch, Params], tuple[TrainState, Metrics]]:
-        """Compiled: one update. Arguments: state (donated), a global batch, the frozen codec's parameters (None when training it)."""
+        """Compiled: one update. Arguments: state (donated), a global batch, the frozen codec's
+        parameters (None when training it).
+        """
         return self.jit(
             self.update,
             in_shardings=(self.state_sharding, self.batch_sharding, self.replicated),
@@ -129,17 +166,28 @@ class Program:
             donate_argnums=0,
         )
 
-    def gradients(self, params: Params, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Metrics, Any, Params]:
-        """(metrics with "loss", what a Maintained wants to see, gradients) of a batch, accumulated over microbatches."""
+    def gradients(
+        self, params: Params, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Metrics, Any, Params]:
+        """(metrics with "loss", what a Maintained wants to see, gradients) of a batch, accumulated
+        over microbatches.
+        """
         trainable, accumulation = self.experiment.trainable, self.experiment.training.accumulation
         resolve = resolver(self.layout, self.mesh, "gradients")
 
         def one(index: jax.Array, part: Batch) -> tuple[Params, Metrics, Any]:
-            loss = functools.partial(trainable.loss, batch=part, key=jax.random.fold_in(key, index), step=step)
+            loss = functools.partial(
+                trainable.loss, batch=part, key=jax.random.fold_in(key, index), step=step
+            )
             (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
             metrics = dict(metrics)
             observed = metrics.pop("observed", None)
-            grads = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, grads, is_leaf=is_axes)
+            grads = jax.tree.map(
+                lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)),
+                self.axes,
+                grads,
+                is_leaf=is_axes,
+            )
             return grads, {"loss": value, **metrics}, observed
 
         if accumulation == 1:
@@ -147,13 +195,19 @@ class Program:
             return metrics, jax.tree.map(lambda x: x[None], observed), grads
 
         def split(x: jax.Array) -> jax.Array:
-            # row i of the batch goes to microbatch i % accumulation, so that every device keeps its own rows
+            # row i of the batch goes to microbatch i % accumulation, so that every device keeps its
+            # own rows
             parts = x.reshape(x.shape[0] // accumulation, accumulation, *x.shape[1:])
             return jnp.swapaxes(parts, 0, 1)
 
         parts = jax.tree.map(split, batch)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        zeros = jax.tree.map(lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)), self.axes, zeros, is_leaf=is_axes)
+        zeros = jax.tree.map(
+            lambda a, g: jax.lax.with_sharding_constraint(g, resolve(a, g.shape)),
+            self.axes,
+            zeros,
+            is_leaf=is_axes,
+        )
 
         def body(total: Params, item: tuple) -> tuple[Params, tuple]:
             grads, metrics, observed = one(*item)
@@ -164,22 +218,33 @@ class Program:
         return jax.tree.map(lambda m: jnp.mean(m, 0), metrics), observed, grads
 
     def update(self, state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, Metrics]:
-        """One update, as traced: randomness is fold_in(seed, step), so a run is a function of (config, data, step)."""
+        """One update, as traced: randomness is fold_in(seed, step), so a run is a function of
+        (config, data, step).
+        """
         experiment, training = self.experiment, self.experiment.training
         key = jax.random.fold_in(jax.random.key(experiment.seed + 1), state.step)
         batch = experiment.prepare(frozen, batch)
         metrics, observed, grads = self.gradients(state.params, batch, key, state.step)
         held = state.optimizer
         if self.layout.offload:
-            held = jax.device_put(held, jax.tree.map(lambda s: s.with_memory_kind("device"), self.state_sharding.optimizer))
+            held = jax.device_put(
+                held,
+                jax.tree.map(lambda s: s.with_memory_kind("device"), self.state_sharding.optimizer),
+            )
         with jax.named_scope("optimizer"):
             updates, optimizer = self.optimizer.update(grads, held, state.params)
             params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
-        metrics |= {"gradient_norm": _norm(grads), "update_norm": _norm(updates), "learning_rate": self.learning_rate(state.step)}
+        metrics |= {
+            "gradient_norm": _norm(grads),
+            "update_norm": _norm(updates),
+            "learning_rate": self.learning_rate(state.step),
+        }
         statistics = state.statistics
         if isinstance(experiment.trainable, Maintained):
             key = jax.random.fold_in(key, 1)
-            params, statistics, seen = experiment.trainable.maintain(params, statistics, observed, key, state.step)
+            params, statistics, seen = experiment.trainable.maintain(
+                params, statistics, observed, key, state.step
+            )
             metrics |= seen
         ema = state.ema
         if training.ema:
@@ -189,8 +254,9 @@ class Program:
 
     @functools.cached_property
     def model_flops(self) -> float:
-        """FLOPs of an update's forward and backward pass over the whole batch, nothing recomputed: the trainable's own formula, else three
-        times the matrix products and convolutions of its loss."""
+        """FLOPs of an update's forward and backward pass over the whole batch, nothing recomputed:
+        the trainable's own formula, else three times the matrix products and convolutions of its
+        loss."""
         trainable, size = self.experiment.trainable, self.experiment.training.batch_size
         if hasattr(trainable, "model_flops"):
             return trainable.model_flops(size)
@@ -200,17 +266,22 @@ class Program:
 
     @functools.cached_property
     def update_flops(self) -> float:
-        """FLOPs of an update as it is traced, on all devices: of the frozen codec, both passes with what is recomputed, and the optimizer."""
+        """FLOPs of an update as it is traced, on all devices: of the frozen codec, both passes with
+        what is recomputed, and the optimizer.
+        """
         return self.flops(self.update, self.state_shape, self.batch_shapes(), self.frozen_shapes())
 
     def flops(self, function: Callable, *arguments: Any) -> float:
-        """FLOPs of matrix products and convolutions of a function of abstract arguments, as it is traced under this layout for a CPU: products
-        inside the kernels of other platforms are not seen in a trace."""
+        """FLOPs of matrix products and convolutions of a function of abstract arguments, as it is
+        traced under this layout for a CPU: products inside the kernels of other platforms are not
+        seen in a trace."""
         return traced_flops(self._traced(function, "cpu"), *arguments)
 
     def learning_rate(self, step: jax.Array) -> jax.Array:
         """The schedule's value."""
-        return jnp.asarray(self.experiment.optimizer.rate(self.experiment.training.steps)(step), jnp.float32)
+        return jnp.asarray(
+            self.experiment.optimizer.rate(self.experiment.training.steps)(step), jnp.float32
+        )
 
     @functools.cached_property
     def evaluate_loss(self) -> Callable[[Params, Batch, Params], Metrics]:
@@ -218,54 +289,86 @@ class Program:
 
         def evaluate(params: Params, batch: Batch, frozen: Params) -> Metrics:
             batch = self.experiment.prepare(frozen, batch)
-            loss, metrics = self.experiment.trainable.loss(params, batch, jax.random.key(0), jnp.int32(2**30))
+            loss, metrics = self.experiment.trainable.loss(
+                params, batch, jax.random.key(0), jnp.int32(2**30)
+            )
             return {"loss": loss, **{k: v for k, v in metrics.items() if k != "observed"}}
 
         return self.jit(evaluate, out_shardings=self.replicated)
 
-    # --- sampling ----------------------------------------------------------------------------------------------------------
+    # --- sampling ---------------------------------------------------------------------------------
 
     @functools.cached_property
     def encode(self) -> Callable:
         """Compiled: uint8 images [b, H, W, 3] -> codes."""
         space = self.experiment.space
-        return self.jit(lambda frozen, images: space.encode(frozen, to_unit(images)), out_shardings=self.replicated)
+        return self.jit(
+            lambda frozen, images: space.encode(frozen, to_unit(images)),
+            out_shardings=self.replicated,
+        )
 
     @functools.cached_property
     def decode(self) -> Callable:
         """Compiled: codes -> uint8 images."""
         space = self.experiment.space
-        return self.jit(lambda frozen, codes: to_bytes(space.decode(frozen, codes)), out_shardings=self.replicated)
+        return self.jit(
+            lambda frozen, codes: to_bytes(space.decode(frozen, codes)),
+            out_shardings=self.replicated,
+        )
 
     @functools.cache  # noqa: B019 - a Program lives as long as its run
     def sample(self, controls: Any) -> Callable:
         """Compiled for these controls: (params, text, keys) -> codes."""
         sample = self.experiment.generator.sample
-        return self.jit(lambda params, text, keys: sample(params, text, keys, controls), out_shardings=self.replicated)
+        return self.jit(
+            lambda params, text, keys: sample(params, text, keys, controls),
+            out_shardings=self.replicated,
+        )
 
     @functools.cache  # noqa: B019
     def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:
-        """Compiled: (params, inputs, keys) -> a Stepwise generator's state before the first evaluation, on a grid of codes."""
+        """Compiled: (params, inputs, keys) -> a Stepwise generator's state before the first
+        evaluation, on a grid of codes.
+        """
         begin = self.experiment.generator.begin
-        return self.jit(lambda params, inputs, keys: begin(params, inputs, keys, controls, grid), out_shardings=self.batch_sharding)
+        return self.jit(
+            lambda params, inputs, keys: begin(params, inputs, keys, controls, grid),
+            out_shardings=self.batch_sharding,
+        )
 
     @functools.cached_property
     def expert(self) -> Callable:
-        """Compiled: (params, index) -> what one expert's evaluations need, placed as parameters are."""
+        """Compiled: (params, index) -> what one expert's evaluations need, placed as parameters
+        are.
+        """
         return self.jit(self.experiment.generator.expert, out_shardings=self.expert_sharding)
 
     @functools.cached_property
     def expert_sharding(self) -> Any:
-        """Where one expert's parameters live: under the layout's rules, without the axis of experts."""
-        expert, resolve = self.experiment.generator.expert, resolver(self.layout, self.mesh, "params")
+        """Where one expert's parameters live: under the layout's rules, without the axis of
+        experts.
+        """
+        expert, resolve = (
+            self.experiment.generator.expert,
+            resolver(self.layout, self.mesh, "params"),
+        )
         boxed = jax.eval_shape(lambda p: expert(p, jnp.int32(0)), self.boxed)
-        return jax.tree.map(lambda b: resolve(tuple(b.names[-b.value.ndim :] if b.value.ndim else ()), b.value.shape), boxed, is_leaf=is_box)
+        return jax.tree.map(
+            lambda b: resolve(
+                tuple(b.names[-b.value.ndim :] if b.value.ndim else ()), b.value.shape
+            ),
+            boxed,
+            is_leaf=is_box,
+        )
 
     @functools.cached_property
     def advance(self) -> Callable:
-        """Compiled: (one expert's parameters, state (donated), row, index, keys) -> the state after an evaluation. One program serves all
-        experts, numbers of steps and weights of guidance: the state, whose leaves are all of rows, comes out sharded as it goes in."""
-        return self.jit(self.experiment.generator.advance, out_shardings=self.batch_sharding, donate_argnums=1)
+        """Compiled: (one expert's parameters, state (donated), row, index, keys) -> the state after
+        an evaluation. One program serves all experts, numbers of steps and weights of guidance: the
+        state, whose leaves are all of rows, comes out sharded as it goes in."""
+        return self.jit(
+            self.experiment.generator.advance, out_shardings=self.batch_sharding, donate_argnums=1
+        )
 
     @functools.cached_property
     def finish(self) -> Callable:
@@ -274,9 +377,14 @@ class Program:
 
     @functools.cache  # noqa: B019
     def caption(self, controls: Any) -> Callable:
-        """Compiled for these controls: (params, codes, start ids, keys) -> (text ids, log-likelihoods)."""
+        """Compiled for these controls: (params, codes, start ids, keys) -> (text ids,
+        log-likelihoods).
+        """
         caption = self.experiment.generator.caption
-        return self.jit(lambda params, codes, start, keys: caption(params, codes, start, keys, controls), out_shardings=self.replicated)
+        return self.jit(
+            lambda params, codes, start, keys: caption(params, codes, start, keys, controls),
+            out_shardings=self.replicated,
+        )
 
     @functools.cached_property
     def log_likelihood(self) -> Callable:
@@ -285,7 +393,9 @@ class Program:
 
     @functools.cached_property
     def errors_at(self) -> Callable:
-        """Compiled: (params, text, codes, t) -> how wrong each row's prediction of its codes is at one time."""
+        """Compiled: (params, text, codes, t) -> how wrong each row's prediction of its codes is at
+        one time.
+        """
         return self.jit(self.experiment.generator.errors_at, out_shardings=self.replicated)
 
     @functools.cached_property
@@ -295,9 +405,14 @@ class Program:
 
     @functools.cached_property
     def image_features(self) -> Callable:
-        """Compiled: (params, frozen, uint8 images [b, H, W, 3]) -> an Embedder's features of them."""
+        """Compiled: (params, frozen, uint8 images [b, H, W, 3]) -> an Embedder's features of
+        them.
+        """
         space, embed = self.experiment.space, self.experiment.generator.embed_images
-        return self.jit(lambda params, frozen, x: embed(params, space.encode(frozen, to_unit(x))), out_shardings=self.replicated)
+        return self.jit(
+            lambda params, frozen, x: embed(params, space.encode(frozen, to_unit(x))),
+            out_shardings=self.replicated,
+        )
 
     @functools.cached_property
     def text_features(self) -> Callable:
@@ -309,7 +424,7 @@ class Program:
         """Compiled: a smaller generator's parameters -> this one's."""
         return self.jit(self.experiment.generator.grow, out_shardings=self.state_sharding.params)
 
-    # --- plans -------------------------------------------------------------------------------------------------------------
+    # --- plans ------------------------------------------------------------------------------------
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
@@ -334,14 +449,21 @@ class Program:
         if experiment.generator is None:
             return None
         codec = unbox(jax.eval_shape(cast(Trainable, experiment.codec).init, jax.random.key(0)))
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), experiment.space.freeze(codec, None))
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), experiment.space.freeze(codec, None)
+        )
 
-    # --- data --------------------------------------------------------------------------------------------------------------
+    # --- data -------------------------------------------------------------------------------------
 
     def place(self, batch: Batch) -> Batch:
-        """This process's rows of a host batch as global arrays on the mesh; what is not an array stays out."""
+        """This process's rows of a host batch as global arrays on the mesh; what is not an array
+        stays out.
+        """
         arrays = {k: v for k, v in batch.items() if isinstance(v, np.ndarray)}
-        return {k: jax.make_array_from_process_local_data(self.batch_sharding, v) for k, v in arrays.items()}
+        return {
+            k: jax.make_array_from_process_local_data(self.batch_sharding, v)
+            for k, v in arrays.items()
+        }
 
 
 def _abstract(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:

@@ -2,12 +2,13 @@
 
     vilg sweep --config=experiments/ablations/experts.py --out=runs/ablations/experts
 
-ERNIE-ViLG 2.0 gives k experts k times the samples; so in the first table each expert sees 16 rows a step, and in the second all of them
-together see 80. The control of every cell is the dense run trained on for as long, on as many rows: it differs in nothing but experts.n.
-Noise is drawn uniformly, over as much of it as the quickstart's sampler walks, so that equal slices of time are equal shares of the training;
-the text encoder goes on learning everywhere, but in `experts_5_80_frozen_text`.
-CPU-seconds grow with the rows: the cells with 160 are the dearest. Run with 1, 2 and 5 experts: experiments/results/experts.json.
-"""
+ERNIE-ViLG 2.0 gives k experts k times the samples; so in the first table each expert sees 16 rows a
+step, and in the second all of them together see 80. The control of every cell is the dense run
+trained on for as long, on as many rows: it differs in nothing but experts.n. Noise is drawn
+uniformly, over as much of it as the quickstart's sampler walks, so that equal slices of time are
+equal shares of the training; the text encoder goes on learning everywhere, but in
+`experts_5_80_frozen_text`. CPU-seconds grow with the rows: the cells with 160 are the dearest. Run
+with 1, 2 and 5 experts: experiments/results/experts.json."""
 
 from typing import Any
 
@@ -28,7 +29,9 @@ NUMBERS = (1, 2, 5, 10)
 def get_config(size: str = "tiny") -> ConfigDict:
     """What the cells share; without overrides the dense run that they start from."""
     config = load_config(f"noise.py:{size}", beside=__file__).to_dict()
-    config["generator"]["process"].update(schedule=dict(name="log_linear", sigma_min=0.4, sigma_max=80.0), times=dict(name="uniform"))
+    config["generator"]["process"].update(
+        schedule=dict(name="log_linear", sigma_min=0.4, sigma_max=80.0), times=dict(name="uniform")
+    )
     config["generator"]["experts"].update(train_text=True)
     config["optimizer"].update(end_ratio=0.3)
     config["evals"]["scenes"].update(last=0.0)
@@ -61,8 +64,17 @@ CELLS: dict[str, dict[str, Any]] = {
     **{name(n, rows): cell(n, rows) for n, rows in PAIRS},
     "experts_5_80_frozen_text": cell(5, TOTAL, **{"generator.experts.train_text": False}),
 }
-CONTROLS = {name(n, rows): name(1, rows) for n, rows in PAIRS if n > 1} | {"experts_5_80_frozen_text": "dense_80"}
+CONTROLS = {name(n, rows): name(1, rows) for n, rows in PAIRS if n > 1} | {
+    "experts_5_80_frozen_text": "dense_80"
+}
 TABLES = {
-    f"equal samples per expert: {EACH} rows each": ["dense", *(name(k, n * EACH) for n in NUMBERS for k in sorted({1, n}))],
-    f"equal total samples: {TOTAL} rows": ["dense", *(name(n, TOTAL) for n in NUMBERS), "experts_5_80_frozen_text"],
+    f"equal samples per expert: {EACH} rows each": [
+        "dense",
+        *(name(k, n * EACH) for n in NUMBERS for k in sorted({1, n})),
+    ],
+    f"equal total samples: {TOTAL} rows": [
+        "dense",
+        *(name(n, TOTAL) for n in NUMBERS),
+        "experts_5_80_frozen_text",
+    ],
 }

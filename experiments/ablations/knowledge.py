@@ -1,12 +1,14 @@
-"""Knowledge in training (ERNIE-ViLG 2.0, section 2.2) at tiny size: off, textual, visual, both, and the captions that come with it.
+"""Knowledge in training (ERNIE-ViLG 2.0, section 2.2) at tiny size: off, textual, visual, both, and
+the captions that come with it.
 
     vilg sweep --config=experiments/ablations/knowledge.py --out=runs/ablations/knowledge
 
-Words, boxes and labels are the synthetic source's own annotations. Shares are the paper's: half of the samples, a tenth for replacement.
-Its weights (.01 on attention, .1 on regions) may be too little to see at this scale, so `_10` weighs ten times as much. In `omitted` the
-captions of half of the pictures name one of their two objects, as people's do, and the control of completion (names of the others are
-appended) and replacement (a whole machine caption, where there is one) is that cell. Seven of the cells were run: results/README.md.
-"""
+Words, boxes and labels are the synthetic source's own annotations. Shares are the paper's: half of
+the samples, a tenth for replacement. Its weights (.01 on attention, .1 on regions) may be too
+little to see at this scale, so `_10` weighs ten times as much. In `omitted` the captions of half of
+the pictures name one of their two objects, as people's do, and the control of completion (names of
+the others are appended) and replacement (a whole machine caption, where there is one) is that cell.
+Seven of the cells were run: results/README.md."""
 
 from typing import Any
 
@@ -31,9 +33,16 @@ def get_config(size: str = "tiny") -> ConfigDict:
     return ConfigDict(config)
 
 
-def cell(attention_weight: float = 0.0, region_weight: float = 0.0, mode: str = "prob", **shares: float) -> dict[str, Any]:
+def cell(
+    attention_weight: float = 0.0, region_weight: float = 0.0, mode: str = "prob", **shares: float
+) -> dict[str, Any]:
     """Overrides for knowledge with these weights and shares of the samples."""
-    weights = dict(attention_weight=attention_weight, attention_mode=mode, region_weight=region_weight, region_power=1.0)
+    weights = dict(
+        attention_weight=attention_weight,
+        attention_mode=mode,
+        region_weight=region_weight,
+        region_power=1.0,
+    )
     return {"data.knowledge": NONE | shares, "generator.knowledge": weights}
 
 
@@ -58,7 +67,9 @@ CELLS: dict[str, dict[str, Any]] = {
     "omitted_replacement": omitted(replacement=0.1),
     "omitted_both": omitted(completion=0.5, replacement=0.1),
 }
-CONTROLS = {name: "omitted" if name.startswith("omitted_") else "off" for name in CELLS if name != "off"}
+CONTROLS = {
+    name: "omitted" if name.startswith("omitted_") else "off" for name in CELLS if name != "off"
+}
 TABLES = {
     "weights on key words and regions": [name for name in CELLS if not name.startswith("omitted")],
     "captions that omit objects": ["off", *(name for name in CELLS if name.startswith("omitted"))],

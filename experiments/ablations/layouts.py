@@ -3,10 +3,10 @@
     vilg plan --config=experiments/ablations/layouts.py:lite --html=layouts_lite.html --json=layouts_lite.json
     vilg plan --config=experiments/ablations/layouts.py:10b --topology=v5p:4x4x4 --layouts=fsdp,fsdp_tp:model=4
 
-The pods are v4-128, v5e-256, v5p-128 and v6e-256, 64 or 256 chips (a name in front of x counts cores on v4 and v5p). Every layout of a size has
-the same global batch; what was found: experiments/results/README.md. Needs libtpu (pip install '.[tpu]'), no TPU. The smaller U-Net has
-5, 10, 15 and 20 heads: it refuses tensor parallelism, and 256 shards; those rows say so.
-"""
+The pods are v4-128, v5e-256, v5p-128 and v6e-256, 64 or 256 chips (a name in front of x counts
+cores on v4 and v5p). Every layout of a size has the same global batch; what was found:
+experiments/results/README.md. Needs libtpu (pip install '.[tpu]'), no TPU. The smaller U-Net has 5,
+10, 15 and 20 heads: it refuses tensor parallelism, and 256 shards; those rows say so."""
 
 from ml_collections import ConfigDict
 
@@ -14,7 +14,15 @@ from vilg.config import lookup
 from vilg.experiment_file import load_config
 
 TOPOLOGIES = ("v4:4x4x4", "v5e:16x16", "v5p:4x4x4", "v6e:16x16")
-LAYOUTS = ("fsdp", "zero2", "fsdp_tp:model=2", "sequence:sequence=2", "group_sharded:shard=16", "group_sharded:shard=64", "expert")
+LAYOUTS = (
+    "fsdp",
+    "zero2",
+    "fsdp_tp:model=2",
+    "sequence:sequence=2",
+    "group_sharded:shard=16",
+    "group_sharded:shard=64",
+    "expert",
+)
 MODELS = {
     "lite": "ernie_vilg.py:lite",
     "10b": "ernie_vilg.py:10b",

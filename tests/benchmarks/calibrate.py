@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.calibrate --model=llama2_70b
 
-Needs libtpu. A stand-in of the published model (scanned layers, fsdp, AdamW with f32 weights, bf16 products, causal splash attention, the published
-batch and length) is compiled for the published topology and estimated as every plan is. MFU as published: 6 x parameters in matrix products
-+ 12 x layers x width x length a token, causal attention not halved. What it gave stands in vilg/planning/estimate.py (CALIBRATION).
-"""
+Needs libtpu. A stand-in of the published model (scanned layers, fsdp, AdamW with f32 weights, bf16
+products, causal splash attention, the published batch and length) is compiled for the published
+topology and estimated as every plan is. MFU as published: 6 x parameters in matrix products + 12 x
+layers x width x length a token, causal attention not halved. What it gave stands in
+vilg/planning/estimate.py (CALIBRATION)."""
 
 import argparse
 import dataclasses
@@ -35,7 +36,9 @@ from vilg.run.plan import prepare
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A Llama, what of its layers is kept for the backward pass (the rest is computed again), and what it reached."""
+    """A Llama, what of its layers is kept for the backward pass (the rest is computed again), and
+    what it reached.
+    """
 
     width: int
     layers: int
@@ -56,25 +59,52 @@ class Model:
         """Of an update and a token."""
         size = self.width // self.heads
         layer = self.width * size * (2 * self.heads + 2 * self.kv_heads) + 3 * self.width * self.mlp
-        return 6.0 * (self.layers * layer + self.width * self.vocab) + 12.0 * self.layers * self.width * self.length
+        return (
+            6.0 * (self.layers * layer + self.width * self.vocab)
+            + 12.0 * self.layers * self.width * self.length
+        )
 
 
 MODELS = {
     "llama2_70b": Model(
-        8192, 80, 64, 8, 28672, 32000, 4096, 4, "v5p:8x8x4", ("qkv", "out", "mlp_out"), 0.654,
+        8192,
+        80,
+        64,
+        8,
+        28672,
+        32000,
+        4096,
+        4,
+        "v5p:8x8x4",
+        ("qkv", "out", "mlp_out"),
+        0.654,
         "MaxText's README; its configs/v5p/llama2_70b.sh for batch, length and rematerialisation",
     ),
     "llama3_8b": Model(
-        4096, 32, 32, 8, 14336, 128256, 8192, 3, "v6e:16x16", (), 0.455,
-        "MaxText's recipe for v6e-256 (4 rows a chip, activations offloaded to the host; here 3 rows, everything computed again)", block=1024,
+        4096,
+        32,
+        32,
+        8,
+        14336,
+        128256,
+        8192,
+        3,
+        "v6e:16x16",
+        (),
+        0.455,
+        "MaxText's recipe for v6e-256 (4 rows a chip, activations offloaded to the host; here 3"
+        " rows, everything computed again)",
+        block=1024,
     ),
-}  # fmt: skip
+}
 
 
 def rms(x: Any, scale: Any) -> Any:
     """In f32, returned as bf16."""
     y = x.astype(jnp.float32)
-    return (y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + 1e-5) * scale).astype(jnp.bfloat16)
+    return (y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + 1e-5) * scale).astype(
+        jnp.bfloat16
+    )
 
 
 def rotate(x: Any) -> Any:
@@ -82,14 +112,24 @@ def rotate(x: Any) -> Any:
     half, length = x.shape[-1] // 2, x.shape[2]
     angles = jnp.arange(length)[:, None] * 10_000.0 ** (-jnp.arange(half) / half)
     a, b = jnp.split(x.astype(jnp.float32), 2, -1)
-    return jnp.concatenate([a * jnp.cos(angles) - b * jnp.sin(angles), a * jnp.sin(angles) + b * jnp.cos(angles)], -1).astype(x.dtype)
+    return jnp.concatenate(
+        [a * jnp.cos(angles) - b * jnp.sin(angles), a * jnp.sin(angles) + b * jnp.cos(angles)], -1
+    ).astype(x.dtype)
 
 
 def shapes(m: Model) -> dict[str, tuple[int, ...]]:
     """Of all parameters, layers stacked; the axis of `width` is what fsdp splits."""
     n, size = m.layers, m.width // m.heads
-    layer = {"q": (m.width, m.heads, size), "kv": (m.width, 2, m.kv_heads, size), "o": (m.heads, size, m.width), "gate": (m.width, m.mlp),
-             "up": (m.width, m.mlp), "down": (m.mlp, m.width), "norm_attention": (m.width,), "norm_mlp": (m.width,)}  # fmt: skip
+    layer = {
+        "q": (m.width, m.heads, size),
+        "kv": (m.width, 2, m.kv_heads, size),
+        "o": (m.heads, size, m.width),
+        "gate": (m.width, m.mlp),
+        "up": (m.width, m.mlp),
+        "down": (m.mlp, m.width),
+        "norm_attention": (m.width,),
+        "norm_mlp": (m.width,),
+    }
     return {name: (n, *shape) for name, shape in layer.items()} | {
         "table": (m.vocab, m.width),
         "head": (m.width, m.vocab),
@@ -98,19 +138,37 @@ def shapes(m: Model) -> dict[str, tuple[int, ...]]:
 
 
 def attend(m: Model, mesh: Any, q: Any, k: Any, v: Any) -> Any:
-    """Causal splash attention of [b, h, l, k] on each chip's rows; the share of its blocks stands in the name."""
+    """Causal splash attention of [b, h, l, k] on each chip's rows; the share of its blocks stands
+    in the name.
+    """
     blocks = m.length // m.block
     active = blocks * (blocks + 1) // 2
-    names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute", "block_q_dq", "block_kv_dq")
+    names = (
+        "block_q",
+        "block_kv",
+        "block_kv_compute",
+        "block_q_dkv",
+        "block_kv_dkv",
+        "block_kv_dkv_compute",
+        "block_q_dq",
+        "block_kv_dq",
+    )
 
     def local(q: Any, k: Any, v: Any) -> Any:
         mask = masks.MultiHeadMask([masks.CausalMask((m.length, m.length))] * m.heads)
-        kernel = kernels.make_splash_mha(mask, block_sizes=kernels.BlockSizes(**dict.fromkeys(names, m.block)), head_shards=1, q_seq_shards=1)
+        kernel = kernels.make_splash_mha(
+            mask,
+            block_sizes=kernels.BlockSizes(**dict.fromkeys(names, m.block)),
+            head_shards=1,
+            q_seq_shards=1,
+        )
         with jax.named_scope(f"splash_{active}_of_{blocks**2}_blocks_of_{m.block}_in_{m.length}"):
             return jax.vmap(kernel)(q, k, v)
 
     rows = PartitionSpec("data")
-    return jax.shard_map(local, mesh=mesh, in_specs=(rows, rows, rows), out_specs=rows, check_vma=False)(q, k, v)
+    return jax.shard_map(
+        local, mesh=mesh, in_specs=(rows, rows, rows), out_specs=rows, check_vma=False
+    )(q, k, v)
 
 
 def loss(m: Model, mesh: Any, params: Any, tokens: Any) -> Any:
@@ -131,9 +189,13 @@ def loss(m: Model, mesh: Any, params: Any, tokens: Any) -> Any:
 
     stacked = {k: v for k, v in params.items() if k not in ("table", "head", "norm")}
     x = jax.lax.with_sharding_constraint(half(params["table"])[tokens], batch)
-    body = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(*m.kept), prevent_cse=False)
+    body = jax.checkpoint(
+        layer, policy=jax.checkpoint_policies.save_only_these_names(*m.kept), prevent_cse=False
+    )
     x, _ = jax.lax.scan(body, x, stacked)
-    logits = jax.lax.with_sharding_constraint((rms(x, params["norm"]) @ half(params["head"])).astype(jnp.float32), batch)
+    logits = jax.lax.with_sharding_constraint(
+        (rms(x, params["norm"]) @ half(params["head"])).astype(jnp.float32), batch
+    )
     return optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:]).mean()
 
 
@@ -148,30 +210,54 @@ def lowered(m: Model) -> tuple[Any, Any, Any]:
         return NamedSharding(mesh, PartitionSpec(*axes))
 
     def placed(tree: Any) -> Any:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x.shape)), tree)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x.shape)), tree
+        )
 
     params = placed({k: jax.ShapeDtypeStruct(s, jnp.float32) for k, s in shapes(m).items()})
     state = placed(jax.eval_shape(optimizer.init, params))
-    tokens = jax.ShapeDtypeStruct((m.rows * mesh.size, m.length), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec("data")))
+    tokens = jax.ShapeDtypeStruct(
+        (m.rows * mesh.size, m.length),
+        jnp.int32,
+        sharding=NamedSharding(mesh, PartitionSpec("data")),
+    )
 
     def update(params: Any, state: Any, tokens: Any) -> Any:
         value, grads = jax.value_and_grad(functools.partial(loss, m, mesh))(params, tokens)
-        grads = jax.tree.map(lambda g: jax.lax.with_sharding_constraint(g, sharding(g.shape)), grads)
+        grads = jax.tree.map(
+            lambda g: jax.lax.with_sharding_constraint(g, sharding(g.shape)), grads
+        )
         with jax.named_scope("optimizer"):
             changes, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, changes), state, value
 
-    out = (jax.tree.map(lambda x: x.sharding, params), jax.tree.map(lambda x: x.sharding, state), None)
-    return mesh, topology, jax.jit(update, donate_argnums=(0, 1), out_shardings=out).lower(params, state, tokens)
+    out = (
+        jax.tree.map(lambda x: x.sharding, params),
+        jax.tree.map(lambda x: x.sharding, state),
+        None,
+    )
+    return (
+        mesh,
+        topology,
+        jax.jit(update, donate_argnums=(0, 1), out_shardings=out).lower(params, state, tokens),
+    )
 
 
 def main() -> None:
     """Prints the estimates beside what is published."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=sorted(MODELS), default="llama2_70b")
-    parser.add_argument("--rows", type=int, default=0, help="a chip, instead of the published batch")
-    parser.add_argument("--flags", default="tpu_async_gather", help="sets of vilg/parallel/flags.py")
-    parser.add_argument("--hlo", default="", metavar="FILE", help="keeps the optimized program as text")
+    parser.add_argument(
+        "--rows", type=int, default=0, help="a chip, instead of the published batch"
+    )
+    parser.add_argument(
+        "--flags", default="tpu_async_gather", help="sets of vilg/parallel/flags.py"
+    )
+    parser.add_argument(
+        "--hlo", default="", metavar="FILE", help="keeps the optimized program as text"
+    )
     args = parser.parse_args()
     model = MODELS[args.model]
     model = dataclasses.replace(model, rows=args.rows or model.rows)
@@ -185,11 +271,24 @@ def main() -> None:
         Path(args.hlo).write_text(text)
     found = estimate(count(parse(text), dict(mesh.shape)), topology, list(mesh.devices.flat))
     mfu = found.mfu(model.model_flops * model.rows * model.length, topology.chip)
-    held, spent = bytes_needed(compiled) / GIB, "kept" if compiled["cached"] else f"compiled in {time.process_time() - began:.0f} CPU-seconds"
+    held, spent = (
+        bytes_needed(compiled) / GIB,
+        (
+            "kept"
+            if compiled["cached"]
+            else f"compiled in {time.process_time() - began:.0f} CPU-seconds"
+        ),
+    )
     print(f"{args.model} on {model.topology}, {model.rows} rows a chip, {held:.1f} GiB, {spent}")
-    print(f"step {1e3 * found.likely:.0f} ms: compute {1e3 * found.compute:.0f}, memory {1e3 * found.memory:.0f}, "
-          f"asynchronous {1e3 * found.asynchronous:.0f}, synchronous {1e3 * found.synchronous:.0f}")  # fmt: skip
-    print(f"MFU best {mfu['best']:.3f}, likely {mfu['likely']:.3f}, serial {mfu['serial']:.3f}; published {model.published:.3f} ({model.source})")
+    print(
+        f"step {1e3 * found.likely:.0f} ms: compute {1e3 * found.compute:.0f}, memory"
+        f" {1e3 * found.memory:.0f}, asynchronous {1e3 * found.asynchronous:.0f}, synchronous"
+        f" {1e3 * found.synchronous:.0f}"
+    )
+    print(
+        f"MFU best {mfu['best']:.3f}, likely {mfu['likely']:.3f}, serial {mfu['serial']:.3f};"
+        f" published {model.published:.3f} ({model.source})"
+    )
     print(f"the likely estimate is off by {mfu['likely'] / model.published - 1:+.1%}")
 
 

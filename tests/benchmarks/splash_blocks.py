@@ -1,11 +1,12 @@
-"""Blocks that splash attention runs in ERNIE-ViLG's mix of 48 layers against dense layers, and what they would take on a chip.
+"""Blocks that splash attention runs in ERNIE-ViLG's mix of 48 layers against dense layers, and what
+they would take on a chip.
 
     python -m tests.benchmarks.splash_blocks --text=64
 
-Counts, not measurements: the kernel's blocks of 128 x 128 at which a mask shows anything, and their products (forward 2, dq 3, dkv 4) at the stated
-share of peak (vilg/planning/estimate.py) as cycles of a v5p, for one row of the batch at the 10B width. Visible pairs stand beside them: what a
-kernel without blocks could reach.
-"""
+Counts, not measurements: the kernel's blocks of 128 x 128 at which a mask shows anything, and their
+products (forward 2, dq 3, dkv 4) at the stated share of peak (vilg/planning/estimate.py) as cycles
+of a v5p, for one row of the batch at the 10B width. Visible pairs stand beside them: what a kernel
+without blocks could reach."""
 
 import argparse
 
@@ -33,11 +34,17 @@ def main() -> None:
     text, chip = parser.parse_args().text, CHIPS["v5p"]
     for direction in DIRECTIONS:
         dense = counted(("dense",) * LAYERS, direction, text)
-        for name, patterns in (("dense", ("dense",) * LAYERS), ("mix", schedule("ernie_vilg", LAYERS))):
+        for name, patterns in (
+            ("dense", ("dense",) * LAYERS),
+            ("mix", schedule("ernie_vilg", LAYERS)),
+        ):
             blocks, pairs = counted(patterns, direction, text)
             flops = blocks * HEADS * sum(PRODUCTS.values()) * 2 * BLOCK * BLOCK * SIZE
             cycles = flops / (KERNEL_EFFICIENCY * chip.peak) * chip.clock
-            print(f"{direction} {name}: {blocks} blocks ({blocks / dense[0]:.3f}), {pairs} pairs ({pairs / dense[1]:.3f}), {cycles:.3g} cycles")
+            print(
+                f"{direction} {name}: {blocks} blocks ({blocks / dense[0]:.3f}), {pairs} pairs"
+                f" ({pairs / dense[1]:.3f}), {cycles:.3g} cycles"
+            )
 
 
 if __name__ == "__main__":

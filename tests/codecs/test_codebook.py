@@ -1,4 +1,6 @@
-"""What moves codes without a gradient: counts, the bank, k-means++, revival, and VQ.maintain that calls them at their steps."""
+"""What moves codes without a gradient: counts, the bank, k-means++, revival, and VQ.maintain that
+calls them at their steps.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,14 @@ spread_seeds = jax.jit(codebook.spread_seeds, static_argnums=2)
 
 
 def small(kind="nearest", **more):
-    section = {"image_size": 16, "vocabulary": 8, "code_width": 2, "bank": 32, "quantizer": {"name": kind}, **more}
+    section = {
+        "image_size": 16,
+        "vocabulary": 8,
+        "code_width": 2,
+        "bank": 32,
+        "quantizer": {"name": kind},
+        **more,
+    }
     return build(CODECS["vq"], section, "codec")
 
 
@@ -24,7 +33,10 @@ def started(codec):
 
 
 def observed(latents, counts):
-    return {"latents": jnp.asarray(latents, jnp.float32)[None], "counts": jnp.asarray(counts, jnp.float32)[None]}
+    return {
+        "latents": jnp.asarray(latents, jnp.float32)[None],
+        "counts": jnp.asarray(counts, jnp.float32)[None],
+    }
 
 
 def blobs(n=4, each=8, seed=0):
@@ -56,11 +68,15 @@ def test_the_bank_holds_the_newest_latents_first():
 
 def test_seeds_cover_all_distinct_points_before_any_twice():
     distinct = np.array([[0, 0], [1, 0], [0, 3], [5, 5]], np.float32)
-    points = np.concatenate([np.repeat(distinct[:1], 96, 0), distinct[1:], np.full((4, 2), 99.0, np.float32)])
+    points = np.concatenate(
+        [np.repeat(distinct[:1], 96, 0), distinct[1:], np.full((4, 2), 99.0, np.float32)]
+    )
     real = jnp.arange(len(points)) < 99
     for seed in range(5):
         seeds = np.asarray(spread_seeds(jnp.asarray(points), real, 6, jax.random.key(seed)))
-        assert {tuple(s) for s in seeds[:4]} == {tuple(d) for d in distinct}, "the background was seeded twice"
+        assert {tuple(s) for s in seeds[:4]} == {tuple(d) for d in distinct}, (
+            "the background was seeded twice"
+        )
         assert 99.0 not in seeds
 
 
@@ -80,7 +96,10 @@ def test_kmeans_lowers_the_error_of_its_seeds():
 
 def test_assign_is_the_same_in_pieces(monkeypatch):
     rng = np.random.default_rng(0)
-    points, centres = rng.normal(size=(100, 3)).astype(np.float32), rng.normal(size=(7, 3)).astype(np.float32)
+    points, centres = (
+        rng.normal(size=(100, 3)).astype(np.float32),
+        rng.normal(size=(7, 3)).astype(np.float32),
+    )
     expected = ((points[:, None] - centres) ** 2).sum(-1)
     monkeypatch.setattr(codebook, "CHUNK", 16)
     ids, distance = codebook.assign(jnp.asarray(points), jnp.asarray(centres))
@@ -96,7 +115,9 @@ def test_maintain_places_the_codes_when_the_warmup_ends_and_only_then(kind):
     centres, points = blobs()
     first = params["quantizer"]["codebook"]
     for step in range(5):
-        params, state, _ = maintain(params, state, observed(points, np.zeros(8)), jax.random.key(step), jnp.int32(step))
+        params, state, _ = maintain(
+            params, state, observed(points, np.zeros(8)), jax.random.key(step), jnp.int32(step)
+        )
         moved = not np.array_equal(params["quantizer"]["codebook"], first)
         assert moved == (step >= 2) == bool(state["seeded"])
         if step == 2:
@@ -109,7 +130,9 @@ def test_dead_codes_move_to_where_the_error_is_and_used_ones_stay():
     codec = small(revive_after=2)
     params, state = started(codec)
     maintain = jax.jit(codec.maintain)
-    near = np.full((31, 2), 7.0, np.float32)  # a background that code 0 represents exactly, and one latent far away
+    near = np.full(
+        (31, 2), 7.0, np.float32
+    )  # a background that code 0 represents exactly, and one latent far away
     params["quantizer"]["codebook"] = jnp.full((8, 2), 50.0).at[0].set(7.0).at[1].set(-50.0)
     latents = np.concatenate([near, [[3.0, 4.0]]])
     counts = [31, 1, 0, 0, 0, 0, 0, 0]
@@ -129,10 +152,14 @@ def test_a_code_is_revived_only_after_it_was_idle_long_enough():
     params, state = started(codec)
     maintain = jax.jit(codec.maintain)
     latents = np.random.default_rng(0).normal(size=(8, 2))
-    for step in range(8):  # code 7 was used at step 4: at step 7, the next revival, it has been idle for three updates
+    for step in range(
+        8
+    ):  # code 7 was used at step 4: at step 7, the next revival, it has been idle for three updates
         counts = [1] * 7 + [int(step in (0, 4))]
         book = params["quantizer"]["codebook"]
-        params, state, metrics = maintain(params, state, observed(latents, counts), jax.random.key(step), jnp.int32(step))
+        params, state, metrics = maintain(
+            params, state, observed(latents, counts), jax.random.key(step), jnp.int32(step)
+        )
     np.testing.assert_array_equal(params["quantizer"]["codebook"], book)
     assert metrics["revived"] == 0
 
@@ -145,7 +172,9 @@ def test_revival_counts_from_the_end_of_the_warmup():
     revived = []
     for step in range(6):
         counts = np.zeros(8) if step < 3 else [1, 1, 0, 0, 0, 0, 0, 0]
-        params, state, metrics = maintain(params, state, observed(latents, counts), jax.random.key(step), jnp.int32(step))
+        params, state, metrics = maintain(
+            params, state, observed(latents, counts), jax.random.key(step), jnp.int32(step)
+        )
         revived.append(int(metrics["revived"]))
     assert revived == [0, 0, 0, 0, 6, 6]
 
@@ -155,15 +184,31 @@ def test_maintain_is_a_function_of_its_arguments_and_of_all_microbatches():
     params, state = started(codec)
     maintain = jax.jit(codec.maintain)
     rng = np.random.default_rng(0)
-    latents, counts = rng.normal(size=(2, 16, 2)).astype(np.float32), rng.integers(0, 3, (2, 8)).astype(np.float32)
+    latents, counts = (
+        rng.normal(size=(2, 16, 2)).astype(np.float32),
+        rng.integers(0, 3, (2, 8)).astype(np.float32),
+    )
     two = {"latents": jnp.asarray(latents), "counts": jnp.asarray(counts)}
-    one = {"latents": jnp.asarray(latents.reshape(1, 32, 2)), "counts": jnp.asarray(counts.sum(0)[None])}
+    one = {
+        "latents": jnp.asarray(latents.reshape(1, 32, 2)),
+        "counts": jnp.asarray(counts.sum(0)[None]),
+    }
     results = [maintain(params, state, seen, KEY, jnp.int32(0)) for seen in (two, one, two)]
     for other in results[1:]:
-        assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True))
-    restored = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), results[0][:2])  # what a checkpoint does to them
-    a, b = maintain(*results[0][:2], two, KEY, jnp.int32(1)), maintain(*restored, two, KEY, jnp.int32(1))
-    assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+        assert all(
+            np.array_equal(a, b)
+            for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True)
+        )
+    restored = jax.tree.map(
+        lambda x: jnp.asarray(np.asarray(x)), results[0][:2]
+    )  # what a checkpoint does to them
+    a, b = (
+        maintain(*results[0][:2], two, KEY, jnp.int32(1)),
+        maintain(*restored, two, KEY, jnp.int32(1)),
+    )
+    assert all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 def test_perplexity_and_usage_are_reported():
@@ -171,7 +216,9 @@ def test_perplexity_and_usage_are_reported():
     params, state = started(codec)
     maintain = jax.jit(codec.maintain)
     for step, counts in enumerate([[1] * 8, [5, 5, 0, 0, 0, 0, 0, 0], [5, 5, 0, 0, 0, 0, 0, 0]]):
-        params, state, metrics = maintain(params, state, observed(np.zeros((4, 2)), counts), KEY, jnp.int32(step))
+        params, state, metrics = maintain(
+            params, state, observed(np.zeros((4, 2)), counts), KEY, jnp.int32(step)
+        )
     assert metrics["codebook_usage"] == 0.25
     p = np.asarray(state["usage"]) / np.asarray(state["usage"]).sum()
     assert float(metrics["perplexity"]) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)

@@ -1,4 +1,6 @@
-"""The published VQGAN: counts at full size, every number at reduced width against torch, and what an import refuses."""
+"""The published VQGAN: counts at full size, every number at reduced width against torch, and what
+an import refuses.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,12 @@ SMALL = dict(channels=32, multipliers=(1, 1, 2), blocks=2, attention_at=(8,), la
 
 
 def small_codec(kind="gumbel", **more):
-    section = {"image_size": 32, "vocabulary": 64, "code_width": 16, "architecture": {"name": "convolutional", **SMALL}}
+    section = {
+        "image_size": 32,
+        "vocabulary": 64,
+        "code_width": 16,
+        "architecture": {"name": "convolutional", **SMALL},
+    }
     return build(CODECS["vq"], {**section, "quantizer": {"name": kind}, **more}, "codec")
 
 
@@ -39,14 +46,22 @@ def to_torch(x):
 
 
 def full(kind="gumbel", **more):
-    section = {"image_size": 256, "vocabulary": 8192, "code_width": 256, "architecture": {"name": "convolutional"}}
+    section = {
+        "image_size": 256,
+        "vocabulary": 8192,
+        "code_width": 256,
+        "architecture": {"name": "convolutional"},
+    }
     return build(CODECS["vq"], {**section, "quantizer": {"name": kind}, **more}, "codec")
 
 
 def test_the_paper_codec_has_the_published_size():
     codec = full(discriminator={"weight": 0.8})
     shapes = nn.meta.unbox(jax.eval_shape(codec.init, jax.random.key(0)))
-    assert sum(x.size for k, v in shapes.items() if k != "discriminator" for x in jax.tree.leaves(v)) == 68_995_971
+    assert (
+        sum(x.size for k, v in shapes.items() if k != "discriminator" for x in jax.tree.leaves(v))
+        == 68_995_971
+    )
     layout = import_taming.expected(codec)
     assert len(layout) == 301
     assert codec.grid == (32, 32)
@@ -54,10 +69,14 @@ def test_the_paper_codec_has_the_published_size():
 
 def test_the_paper_codec_has_the_published_names_and_shapes():
     with torch.device("meta"):
-        oracle = torch_vqgan.VQGAN("gumbel", 128, (1, 1, 2, 4), 2, (32,), 256, 256, 256, 8192).state_dict()
+        oracle = torch_vqgan.VQGAN(
+            "gumbel", 128, (1, 1, 2, 4), 2, (32,), 256, 256, 256, 8192
+        ).state_dict()
     layout = {name: shape for name, (_, shape) in import_taming.expected(full()).items()}
     assert layout == {name: tuple(x.shape) for name, x in oracle.items()}
-    assert layout["quantize.proj.weight"] == (8192, 256, 1, 1) and layout["encoder.down.3.block.0.nin_shortcut.weight"] == (512, 256, 1, 1)
+    assert layout["quantize.proj.weight"] == (8192, 256, 1, 1) and layout[
+        "encoder.down.3.block.0.nin_shortcut.weight"
+    ] == (512, 256, 1, 1)
 
 
 @pytest.mark.parametrize("kind", ["gumbel", "nearest"])
@@ -72,8 +91,17 @@ def test_an_import_computes_what_torch_computes(kind):
     np.testing.assert_allclose(ours, latents.permute(0, 2, 3, 1), atol=1e-4)
     assert (np.asarray(codec.encode(params, jnp.asarray(x))) == codes.numpy()).all()
     assert len(np.unique(codes)) > 8, "too few codes to tell"
-    np.testing.assert_allclose(codec.decode(params, jnp.asarray(codes.numpy())), decoded.clamp(-1, 1).permute(0, 2, 3, 1), atol=1e-4)
-    raw = codec._paint(params["output"], codec._features(params, codec.quantizer.lookup(params["quantizer"], jnp.asarray(codes.numpy()))))
+    np.testing.assert_allclose(
+        codec.decode(params, jnp.asarray(codes.numpy())),
+        decoded.clamp(-1, 1).permute(0, 2, 3, 1),
+        atol=1e-4,
+    )
+    raw = codec._paint(
+        params["output"],
+        codec._features(
+            params, codec.quantizer.lookup(params["quantizer"], jnp.asarray(codes.numpy()))
+        ),
+    )
     np.testing.assert_allclose(raw, decoded.permute(0, 2, 3, 1), atol=1e-4)
 
 
@@ -89,7 +117,9 @@ def test_downsampling_pads_only_the_bottom_and_the_right():
     x = jnp.asarray(images(1, 8))
     kernel = jnp.zeros((3, 3, 3, 3)).at[1, 1].set(jnp.eye(3))
     y = downsample(3, "down").apply({"params": {"kernel": kernel, "bias": jnp.zeros(3)}}, x)
-    np.testing.assert_array_equal(y, x[:, 1::2, 1::2])  # symmetric padding would pick 0::2: a shifted picture
+    np.testing.assert_array_equal(
+        y, x[:, 1::2, 1::2]
+    )  # symmetric padding would pick 0::2: a shifted picture
 
 
 def test_training_losses_are_ignored_and_prefixes_stripped():
@@ -98,7 +128,9 @@ def test_training_losses_are_ignored_and_prefixes_stripped():
     wrapped["first_stage_model.loss.discriminator.main.0.weight"] = np.zeros(3, np.float32)
     wrapped["transformer.head.weight"] = np.zeros(3, np.float32)
     a, b = import_taming.convert(codec, plain), import_taming.convert(codec, wrapped)
-    assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    assert all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
     shapes = nn.meta.unbox(jax.eval_shape(codec.init, jax.random.key(0)))
     assert jax.tree.map(np.shape, a) == jax.tree.map(lambda s: s.shape, shapes)
 
@@ -107,8 +139,14 @@ def test_training_losses_are_ignored_and_prefixes_stripped():
     ("change", "message"),
     [
         (lambda s: s.pop("quant_conv.bias"), "missing quant_conv.bias"),
-        (lambda s: s.update({"encoder.extra.weight": np.zeros(1)}), "unexpected encoder.extra.weight"),
-        (lambda s: s.update({"decoder.conv_out.bias": np.zeros(4)}), r"decoder.conv_out.bias has shape \(4,\), expected \(3,\)"),
+        (
+            lambda s: s.update({"encoder.extra.weight": np.zeros(1)}),
+            "unexpected encoder.extra.weight",
+        ),
+        (
+            lambda s: s.update({"decoder.conv_out.bias": np.zeros(4)}),
+            r"decoder.conv_out.bias has shape \(4,\), expected \(3,\)",
+        ),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_by_name(change, message):

@@ -1,4 +1,6 @@
-"""LPIPS against a torch module of its structure with random weights; where its weights may come from; that leaving it out is said."""
+"""LPIPS against a torch module of its structure with random weights; where its weights may come
+from; that leaving it out is said.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +53,13 @@ def test_distances_and_gradients_agree_with_torch(oracle, measured):
     tb = to_torch(b).requires_grad_()
     expected = oracle(to_torch(a), tb)
     expected.sum().backward()
-    (_, distance), gradient = measured(perceptual.from_state(state(oracle)), jnp.asarray(a), jnp.asarray(b))
+    (_, distance), gradient = measured(
+        perceptual.from_state(state(oracle)), jnp.asarray(a), jnp.asarray(b)
+    )
     np.testing.assert_allclose(distance, expected.detach(), rtol=1e-4)
-    np.testing.assert_allclose(gradient, tb.grad.permute(0, 2, 3, 1), atol=1e-4 * float(tb.grad.abs().max()))
+    np.testing.assert_allclose(
+        gradient, tb.grad.permute(0, 2, 3, 1), atol=1e-4 * float(tb.grad.abs().max())
+    )
 
 
 def test_equal_images_are_at_zero_with_a_finite_gradient(oracle, measured):
@@ -74,8 +80,13 @@ def test_torchvision_names_and_checkpoint_prefixes_are_read(oracle):
     other = {}
     for name, value in plain.items():
         part = name.split(".")
-        other[f"features.{'.'.join(part[2:])}" if part[0] == "net" else f"loss.perceptual_loss.{name}"] = value
-    a, b = (jax.tree.leaves((m.levels, m.heads)) for m in (perceptual.from_state(plain), perceptual.from_state(other)))
+        other[
+            f"features.{'.'.join(part[2:])}" if part[0] == "net" else f"loss.perceptual_loss.{name}"
+        ] = value
+    a, b = (
+        jax.tree.leaves((m.levels, m.heads))
+        for m in (perceptual.from_state(plain), perceptual.from_state(other))
+    )
     assert len(a) == 31 and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -84,24 +95,41 @@ def test_weights_that_do_not_fit_are_refused_by_name(oracle):
     with pytest.raises(UserError, match="lin3.model.1.weight"):
         perceptual.from_state(missing, "f.npz")
     with pytest.raises(UserError, match="net.slice2.5.weight has shape"):
-        perceptual.from_state({**state(oracle), "net.slice2.5.weight": np.zeros((1, 1, 3, 3))}, "f.npz")
+        perceptual.from_state(
+            {**state(oracle), "net.slice2.5.weight": np.zeros((1, 1, 3, 3))}, "f.npz"
+        )
 
 
 def test_the_codec_says_whether_it_has_the_term_and_uses_it(oracle, tmp_path):
     path = str(tmp_path / "lpips.npz")
     np.savez(path, **state(oracle))
     section = {"image_size": 16, "vocabulary": 16, "code_width": 4}
-    without, given = (build(CODECS["vq"], {**section, **more}, "codec") for more in ({}, {"perceptual": path, "perceptual_weight": 0.5}))
-    assert without.describe()["perceptual"].startswith("left out") and path in given.describe()["perceptual"]
+    without, given = (
+        build(CODECS["vq"], {**section, **more}, "codec")
+        for more in ({}, {"perceptual": path, "perceptual_weight": 0.5})
+    )
+    assert (
+        without.describe()["perceptual"].startswith("left out")
+        and path in given.describe()["perceptual"]
+    )
     key = jax.random.key(0)
-    params = jax.tree.map(lambda box: box.unbox(), given.init(key), is_leaf=lambda x: hasattr(x, "unbox"))
-    batch = {"image": jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)), jnp.uint8)}
+    params = jax.tree.map(
+        lambda box: box.unbox(), given.init(key), is_leaf=lambda x: hasattr(x, "unbox")
+    )
+    batch = {
+        "image": jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)), jnp.uint8)
+    }
     plain, _ = jax.jit(without.loss)(params, batch, key, jnp.int32(0))
     total, metrics = jax.jit(given.loss)(params, batch, key, jnp.int32(0))
     assert float(metrics["perceptual"]) > 0
     assert float(total - plain) == pytest.approx(float(metrics["perceptual"]), rel=1e-4)
     images = batch["image"].astype(jnp.float32) / 127.5 - 1
-    raw = given._paint(params["output"], given._features(params, given.quantizer.lookup(params["quantizer"], given.encode(params, images))))
+    raw = given._paint(
+        params["output"],
+        given._features(
+            params, given.quantizer.lookup(params["quantizer"], given.encode(params, images))
+        ),
+    )
     with torch.no_grad():
         expected = 0.5 * oracle(to_torch(np.asarray(images)), to_torch(np.asarray(raw))).mean()
     assert float(metrics["perceptual"]) == pytest.approx(float(expected), rel=1e-3)
@@ -109,4 +137,8 @@ def test_the_codec_says_whether_it_has_the_term_and_uses_it(oracle, tmp_path):
 
 def test_a_perceptual_file_that_is_not_there_is_a_mistake_at_once():
     with pytest.raises(UserError, match="no such file"):
-        build(CODECS["vq"], {"image_size": 32, "vocabulary": 16, "code_width": 4, "perceptual": "/none.npz"}, "codec")
+        build(
+            CODECS["vq"],
+            {"image_size": 32, "vocabulary": 16, "code_width": 4, "perceptual": "/none.npz"},
+            "codec",
+        )

@@ -1,4 +1,6 @@
-"""Both quantizers against torch's autograd: values, straight-through gradients, loss terms, schedule, placing and reviving codes."""
+"""Both quantizers against torch's autograd: values, straight-through gradients, loss terms,
+schedule, placing and reviving codes.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +26,14 @@ def test_nearest_agrees_with_torch_in_loss_and_gradients(legacy):
     z, book, target = arrays((2, 3, 3, 4), (16, 4), (2, 3, 3, 4))
 
     def ours(z, book):
-        out, ids, loss, _ = Nearest(beta=0.25, legacy_beta=legacy).quantize({"codebook": book}, z, KEY, STEP)
+        out, ids, loss, _ = Nearest(beta=0.25, legacy_beta=legacy).quantize(
+            {"codebook": book}, z, KEY, STEP
+        )
         return jnp.sum(out * target) + loss, (out, ids, loss)
 
-    (_, (out, ids, loss)), grads = jax.value_and_grad(ours, argnums=(0, 1), has_aux=True)(jnp.asarray(z), jnp.asarray(book))
+    (_, (out, ids, loss)), grads = jax.value_and_grad(ours, argnums=(0, 1), has_aux=True)(
+        jnp.asarray(z), jnp.asarray(book)
+    )
     tz, tb = torch.tensor(z, requires_grad=True), torch.tensor(book, requires_grad=True)
     expected_ids = ((tz[..., None, :] - tb) ** 2).sum(-1).argmin(-1)
     e = F.embedding(expected_ids, tb)
@@ -67,7 +73,9 @@ def test_gumbel_agrees_with_torch_given_the_same_noise():
         return jnp.sum(out * target) + loss, (out, ids, loss, metrics["temperature"])
 
     given = [jnp.asarray(a) for a in (z, kernel, bias, book)]
-    (_, (out, ids, loss, temperature)), grads = jax.value_and_grad(ours, argnums=(0, 1, 2, 3), has_aux=True)(*given)
+    (_, (out, ids, loss, temperature)), grads = jax.value_and_grad(
+        ours, argnums=(0, 1, 2, 3), has_aux=True
+    )(*given)
     tensors = [torch.tensor(a, requires_grad=True) for a in (z, kernel, bias, book)]
     logits = tensors[0] @ tensors[1] + tensors[2]
     noise = torch.tensor(np.asarray(jax.random.gumbel(KEY, (2, 3, 3, 16))))
@@ -89,21 +97,30 @@ def test_gumbel_agrees_with_torch_given_the_same_noise():
 
 def test_the_published_temperatures():
     schedule = Gumbel().schedule
-    assert [float(schedule(jnp.int32(s))) for s in (0, 1_000_001, 2_000_000)] == pytest.approx([0.9, 1e-6, 1e-6], rel=1e-3)
+    assert [float(schedule(jnp.int32(s))) for s in (0, 1_000_001, 2_000_000)] == pytest.approx(
+        [0.9, 1e-6, 1e-6], rel=1e-3
+    )
     assert float(schedule(jnp.int32(500_000))) == pytest.approx(0.45, rel=1e-4)
 
 
 def test_gumbel_encodes_without_noise():
     z, kernel, bias, book = arrays((50, 4), (4, 16), (16,), (16, 4))
-    params = {"projection": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}, "codebook": jnp.asarray(book)}
-    assert (np.asarray(Gumbel().codes(params, jnp.asarray(z))) == np.argmax(z @ kernel + bias, -1)).all()
+    params = {
+        "projection": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)},
+        "codebook": jnp.asarray(book),
+    }
+    assert (
+        np.asarray(Gumbel().codes(params, jnp.asarray(z))) == np.argmax(z @ kernel + bias, -1)
+    ).all()
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_placed_codes_are_the_nearest_centres(name):
     centres, points = arrays((16, 4), (200, 4))
     quantizer = QUANTIZERS[name]()
-    params = jax.tree.map(lambda box: box.unbox(), quantizer.init(KEY, 16, 4), is_leaf=lambda x: hasattr(x, "unbox"))
+    params = jax.tree.map(
+        lambda box: box.unbox(), quantizer.init(KEY, 16, 4), is_leaf=lambda x: hasattr(x, "unbox")
+    )
     placed = quantizer.place(params, jnp.asarray(centres), jnp.float32(0.5))
     expected = np.argmin(((points[:, None] - centres) ** 2).sum(-1), -1)
     assert (np.asarray(quantizer.codes(placed, jnp.asarray(points))) == expected).all()
@@ -114,7 +131,9 @@ def test_placed_codes_are_the_nearest_centres(name):
 def test_a_revived_code_takes_its_site_and_the_others_stay(name):
     centres, points = arrays((16, 4), (16, 4))
     quantizer = QUANTIZERS[name]()
-    params = quantizer.place({"codebook": jnp.zeros((16, 4))}, jnp.asarray(centres), jnp.float32(0.5))
+    params = quantizer.place(
+        {"codebook": jnp.zeros((16, 4))}, jnp.asarray(centres), jnp.float32(0.5)
+    )
     params = {**params, "codebook": params["codebook"].at[3].set(100.0)}
     if name == "gumbel":
         params["projection"]["bias"] = params["projection"]["bias"].at[3].set(-1e4)
@@ -123,14 +142,20 @@ def test_a_revived_code_takes_its_site_and_the_others_stay(name):
     revived = quantizer.revive(params, dead, jnp.asarray(points), KEY)
     assert int(quantizer.codes(revived, jnp.asarray(points[3:4]))[0]) == 3
     np.testing.assert_array_equal(revived["codebook"][3], points[3])
-    np.testing.assert_array_equal(np.delete(revived["codebook"], 3, 0), np.delete(params["codebook"], 3, 0))
+    np.testing.assert_array_equal(
+        np.delete(revived["codebook"], 3, 0), np.delete(params["codebook"], 3, 0)
+    )
     if name == "gumbel":
-        before, after = (np.delete(quantizer.logits(p, jnp.asarray(points)), 3, -1) for p in (params, revived))
+        before, after = (
+            np.delete(quantizer.logits(p, jnp.asarray(points)), 3, -1) for p in (params, revived)
+        )
         np.testing.assert_array_equal(before, after)
 
 
 def test_equal_distances_go_to_the_first_code():
-    assert int(nearest(jnp.zeros((1, 2)), jnp.asarray([[5.0, 5.0], [1.0, 0.0], [0.0, 1.0]]))[0]) == 1
+    assert (
+        int(nearest(jnp.zeros((1, 2)), jnp.asarray([[5.0, 5.0], [1.0, 0.0], [0.0, 1.0]]))[0]) == 1
+    )
 
 
 @pytest.mark.parametrize(

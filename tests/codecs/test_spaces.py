@@ -1,4 +1,6 @@
-"""What a generator draws: ids as they are, latents of zero mean and unit variance, whatever the codec's own scale is."""
+"""What a generator draws: ids as they are, latents of zero mean and unit variance, whatever the
+codec's own scale is.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,9 @@ from vilg.config import build
 from vilg.types import UserError
 
 PATCH = {"name": "patch", "width": 16, "depth": 1, "channels": 4, "output_size": 1}
-VQ = build(CODECS["vq"], dict(image_size=16, vocabulary=8, code_width=4, architecture=PATCH), "codec")
+VQ = build(
+    CODECS["vq"], dict(image_size=16, vocabulary=8, code_width=4, architecture=PATCH), "codec"
+)
 KL = build(CODECS["kl"], dict(image_size=16, latent_channels=3, architecture=PATCH), "codec")
 
 
@@ -23,15 +27,23 @@ def params(codec):
 def test_latents_have_unit_variance_and_come_back_as_they_were():
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (64, 16, 16, 3)), jnp.float32)
     space, weights = Latents(KL), params(KL)
-    raw = np.asarray(KL.latents(weights, images)) * np.array([1.0, 30.0, 0.01]) + np.array([5.0, 0.0, -1.0])
+    raw = np.asarray(KL.latents(weights, images)) * np.array([1.0, 30.0, 0.01]) + np.array(
+        [5.0, 0.0, -1.0]
+    )
     scale = space.measure(raw)
     np.testing.assert_allclose(scale["mean"], raw.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
     frozen = space.freeze(weights, space.measure(np.asarray(KL.latents(weights, images))))
     codes = np.asarray(space.encode(frozen, images))
     np.testing.assert_allclose(codes.mean((0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(codes.std((0, 1, 2)), 1, rtol=1e-3)
-    np.testing.assert_allclose(space.decode(frozen, jnp.asarray(codes)), KL.from_latents(weights, KL.latents(weights, images)), atol=1e-5)
-    np.testing.assert_array_equal(space.encode(space.freeze(weights, None), images), KL.latents(weights, images))
+    np.testing.assert_allclose(
+        space.decode(frozen, jnp.asarray(codes)),
+        KL.from_latents(weights, KL.latents(weights, images)),
+        atol=1e-5,
+    )
+    np.testing.assert_array_equal(
+        space.encode(space.freeze(weights, None), images), KL.latents(weights, images)
+    )
 
 
 def test_latents_that_do_not_vary_are_refused():

@@ -1,4 +1,6 @@
-"""VQ as a whole: the protocols, the loss it reports, its warm-up, its patch-local architecture, learning, and the gate."""
+"""VQ as a whole: the protocols, the loss it reports, its warm-up, its patch-local architecture,
+learning, and the gate.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,38 +15,67 @@ from vilg.types import Codec, Maintained, Trainable, UserError
 
 KEY = jax.random.key(0)
 PATCH = {"name": "patch", "patch": 4, "width": 32, "depth": 1, "channels": 8, "output_size": 1}
-CONVOLUTIONAL = {"name": "convolutional", "channels": 8, "multipliers": (1, 1, 2), "blocks": 1, "attention_at": (4,), "latent_channels": 8}
+CONVOLUTIONAL = {
+    "name": "convolutional",
+    "channels": 8,
+    "multipliers": (1, 1, 2),
+    "blocks": 1,
+    "attention_at": (4,),
+    "latent_channels": 8,
+}
 CONVOLUTIONAL["groups"] = 4
 
 
 def codec(architecture=PATCH, **more):
-    return build(CODECS["vq"], {"image_size": 16, "vocabulary": 16, "code_width": 4, "architecture": architecture, **more}, "codec")
+    return build(
+        CODECS["vq"],
+        {"image_size": 16, "vocabulary": 16, "code_width": 4, "architecture": architecture, **more},
+        "codec",
+    )
 
 
 def started(codec, n=4):
-    batch = {"image": jnp.asarray(np.random.default_rng(0).integers(0, 256, (n, 16, 16, 3)), jnp.uint8)}
+    batch = {
+        "image": jnp.asarray(np.random.default_rng(0).integers(0, 256, (n, 16, 16, 3)), jnp.uint8)
+    }
     return nn.meta.unbox(jax.jit(codec.init)(KEY)), batch
 
 
 @pytest.mark.parametrize("quantizer", ["nearest", "gumbel"])
 @pytest.mark.parametrize("architecture", [PATCH, CONVOLUTIONAL])
 def test_every_vq_keeps_the_protocols(architecture, quantizer):
-    vq = codec(architecture, quantizer={"name": quantizer}, discriminator={"weight": 0.5, "width": 16, "layers": 2, "groups": 8})
+    vq = codec(
+        architecture,
+        quantizer={"name": quantizer},
+        discriminator={"weight": 0.5, "width": 16, "layers": 2, "groups": 8},
+    )
     assert isinstance(vq, Codec) and isinstance(vq, Trainable) and isinstance(vq, Maintained)
-    boxes = jax.tree.leaves(jax.eval_shape(vq.init, KEY), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
-    assert all(isinstance(b, nn.LogicallyPartitioned) and len(b.names) == b.value.ndim for b in boxes)
+    boxes = jax.tree.leaves(
+        jax.eval_shape(vq.init, KEY), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+    )
+    assert all(
+        isinstance(b, nn.LogicallyPartitioned) and len(b.names) == b.value.ndim for b in boxes
+    )
     params, batch = started(vq)
     loss, metrics = jax.jit(vq.loss)(params, batch, KEY, jnp.int32(0))
     observed = metrics.pop("observed")
-    assert loss.dtype == jnp.float32 and all(m.shape == () and m.dtype == jnp.float32 and jnp.isfinite(m) for m in metrics.values())
+    assert loss.dtype == jnp.float32 and all(
+        m.shape == () and m.dtype == jnp.float32 and jnp.isfinite(m) for m in metrics.values()
+    )
     assert observed["latents"].shape == (64, 4) and observed["counts"].sum() == 64
     images, encode, decode = base.to_unit(batch["image"]), jax.jit(vq.encode), jax.jit(vq.decode)
     codes = encode(params, images)
     assert codes.shape == (4, *vq.grid) and codes.dtype == jnp.int32
     decoded = decode(params, codes)
-    assert decoded.shape == images.shape and decoded.dtype == jnp.float32 and float(jnp.max(jnp.abs(decoded))) <= 1
+    assert (
+        decoded.shape == images.shape
+        and decoded.dtype == jnp.float32
+        and float(jnp.max(jnp.abs(decoded))) <= 1
+    )
     without = {k: v for k, v in params.items() if k != "discriminator"}
-    assert np.array_equal(encode(without, images), codes) and np.array_equal(decode(without, codes), decoded)
+    assert np.array_equal(encode(without, images), codes) and np.array_equal(
+        decode(without, codes), decoded
+    )
 
 
 def test_the_loss_is_the_sum_of_its_weighted_terms_and_psnr_is_numpys():
@@ -52,9 +83,19 @@ def test_the_loss_is_the_sum_of_its_weighted_terms_and_psnr_is_numpys():
     params, batch = started(vq)
     loss, metrics = vq.loss(params, batch, KEY, jnp.int32(0))
     images = base.to_unit(batch["image"])
-    decoded = np.asarray(vq._paint(params["output"], vq._features(params, params["quantizer"]["codebook"][vq.encode(params, images)])))
-    l1, l2 = (float(x) for x in (0.5 * np.abs(decoded - images).mean(), 2.0 * ((decoded - images) ** 2).mean()))
-    assert float(metrics["l1"]) == pytest.approx(l1, rel=1e-4) and float(metrics["l2"]) == pytest.approx(l2, rel=1e-4)
+    decoded = np.asarray(
+        vq._paint(
+            params["output"],
+            vq._features(params, params["quantizer"]["codebook"][vq.encode(params, images)]),
+        )
+    )
+    l1, l2 = (
+        float(x)
+        for x in (0.5 * np.abs(decoded - images).mean(), 2.0 * ((decoded - images) ** 2).mean())
+    )
+    assert float(metrics["l1"]) == pytest.approx(l1, rel=1e-4) and float(
+        metrics["l2"]
+    ) == pytest.approx(l2, rel=1e-4)
     assert float(loss) == pytest.approx(l1 + l2 + 3.0 * float(metrics["codebook_loss"]), rel=1e-4)
     error = (((np.clip(decoded, -1, 1) + 1) / 2 - np.asarray(batch["image"]) / 255) ** 2).mean()
     assert float(metrics["psnr"]) == pytest.approx(-10 * np.log10(error), rel=1e-3)
@@ -67,10 +108,16 @@ def test_while_the_autoencoder_warms_up_there_is_no_quantization():
     (loss, metrics), during = gradient(params, batch, KEY, jnp.int32(4))
     other = {**params, "quantizer": {"codebook": params["quantizer"]["codebook"] + 3.0}}
     assert float(gradient(other, batch, KEY, jnp.int32(4))[0][0]) == float(loss)
-    assert not np.any(during["quantizer"]["codebook"]) and np.any(during["encoder"]["latents"]["kernel"])
+    assert not np.any(during["quantizer"]["codebook"]) and np.any(
+        during["encoder"]["latents"]["kernel"]
+    )
     assert metrics["observed"]["counts"].sum() == 0 and metrics["codebook_loss"] == 0
-    raw = vq._paint(params["output"], vq._features(params, vq.latents(params, base.to_unit(batch["image"]))))
-    assert float(loss) == pytest.approx(float(jnp.mean(jnp.abs(raw - base.to_unit(batch["image"])))), rel=1e-5)
+    raw = vq._paint(
+        params["output"], vq._features(params, vq.latents(params, base.to_unit(batch["image"])))
+    )
+    assert float(loss) == pytest.approx(
+        float(jnp.mean(jnp.abs(raw - base.to_unit(batch["image"])))), rel=1e-5
+    )
     (_, metrics), after = gradient(params, batch, KEY, jnp.int32(5))
     assert np.any(after["quantizer"]["codebook"]) and metrics["observed"]["counts"].sum() == 64
 
@@ -85,7 +132,9 @@ def test_a_code_depends_on_its_own_patch_alone_and_a_patch_on_its_code():
     assert np.any(footprint[inside]) and not np.any(footprint[~inside])
     embeddings = jax.random.normal(KEY, (1, 4, 4, 4))
     picture = lambda e: vq._paint(params["output"], vq._features(params, e))  # noqa: E731
-    moved = np.any(np.asarray(picture(embeddings) != picture(embeddings.at[0, 1, 2].add(1.0))), axis=-1)[0]
+    moved = np.any(
+        np.asarray(picture(embeddings) != picture(embeddings.at[0, 1, 2].add(1.0))), axis=-1
+    )[0]
     assert moved[inside].all() and not moved[~inside].any()
 
 
@@ -95,7 +144,9 @@ def test_every_option_of_the_patch_decoder_lets_neighbours_in(more):
     params, _ = started(vq)
     embeddings = jax.random.normal(KEY, (1, 4, 4, 4))
     picture = lambda e: vq._paint(params["output"], vq._features(params, e))  # noqa: E731
-    moved = np.any(np.asarray(picture(embeddings) != picture(embeddings.at[0, 1, 2].add(1.0))), axis=-1)[0]
+    moved = np.any(
+        np.asarray(picture(embeddings) != picture(embeddings.at[0, 1, 2].add(1.0))), axis=-1
+    )[0]
     assert moved[3, 8] and moved[8, 11]
 
 
@@ -119,11 +170,18 @@ def test_observed_latents_are_at_most_a_bank_and_come_from_the_batch():
     assert all(np.isclose(latents, s, atol=1e-6).all(-1).any() for s in seen)
 
 
-@pytest.mark.parametrize(("quantizer", "gain", "used"), [("nearest", 10.0, 8), ("gumbel", 2.0, 4)])  # gumbel's noise is slow to settle
+@pytest.mark.parametrize(
+    ("quantizer", "gain", "used"), [("nearest", 10.0, 8), ("gumbel", 2.0, 4)]
+)  # gumbel's noise is slow to settle
 def test_it_learns_a_few_patches_and_uses_as_many_codes(quantizer, gain, used):
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 256, (8, 1, 1, 3)).repeat(4, 1).repeat(4, 2)
-    pictures = patches[rng.integers(0, 8, (64, 4, 4))].transpose(0, 1, 3, 2, 4, 5).reshape(64, 16, 16, 3).astype(np.uint8)
+    pictures = (
+        patches[rng.integers(0, 8, (64, 4, 4))]
+        .transpose(0, 1, 3, 2, 4, 5)
+        .reshape(64, 16, 16, 3)
+        .astype(np.uint8)
+    )
     vq = codec(quantizer={"name": quantizer}, autoencoder_warmup=40, revive_after=20, bank=256)
     params, state = started(vq)[0], vq.statistics()
     tx = optax.adam(3e-3)
@@ -131,20 +189,30 @@ def test_it_learns_a_few_patches_and_uses_as_many_codes(quantizer, gain, used):
     @jax.jit
     def update(params, optimizer, state, images, step):
         key = jax.random.fold_in(KEY, step)
-        (_, metrics), gradient = jax.value_and_grad(vq.loss, has_aux=True)(params, {"image": images}, key, step)
+        (_, metrics), gradient = jax.value_and_grad(vq.loss, has_aux=True)(
+            params, {"image": images}, key, step
+        )
         observed = jax.tree.map(lambda x: x[None], metrics.pop("observed"))
         change, optimizer = tx.update(gradient, optimizer, params)
-        params, state, more = vq.maintain(optax.apply_updates(params, change), state, observed, key, step)
+        params, state, more = vq.maintain(
+            optax.apply_updates(params, change), state, observed, key, step
+        )
         return params, optimizer, state, {**metrics, **more}
 
     optimizer = tx.init(params)
     for step in range(200):
-        params, optimizer, state, _ = update(params, optimizer, state, pictures[step % 4 * 16 :][:16], jnp.int32(step))
+        params, optimizer, state, _ = update(
+            params, optimizer, state, pictures[step % 4 * 16 :][:16], jnp.int32(step)
+        )
     images = base.to_unit(jnp.asarray(pictures))
     codes = jax.jit(vq.encode)(params, images)
     error = jnp.mean(jnp.square(jax.jit(vq.decode)(params, codes) - images))
-    assert base.psnr(error) > base.psnr(jnp.var(images)) + gain, "the mean colour is no reconstruction"
-    assert len(np.unique(codes)) >= used and base.perplexity(base.count_codes(codes, 16)) > 0.6 * used
+    assert base.psnr(error) > base.psnr(jnp.var(images)) + gain, (
+        "the mean colour is no reconstruction"
+    )
+    assert (
+        len(np.unique(codes)) >= used and base.perplexity(base.count_codes(codes, 16)) > 0.6 * used
+    )
 
 
 def test_bytes_round_trip_through_the_unit_range():

@@ -21,7 +21,9 @@ class Runs:
 @pytest.mark.parametrize("content", [b"", b"junk" * 9])
 def test_a_file_that_is_cut_off_is_told(tmp_path, suffix, content):
     (tmp_path / f"w{suffix}").write_bytes(content)
-    with pytest.raises(UserError, match=r"weights='.*': cannot be read; it may be cut off or of another kind"):
+    with pytest.raises(
+        UserError, match=r"weights='.*': cannot be read; it may be cut off or of another kind"
+    ):
         read(str(tmp_path / f"w{suffix}"), "weights")
 
 

@@ -1,7 +1,8 @@
-"""The published VQGAN, its losses, PatchGAN and LPIPS in torch, written from SPEC section 3: the oracle of the codec tests.
+"""The published VQGAN, its losses, PatchGAN and LPIPS in torch, written from SPEC section 3: the
+oracle of the codec tests.
 
-Module names give the published state-dict keys. BatchNorm of the published PatchGAN is GroupNorm here, as in vilg.
-"""
+Module names give the published state-dict keys. BatchNorm of the published PatchGAN is GroupNorm
+here, as in vilg."""
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +118,11 @@ class Decoder(nn.Module):
             if level > 0:
                 stage.upsample = Up(c)
             stages.insert(0, stage)
-        self.up, self.norm_out, self.conv_out = nn.ModuleList(stages), norm(c), nn.Conv2d(c, 3, 3, padding=1)
+        self.up, self.norm_out, self.conv_out = (
+            nn.ModuleList(stages),
+            norm(c),
+            nn.Conv2d(c, 3, 3, padding=1),
+        )
 
     def forward(self, z):
         x = through((self.conv_in, self.mid.block_1, self.mid.attn_1, self.mid.block_2), z)
@@ -137,7 +142,10 @@ class VQGAN(nn.Module):
         self.quant_conv, self.post_quant_conv = nn.Conv2d(z, width, 1), nn.Conv2d(width, z, 1)
         self.quantize = nn.Module()
         if kind == "gumbel":
-            self.quantize.proj, self.quantize.embed = nn.Conv2d(width, vocabulary, 1), nn.Embedding(vocabulary, width)
+            self.quantize.proj, self.quantize.embed = (
+                nn.Conv2d(width, vocabulary, 1),
+                nn.Embedding(vocabulary, width),
+            )
         else:
             self.quantize.embedding = nn.Embedding(vocabulary, width)
 
@@ -164,7 +172,11 @@ class PatchGAN(nn.Module):
         stages, c = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
         for i in range(1, layers + 1):
             o = width * min(2**i, 8)
-            stages += [nn.Conv2d(c, o, 4, 2 if i < layers else 1, 1, bias=False), norm(o), nn.LeakyReLU(0.2)]
+            stages += [
+                nn.Conv2d(c, o, 4, 2 if i < layers else 1, 1, bias=False),
+                norm(o),
+                nn.LeakyReLU(0.2),
+            ]
             c = o
         self.main = nn.Sequential(*stages, nn.Conv2d(c, 1, 4, 1, 1))
 
@@ -200,12 +212,17 @@ class LPIPS(nn.Module):
             stage = getattr(self.net, f"slice{s + 1}")
             a, b = stage(a), stage(b)
             unit = [x / (torch.sqrt((x**2).sum(1, keepdim=True)) + 1e-10) for x in (a, b)]
-            total = total + getattr(self, f"lin{s}").model[1]((unit[0] - unit[1]) ** 2).mean((2, 3))[:, 0]
+            total = (
+                total
+                + getattr(self, f"lin{s}").model[1]((unit[0] - unit[1]) ** 2).mean((2, 3))[:, 0]
+            )
         return total
 
 
 def randomize(module, seed, scale=1.0):
-    """Every parameter random, norms about 1 and 0, so that a mistaken layout cannot hide behind a symmetric initial value."""
+    """Every parameter random, norms about 1 and 0, so that a mistaken layout cannot hide behind a
+    symmetric initial value.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, p in module.named_parameters():
         noise = torch.randn(p.shape, generator=generator)

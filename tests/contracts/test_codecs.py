@@ -22,9 +22,13 @@ SECTIONS = {
 @pytest.mark.parametrize("name", CODECS)
 def test_a_codec_keeps_the_protocols(name):
     codec = build(CODECS[name], SECTIONS[name], "codec")
-    assert isinstance(codec, Codec) and hash(codec) == hash(build(CODECS[name], SECTIONS[name], "codec"))
+    assert isinstance(codec, Codec) and hash(codec) == hash(
+        build(CODECS[name], SECTIONS[name], "codec")
+    )
     params = nn.meta.unbox(jax.jit(codec.init)(jax.random.key(0)))
-    assert isinstance(codec, Trainable) == bool(params), "what has parameters can be trained, what has none need not be"
+    assert isinstance(codec, Trainable) == bool(params), (
+        "what has parameters can be trained, what has none need not be"
+    )
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)), jnp.uint8)
     images = to_unit(pixels)
     latents = jax.jit(codec.latents)(params, images)
@@ -34,10 +38,20 @@ def test_a_codec_keeps_the_protocols(name):
     assert pictures.shape == images.shape and pictures.dtype == jnp.float32
     assert float(jnp.max(jnp.abs(jax.jit(codec.from_latents)(params, 100 * latents)))) <= 1
     if isinstance(codec, Trainable):
-        loss, metrics = jax.jit(codec.loss)(params, {"image": pixels}, jax.random.key(1), jnp.int32(0))
+        loss, metrics = jax.jit(codec.loss)(
+            params, {"image": pixels}, jax.random.key(1), jnp.int32(0)
+        )
         assert loss.shape == () and loss.dtype == jnp.float32 and "psnr" in metrics
     if isinstance(codec, Tokenizer):
         codes = jax.jit(codec.encode)(params, images)
-        assert codes.shape == (2, *codec.grid) and codes.dtype == jnp.int32 and codec.vectors(params).shape == (8, codec.code_width)
-        assert np.array_equal(jax.jit(codec.decode)(params, codes), pictures), "latents are quantized on the way out"
-        assert np.array_equal(jax.jit(codec.from_latents)(params, codec.vectors(params)[codes]), pictures)
+        assert (
+            codes.shape == (2, *codec.grid)
+            and codes.dtype == jnp.int32
+            and codec.vectors(params).shape == (8, codec.code_width)
+        )
+        assert np.array_equal(jax.jit(codec.decode)(params, codes), pictures), (
+            "latents are quantized on the way out"
+        )
+        assert np.array_equal(
+            jax.jit(codec.from_latents)(params, codec.vectors(params)[codes]), pictures
+        )

@@ -1,4 +1,6 @@
-"""Every experiment file and size builds; parameter counts of the paper's sizes match shared SPEC section 0. Nothing is allocated."""
+"""Every experiment file and size builds; parameter counts of the paper's sizes match shared SPEC
+section 0. Nothing is allocated.
+"""
 
 import importlib.util
 import math
@@ -17,9 +19,24 @@ from vilg.program import Program, is_box
 from vilg.types import Codec, Generator, Ranker, Trainable, UserError
 from vilg.workdir.ablation import plan, read_ablation
 
-FILES = ("tokenizer", "ernie_vilg", "ernie_vilg2", "quickstart", "ranker", "compare_quickstart", "compare_emoji")
+FILES = (
+    "tokenizer",
+    "ernie_vilg",
+    "ernie_vilg2",
+    "quickstart",
+    "ranker",
+    "compare_quickstart",
+    "compare_emoji",
+)
 ABLATIONS = ("noise", "experts", "knowledge")
-FIXED = ("training.steps", "training.batch_size", "training.checkpoint_every", "training.log_every", "layout.name", "codec.workdir")
+FIXED = (
+    "training.steps",
+    "training.batch_size",
+    "training.checkpoint_every",
+    "training.log_every",
+    "layout.name",
+    "codec.workdir",
+)
 
 
 def sizes(file: str) -> list[str]:
@@ -49,14 +66,18 @@ def test_it_builds_and_has_the_fixed_keys(name):
     assert experiment.generator is None or isinstance(experiment.generator, Generator | Ranker)
     assert set(config) == set(SECTIONS)
     shapes = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
-    assert all(is_box(x) for x in jax.tree.leaves(shapes, is_leaf=is_box)), "every parameter has named axes"
+    assert all(is_box(x) for x in jax.tree.leaves(shapes, is_leaf=is_box)), (
+        "every parameter has named axes"
+    )
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_cell_of_an_ablation_builds(name, tmp_path):
     file = f"experiments/ablations/{name}.py"
     ablation, config = read_ablation(file), load_config(file)
-    assert set(config) == set(SECTIONS) and all(config[key.split(".")[0]].get(key.split(".")[1]) is not None for key in FIXED)
+    assert set(config) == set(SECTIONS) and all(
+        config[key.split(".")[0]].get(key.split(".")[1]) is not None for key in FIXED
+    )
     runs = plan(config.to_dict(), ablation, (0,), tmp_path)
     assert [cell for cell, _ in runs] == list(ablation.cells)
     for run in runs.values():
@@ -64,9 +85,14 @@ def test_every_cell_of_an_ablation_builds(name, tmp_path):
 
 
 def test_layouts_of_the_ablation_divide_every_model_on_every_pod():
-    """But for the smaller U-Net, of 5, 10, 15 and 20 heads and as many times 64 channels: that is said, and other layouts are left."""
+    """But for the smaller U-Net, of 5, 10, 15 and 20 heads and as many times 64 channels: that is
+    said, and other layouts are left.
+    """
     ablation = load_file("experiments/ablations/layouts.py")
-    refused = {64: ["fsdp_tp:model=2"], 256: [name for name in ablation.LAYOUTS if not name.startswith("group_sharded")]}
+    refused = {
+        64: ["fsdp_tp:model=2"],
+        256: [name for name in ablation.LAYOUTS if not name.startswith("group_sharded")],
+    }
     for model in set(ablation.MODELS) - {"paper_dense"}:  # the paper's experts are as many of it
         experiment = build_experiment(load_config(f"experiments/ablations/layouts.py:{model}"))
         boxed = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
@@ -80,15 +106,26 @@ def test_layouts_of_the_ablation_divide_every_model_on_every_pod():
                         bound.check(shapes, devices)
                     continue
                 bound.check(shapes, devices)
-                shards = math.prod(n for axis, n in bound.sizes(devices).items() if axis in str(bound.compute["batch"]))
+                shards = math.prod(
+                    n
+                    for axis, n in bound.sizes(devices).items()
+                    if axis in str(bound.compute["batch"])
+                )
                 assert experiment.training.batch_size % shards == 0, (model, devices, name)
 
 
 def test_the_quickstart_fits_eight_devices_in_whole_groups_of_caption_rows():
     config = load_config("experiments/quickstart.py")
-    assert config.generator.caption_every == 2 and Program(build_experiment(config)).batch_shards == 8
+    assert (
+        config.generator.caption_every == 2 and Program(build_experiment(config)).batch_shards == 8
+    )
     config.training.batch_size = 8
-    with pytest.raises(UserError, match=r"training.batch_size=8: .* x 2 rows that belong together \(generator.caption_every\)"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"training.batch_size=8: .* x 2 rows that belong together \(generator.caption_every\)"
+        ),
+    ):
         Program(build_experiment(config))
 
 
@@ -103,7 +140,11 @@ def count(name: str) -> dict[str, int]:
 @pytest.mark.parametrize(("size", "layers", "width"), [("lite", 24, 1024), ("10b", 48, 4096)])
 def test_trunk_parameters_match_the_paper(size, layers, width):
     counts = count(f"ernie_vilg:{size}")
-    matrices = sum(n for name, n in counts.items() if "trunk" in name and name.rsplit("/", 1)[-1] in ("qkv", "out", "mlp_in", "mlp_out"))
+    matrices = sum(
+        n
+        for name, n in counts.items()
+        if "trunk" in name and name.rsplit("/", 1)[-1] in ("qkv", "out", "mlp_in", "mlp_out")
+    )
     assert matrices == 12 * layers * width**2
     assert matrices == {"lite": 301_989_888, "10b": 9_663_676_416}[size]
     trunk = sum(n for name, n in counts.items() if "trunk" in name)
@@ -125,17 +166,27 @@ def test_ernie_vilg2_has_the_papers_parameters(size, denoiser, text):
     assert sum(counts.values()) == denoiser + text
 
 
-@pytest.mark.parametrize(("layout", "devices"), [("expert", {"expert": 2, "data": 4}), ("fsdp", {"data": 8})])
+@pytest.mark.parametrize(
+    ("layout", "devices"), [("expert", {"expert": 2, "data": 4}), ("fsdp", {"data": 8})]
+)
 def test_ten_experts_are_sharded(layout, devices):
     """2 groups on 8 devices: the greatest common divisor of experts and devices."""
-    program = Program(build_experiment(load_config("experiments/ernie_vilg2.py:paper")), layout=parse_layout(layout))
+    program = Program(
+        build_experiment(load_config("experiments/ernie_vilg2.py:paper")),
+        layout=parse_layout(layout),
+    )
     assert program.sizes == devices and program.sharded_fraction > 0.95
 
 
 def test_a_batch_that_the_experts_do_not_divide_names_the_nearest():
     config = load_config("experiments/ernie_vilg2.py:paper")
     config.training.batch_size = 2048
-    with pytest.raises(UserError, match=r"training.batch_size=2048: .* x 10 rows .*\(generator.experts.n\); the nearest is 2040"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"training.batch_size=2048: .* x 10 rows .*\(generator.experts.n\); the nearest is 2040"
+        ),
+    ):
         Program(build_experiment(config))
 
 
@@ -156,7 +207,9 @@ def test_the_b16_ranker_has_clips_towers():
         assert blocks == 12 * (12 * width**2 + 13 * width), tower
 
 
-@pytest.mark.parametrize("layout", ["fsdp", "tp", "fsdp_tp:model=4", "zero2", "group_sharded:shard=4"])
+@pytest.mark.parametrize(
+    "layout", ["fsdp", "tp", "fsdp_tp:model=4", "zero2", "group_sharded:shard=4"]
+)
 def test_the_10b_model_is_sharded_by_every_sharding_layout(layout):
     experiment = build_experiment(load_config("experiments/ernie_vilg.py:10b"))
     program = Program(experiment, layout=parse_layout(layout))

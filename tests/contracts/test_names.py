@@ -1,4 +1,6 @@
-"""Every global name that a function reads is there: what ruff's F821 and pyright would say, were jaxtyping's shape strings not names to them."""
+"""Every global name that a function reads is there: what ruff's F821 and pyright would say, were
+jaxtyping's shape strings not names to them.
+"""
 
 import builtins
 import dis
@@ -10,9 +12,13 @@ import vilg
 
 
 def unknown(module, code):
-    """Names that the code, and what is defined in it, reads from the module's globals, which has them not."""
+    """Names that the code, and what is defined in it, reads from the module's globals, which has
+    them not.
+    """
     for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and not (hasattr(module, instruction.argval) or hasattr(builtins, instruction.argval)):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and not (
+            hasattr(module, instruction.argval) or hasattr(builtins, instruction.argval)
+        ):
             yield instruction.argval
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
@@ -23,7 +29,12 @@ def functions(module):
     """The functions that the module defines, those of its classes too."""
     for value in vars(module).values():
         for one in (value, *(vars(value).values() if isinstance(value, type) else ())):
-            one = getattr(one, "fget", None) or getattr(one, "func", None) or getattr(one, "__func__", None) or one
+            one = (
+                getattr(one, "fget", None)
+                or getattr(one, "func", None)
+                or getattr(one, "__func__", None)
+                or one
+            )
             while hasattr(one, "__wrapped__"):
                 one = one.__wrapped__
             if isinstance(one, types.FunctionType) and one.__module__ == module.__name__:
@@ -31,8 +42,17 @@ def functions(module):
 
 
 def test_no_function_reads_a_name_that_is_not_there():
-    names = [found.name for found in pkgutil.walk_packages(vilg.__path__, "vilg.") if not found.name.endswith("__main__")]
+    names = [
+        found.name
+        for found in pkgutil.walk_packages(vilg.__path__, "vilg.")
+        if not found.name.endswith("__main__")
+    ]
     modules = [importlib.import_module(name) for name in names]
-    missing = [f"{f.__module__}.{f.__qualname__}: {name}" for m in modules for f in functions(m) for name in unknown(m, f.__code__)]
+    missing = [
+        f"{f.__module__}.{f.__qualname__}: {name}"
+        for m in modules
+        for f in functions(m)
+        for name in unknown(m, f.__code__)
+    ]
     assert not missing
     assert sum(len(list(functions(m))) for m in modules) > 1000

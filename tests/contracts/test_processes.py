@@ -41,15 +41,23 @@ def sample(process, controls, keys, codes=None):
     carry = process.start(keys, row_shape(process), plan, codes)
     for j, t in enumerate(plan.times):
         noisy = process.noisy(carry)
-        prediction = process.clean(output_of(process, noisy), noisy, jnp.full(len(keys), t, jnp.float32))
+        prediction = process.clean(
+            output_of(process, noisy), noisy, jnp.full(len(keys), t, jnp.float32)
+        )
         after = process.advance(carry, prediction, plan.row(j), keys, j)
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), carry)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+            lambda x: (x.shape, x.dtype), carry
+        )
         carry = after
     return process.result(carry)
 
 
 def test_is_a_frozen_process(process):
-    assert isinstance(process, Process) and dataclasses.is_dataclass(process) and process.space in ("latents", "ids")
+    assert (
+        isinstance(process, Process)
+        and dataclasses.is_dataclass(process)
+        and process.space in ("latents", "ids")
+    )
     assert build_process(process, VOCABULARY) is process
     hash(process)
 
@@ -61,7 +69,10 @@ def test_time_zero_is_the_identity(process):
 
 def test_more_time_is_more_corruption(process):
     codes = codes_of(process, 200)
-    changed = [np.mean(np.abs(process.corrupt(codes, jnp.full(200, t), jax.random.key(0)) - codes)) for t in (0.1, 0.5, 1.0)]
+    changed = [
+        np.mean(np.abs(process.corrupt(codes, jnp.full(200, t), jax.random.key(0)) - codes))
+        for t in (0.1, 0.5, 1.0)
+    ]
     assert changed == sorted(changed) and changed[0] < changed[1] < changed[2]
 
 
@@ -70,10 +81,22 @@ def test_loss_is_float32_at_each_position_with_gradients(process):
     noisy = process.corrupt(codes, t, jax.random.key(1))
     output = output_of(process, noisy).astype(jnp.bfloat16)
     loss, gradient = jax.value_and_grad(lambda o: process.loss(o, codes, noisy, t).sum())(output)
-    assert process.loss(output, codes, noisy, t).dtype == jnp.float32 and process.loss(output, codes, noisy, t).shape == (4, *GRID)
+    assert process.loss(output, codes, noisy, t).dtype == jnp.float32 and process.loss(
+        output, codes, noisy, t
+    ).shape == (4, *GRID)
     error = process.error(output, codes, noisy, t)
-    assert error.dtype == jnp.float32 and error.shape == (4, *GRID) and np.all(error >= 0) and np.any(error > 0)
-    assert np.isfinite(loss) and loss > 0 and np.isfinite(np.float32(gradient)).all() and np.any(np.float32(gradient) != 0)
+    assert (
+        error.dtype == jnp.float32
+        and error.shape == (4, *GRID)
+        and np.all(error >= 0)
+        and np.any(error > 0)
+    )
+    assert (
+        np.isfinite(loss)
+        and loss > 0
+        and np.isfinite(np.float32(gradient)).all()
+        and np.any(np.float32(gradient) != 0)
+    )
 
 
 def test_guidance_one_is_the_conditional_bit_for_bit(process):
@@ -94,7 +117,11 @@ def test_draws_lie_in_their_slice(process):
 
 def test_the_plan_is_float64_and_its_times_fall(process):
     plan = process.plan(DenoisingControls(steps=7))
-    assert plan.times.dtype == np.float64 and np.all(np.diff(plan.times) <= 0) and np.all((plan.times > 0) & (plan.times <= 1))
+    assert (
+        plan.times.dtype == np.float64
+        and np.all(np.diff(plan.times) <= 0)
+        and np.all((plan.times > 0) & (plan.times <= 1))
+    )
     for values in plan.rows.values():
         assert values.dtype == np.float64 and len(values) == len(plan.times)
     narrow = process.plan(DenoisingControls(steps=5, first=0.6, last=0.2))
@@ -128,7 +155,11 @@ def test_one_who_is_certain_is_taken_at_his_word(process):
 
 
 def test_unknown_names_and_fields_are_one_sentence():
-    with pytest.raises(UserError, match="generator.process.name='gausian': did you mean 'gaussian'"):
+    with pytest.raises(
+        UserError, match="generator.process.name='gausian': did you mean 'gaussian'"
+    ):
         build_process({"name": "gausian"}, VOCABULARY)
-    with pytest.raises(UserError, match="generator.process.scedule=.*did you mean generator.process.schedule"):
+    with pytest.raises(
+        UserError, match="generator.process.scedule=.*did you mean generator.process.schedule"
+    ):
         build_process({"name": "gaussian", "scedule": {}}, VOCABULARY)

@@ -49,7 +49,9 @@ def test_synthetic_records_survive(tmp_path):
 
 
 def test_bad_records_are_counted_and_left_out(tmp_path, records):
-    source = Listed([records[0], BadRecord("x", "broken"), {**records[1], "captions": []}, records[2]])
+    source = Listed(
+        [records[0], BadRecord("x", "broken"), {**records[1], "captions": []}, records[2]]
+    )
     done = convert(source, "shards", tmp_path / "made")
     assert done == {"records": 2, "bad": {"x": "broken", "made/1": "no captions"}}
     with pytest.raises(UserError, match=r"bad_record_limit=1: .*x \(broken\)"):
@@ -79,14 +81,21 @@ def test_a_conversion_that_dies_leaves_nothing(tmp_path, records):
 def test_stats_count(records):
     found = stats(Listed([*records, BadRecord("x", "broken")]))
     assert (found["records"], found["good"], found["bad"], found["captions"]) == (8, 7, 1, 21)
-    assert found["first_bad"] == {"x": "broken"} and found["captions_by_language"] == {"zh": 7, "en": 14}
+    assert found["first_bad"] == {"x": "broken"} and found["captions_by_language"] == {
+        "zh": 7,
+        "en": 14,
+    }
     assert found["caption_characters"]["zh"] == {"min": 5.0, "median": 5.0, "p95": 5.0, "max": 5.0}
-    assert found["image_sizes"] == {"24x20": 3, "24x21": 2, "24x22": 2} and found["licenses"] == {"CC0-1.0": 7}
+    assert found["image_sizes"] == {"24x20": 3, "24x21": 2, "24x22": 2} and found["licenses"] == {
+        "CC0-1.0": 7
+    }
     assert found["with"] == {"boxes": 7, "words": 7, "qa": 7, "scene": 7}
     assert stats(Listed(records), count=2)["good"] == 2
 
 
-def test_the_sheet_shows_pictures_and_says_when_chinese_cannot_be_written(tmp_path, records, monkeypatch):
+def test_the_sheet_shows_pictures_and_says_when_chinese_cannot_be_written(
+    tmp_path, records, monkeypatch
+):
     monkeypatch.setattr(show_module, "chinese_font", lambda: None)
     red = {**records[0], "image": np.full((4, 8, 3), (255, 0, 0), np.uint8)}
     done = show(Listed([red, BadRecord("x", "broken")]), tmp_path / "sheet.png", columns=1, cell=64)

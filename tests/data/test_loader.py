@@ -33,10 +33,19 @@ class Made:
     def __getitem__(self, i):
         if i in self.bad:
             raise BadRecord(f"bad/{i}", "made so")
-        texts = [{"text": f"图{i}", "language": "zh"}, {"text": f"a {i}", "language": "en"}, {"text": f"b {i}", "language": "en"}]
+        texts = [
+            {"text": f"图{i}", "language": "zh"},
+            {"text": f"a {i}", "language": "en"},
+            {"text": f"b {i}", "language": "en"},
+        ]
         image = np.full((8, 12, 3), i % 100, np.uint8)
         image[:, :4] += 100
-        return {"id": str(i), "image": image, "captions": [t for t in texts if t["language"] in self.languages], "scene": i}
+        return {
+            "id": str(i),
+            "image": image,
+            "captions": [t for t in texts if t["language"] in self.languages],
+            "scene": i,
+        }
 
 
 def take(stream, steps):
@@ -56,12 +65,19 @@ def test_a_batch_is_what_its_records_say(text_model):
     assert set(batch) - set(HOST_ONLY) == {"image", "text", "truncated"}
     for row in range(4):
         assert batch["image"][row, 0, 7, 0] == int(batch["ids"][row])
-        assert text_model.decode(batch["text"][row]) == (batch["captions"][row], batch["language"][row])
+        assert text_model.decode(batch["text"][row]) == (
+            batch["captions"][row],
+            batch["language"][row],
+        )
         assert batch["captions"][row].split()[-1].lstrip("图") == batch["ids"][row]
 
 
 def test_every_epoch_has_every_record_once_in_another_order():
-    ids = [id for batch in take(Loader().stream(Made(), None, batch_size=5, image_size=8), 6) for id in batch["ids"]]
+    ids = [
+        id
+        for batch in take(Loader().stream(Made(), None, batch_size=5, image_size=8), 6)
+        for id in batch["ids"]
+    ]
     epochs = [ids[k : k + 10] for k in (0, 10, 20)]
     assert all(sorted(epoch) == [str(i) for i in range(10)] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
@@ -75,7 +91,15 @@ def test_every_epoch_has_every_record_once_in_another_order():
 def test_two_hosts_read_the_one_host_order_split(text_model):
     loader, source = Loader(random_crop=True, seed=3), Made(bad=(2, 3))
     whole = take(loader.stream(source, text_model, batch_size=6, **SIZES), 5)
-    halves = [take(loader.stream(source, text_model, batch_size=6, process_index=p, process_count=2, **SIZES), 5) for p in (0, 1)]
+    halves = [
+        take(
+            loader.stream(
+                source, text_model, batch_size=6, process_index=p, process_count=2, **SIZES
+            ),
+            5,
+        )
+        for p in (0, 1)
+    ]
     for k, batch in enumerate(whole):
         for name in batch:
             joined = [*halves[0][k][name], *halves[1][k][name]]
@@ -95,7 +119,9 @@ def test_a_stream_resumes_at_any_step_through_json(text_model):
         second.set_state(state)
         same(next(second), expected[step])
         assert second.step == step + 1 and second.get_state()["bad"] == stream.bad or step < 3
-    two_hosts = loader.stream(source, text_model, batch_size=6, process_index=1, process_count=2, **SIZES)
+    two_hosts = loader.stream(
+        source, text_model, batch_size=6, process_index=1, process_count=2, **SIZES
+    )
     one_host = loader.stream(source, text_model, batch_size=6, **SIZES)
     take(one_host, 2)
     two_hosts.set_state(one_host.get_state())
@@ -114,11 +140,15 @@ def test_closing_does_not_lose_the_place():
 @pytest.mark.parametrize(
     ("loader", "source", "sizes", "named"),
     [
-        (Loader(seed=1), Made(), {}, "seed"), (Loader(shuffle=False), Made(), {}, "shuffle"), (Loader(), Made(n=11), {}, "source"),
-        (Loader(), Made(), {"batch_size": 4}, "batch_size"), (Loader(languages=("zh",)), Made(), {}, "languages"),
-        (Loader(random_crop=True), Made(), {}, "random_crop"), (Loader(), Made(), {"text_length": 25}, "text_length"),
+        (Loader(seed=1), Made(), {}, "seed"),
+        (Loader(shuffle=False), Made(), {}, "shuffle"),
+        (Loader(), Made(n=11), {}, "source"),
+        (Loader(), Made(), {"batch_size": 4}, "batch_size"),
+        (Loader(languages=("zh",)), Made(), {}, "languages"),
+        (Loader(random_crop=True), Made(), {}, "random_crop"),
+        (Loader(), Made(), {"text_length": 25}, "text_length"),
     ],
-)  # fmt: skip
+)
 def test_a_state_of_another_order_is_refused(text_model, loader, source, sizes, named):
     state = Loader().stream(Made(), text_model, batch_size=5, **SIZES).get_state()
     with pytest.raises(UserError, match=f"data {named}="):
@@ -146,41 +176,79 @@ def test_shuffled_captions_are_another_records_every_time_the_same(text_model):
             assert text_model.decode(batch["text"][row])[0] == caption
             told[id].add(caption.split()[-1].lstrip("图"))
     assert all(id not in others and len(others) > 4 for id, others in told.items())
-    hosts = [next(loader.stream(Made(), None, batch_size=4, image_size=8, process_index=i, process_count=2)) for i in (0, 1)]
-    assert sum((h["captions"] for h in hosts), []) == next(loader.stream(Made(), None, batch_size=4, image_size=8))["captions"]
+    hosts = [
+        next(
+            loader.stream(
+                Made(), None, batch_size=4, image_size=8, process_index=i, process_count=2
+            )
+        )
+        for i in (0, 1)
+    ]
+    assert (
+        sum((h["captions"] for h in hosts), [])
+        == next(loader.stream(Made(), None, batch_size=4, image_size=8))["captions"]
+    )
     with pytest.raises(UserError, match="shuffle_captions"):
         stream.set_state(Loader().stream(Made(), text_model, batch_size=5, **SIZES).get_state())
     once = next(loader.once(Made(), None, batch_size=4, image_size=8))
-    assert all(c.split()[-1].lstrip("图") == id for id, c in zip(once["ids"], once["captions"], strict=True))
+    assert all(
+        c.split()[-1].lstrip("图") == id
+        for id, c in zip(once["ids"], once["captions"], strict=True)
+    )
 
 
 def test_bad_records_are_named_counted_and_replaced(caplog):
     caplog.set_level(logging.WARNING, "vilg.data")
-    stream = Loader(bad_record_limit=2, shuffle=False).stream(Made(bad=(4, 5)), None, batch_size=10, image_size=8)
+    stream = Loader(bad_record_limit=2, shuffle=False).stream(
+        Made(bad=(4, 5)), None, batch_size=10, image_size=8
+    )
     batches = take(stream, 3)
     assert batches[0]["ids"] == ["0", "1", "2", "3", "6", "6", "6", "7", "8", "9"]
     assert stream.bad == {"bad/4": "made so", "bad/5": "made so"}
-    assert [message for message in caplog.messages if "bad/4" in message and "made so" in message] and len(caplog.messages) == 2
+    assert [
+        message for message in caplog.messages if "bad/4" in message and "made so" in message
+    ] and len(caplog.messages) == 2
 
 
-@pytest.mark.parametrize("source", [Made(bad=(1, 5, 9)), Made(n=2, bad=(0, 1)), Made(bad=tuple(range(10))), Made(languages=("zh",))])
+@pytest.mark.parametrize(
+    "source",
+    [
+        Made(bad=(1, 5, 9)),
+        Made(n=2, bad=(0, 1)),
+        Made(bad=tuple(range(10))),
+        Made(languages=("zh",)),
+    ],
+)
 def test_too_many_bad_records_stop_with_a_sentence(source):
     loader = Loader(bad_record_limit=2, languages=("en",))
-    with pytest.raises(UserError, match=r"bad_record_limit=2: \d records are bad, the first are (bad/)?\d \("):
+    with pytest.raises(
+        UserError, match=r"bad_record_limit=2: \d records are bad, the first are (bad/)?\d \("
+    ):
         take(loader.stream(source, None, batch_size=5, image_size=8), 4)
 
 
 def test_one_pass_covers_everything_once_in_order(text_model):
     batches = list(Loader(seed=9).once(Made(bad=(3,)), text_model, batch_size=4, **SIZES))
     assert [batch["image"].shape[0] for batch in batches] == [4, 4, 4]
-    valid = [id for batch in batches for id, good in zip(batch["ids"], batch["valid"], strict=True) if good]
+    valid = [
+        id
+        for batch in batches
+        for id, good in zip(batch["ids"], batch["valid"], strict=True)
+        if good
+    ]
     assert valid == [str(i) for i in range(10) if i != 3]
     assert batches[0]["records"][1] == {k: v for k, v in Made()[1].items() if k != "image"}
     halves = [
-        [id for batch in Loader().once(Made(), None, batch_size=4, image_size=8, process_index=p, process_count=2, limit=5)
-         for id, good in zip(batch["ids"], batch["valid"], strict=True) if good]
+        [
+            id
+            for batch in Loader().once(
+                Made(), None, batch_size=4, image_size=8, process_index=p, process_count=2, limit=5
+            )
+            for id, good in zip(batch["ids"], batch["valid"], strict=True)
+            if good
+        ]
         for p in (0, 1)
-    ]  # fmt: skip
+    ]
     assert halves == [["0", "1", "4"], ["2", "3"]]
 
 
@@ -189,8 +257,10 @@ def test_mistakes_are_sentences(text_model):
         with pytest.raises(UserError, match=next(iter(options))):
             Loader(**options)
     for options, named in (
-        ({"batch_size": 5, "process_count": 2}, "batch_size=5"), ({"batch_size": 0}, "batch_size=0"), ({"text_length": 2}, "text_length=2"),
-    ):  # fmt: skip
+        ({"batch_size": 5, "process_count": 2}, "batch_size=5"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"text_length": 2}, "text_length=2"),
+    ):
         with pytest.raises(UserError, match=named):
             Loader().stream(Made(), text_model, **{**SIZES, "batch_size": 4, **options})
     with pytest.raises(UserError, match="no records"):
@@ -218,13 +288,19 @@ if __name__ == "__main__":
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(100)
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as parent:
         children = [int(pid) for pid in parent.stdout.readline().split()]
         parent.send_signal(signal.SIGKILL)
 
     def alive():
         found = {pid: Path(f"/proc/{pid}/stat") for pid in children}
-        return [pid for pid, stat in found.items() if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"]
+        return [
+            pid
+            for pid, stat in found.items()
+            if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+        ]
 
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and alive():

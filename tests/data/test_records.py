@@ -20,7 +20,9 @@ def bomb(width: int, height: int) -> bytes:
     """A PNG that claims a size, with no pixels behind it."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
@@ -66,7 +68,16 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
             decode_image("big", bomb(*size))
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", saved(Image.new("RGB", (64, 64)))[:60], bomb(0, 3), b"%!PS-Adobe-3.0 EPSF-3.0\n"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no picture",
+        saved(Image.new("RGB", (64, 64)))[:60],
+        bomb(0, 3),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+    ],
+)
 def test_broken_bytes_are_bad_records(data):
     with pytest.raises(BadRecord) as caught:
         decode_image("name", data)
@@ -81,9 +92,20 @@ def test_truncated_jpeg_is_a_bad_record():
 
 def test_captions_take_strings_bytes_and_objects():
     assert captions("a", ["a dog", "一只狗".encode(), {"text": " 犬 ", "language": "zh"}]) == [
-        {"text": "a dog", "language": "en"}, {"text": "一只狗", "language": "zh"}, {"text": "犬", "language": "zh"},
-    ]  # fmt: skip
-    for broken in ([], None, ["  "], [b"\xff\xfe"], ["\ud800"], [3], [{"text": "x", "language": "fr"}], [{}]):
+        {"text": "a dog", "language": "en"},
+        {"text": "一只狗", "language": "zh"},
+        {"text": "犬", "language": "zh"},
+    ]
+    for broken in (
+        [],
+        None,
+        ["  "],
+        [b"\xff\xfe"],
+        ["\ud800"],
+        [3],
+        [{"text": "x", "language": "fr"}],
+        [{}],
+    ):
         with pytest.raises(BadRecord):
             captions("a", broken)
 
@@ -91,12 +113,19 @@ def test_captions_take_strings_bytes_and_objects():
 @pytest.mark.parametrize(
     "change",
     [
-        {"id": ""}, {"image": np.zeros((4, 4, 3))}, {"image": np.zeros((4, 4), np.uint8)}, {"image": np.zeros((0, 4, 3), np.uint8)},
-        {"captions": []}, {"captions": ["bare"]}, {"captions": [{"text": "", "language": "en"}]},
-        {"boxes": 5}, {"boxes": [{"xyxy": ["a", 0, 1, 1], "label": "x"}]},
-        {"boxes": [{"xyxy": [0, 0, 2, 1], "label": "x"}]}, {"boxes": [{"label": "x"}]},
+        {"id": ""},
+        {"image": np.zeros((4, 4, 3))},
+        {"image": np.zeros((4, 4), np.uint8)},
+        {"image": np.zeros((0, 4, 3), np.uint8)},
+        {"captions": []},
+        {"captions": ["bare"]},
+        {"captions": [{"text": "", "language": "en"}]},
+        {"boxes": 5},
+        {"boxes": [{"xyxy": ["a", 0, 1, 1], "label": "x"}]},
+        {"boxes": [{"xyxy": [0, 0, 2, 1], "label": "x"}]},
+        {"boxes": [{"label": "x"}]},
     ],
-)  # fmt: skip
+)
 def test_validate_names_what_is_wrong(records, change):
     assert validate(records[0]) is records[0]
     with pytest.raises(BadRecord):

@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from vilg.data.scenes.captions import LANGUAGES, WORDINGS, Parsed, caption_is_right, describe, kind_of, parse, questions
+from vilg.data.scenes.captions import (
+    LANGUAGES,
+    WORDINGS,
+    Parsed,
+    caption_is_right,
+    describe,
+    kind_of,
+    parse,
+    questions,
+)
 from vilg.data.scenes.sampling import SceneConfig, sample_scene
 from vilg.data.scenes.scene import Object, Scene
 from vilg.types import UserError
@@ -26,7 +35,11 @@ def test_every_wording_parses_back(language):
     for scene in scenes(300, groups=0.3):
         for wording in range(len(WORDINGS[language][kind_of(scene)])):
             caption = describe(scene, language, wording)
-            kind = (scene.objects[0].attributes,) if scene.group else tuple(o.attributes for o in scene.objects)
+            kind = (
+                (scene.objects[0].attributes,)
+                if scene.group
+                else tuple(o.attributes for o in scene.objects)
+            )
             assert parse(caption.text) == Parsed(language, kind, scene.relation, len(scene.objects))
             assert caption_is_right(caption.text, scene, language)
             assert not caption_is_right(caption.text, scene, "zh" if language == "en" else "en")
@@ -40,7 +53,10 @@ def test_at_least_three_wordings_and_all_differ():
 
 def test_shuffled_captions_are_wrong():
     drawn = scenes(300, min_objects=2, max_objects=2, groups=0.0)
-    right = sum(caption_is_right(describe(a, "zh").text, b, "zh") for a, b in zip(drawn, drawn[1:], strict=False))
+    right = sum(
+        caption_is_right(describe(a, "zh").text, b, "zh")
+        for a, b in zip(drawn, drawn[1:], strict=False)
+    )
     assert right <= 0.01 * len(drawn)
 
 
@@ -48,18 +64,29 @@ def test_the_inverse_relation_says_the_same():
     turned = Scene((BLUE, RED), "right")
     for language in LANGUAGES:
         assert caption_is_right(describe(turned, language).text, TWO, language)
-        assert not caption_is_right(describe(replace(turned, relation="left"), language).text, TWO, language)
+        assert not caption_is_right(
+            describe(replace(turned, relation="left"), language).text, TWO, language
+        )
 
 
 def test_any_true_relation_of_three_is_right():
     green = Object("ring", "green", "small", 0.2, 0.9)
     three = Scene((RED, BLUE, green), "left")
     assert caption_is_right(describe(Scene((RED, green, BLUE), "above"), "en").text, three, "en")
-    assert not caption_is_right(describe(Scene((RED, green, BLUE), "below"), "en").text, three, "en")
+    assert not caption_is_right(
+        describe(Scene((RED, green, BLUE), "below"), "en").text, three, "en"
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["A Small  red Circle.", "there is a small red circle", " 一个小红色圆形。", "一个 小 红色 圆形", "图里有一个小红色圆形"]
+    "text",
+    [
+        "A Small  red Circle.",
+        "there is a small red circle",
+        " 一个小红色圆形。",
+        "一个 小 红色 圆形",
+        "图里有一个小红色圆形",
+    ],
 )
 def test_case_spaces_and_full_stops_do_not_matter(text):
     assert parse(text).objects == (("small", "red", "circle"),)
@@ -67,9 +94,20 @@ def test_case_spaces_and_full_stops_do_not_matter(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a red circle", "a small red", "a small red circle left of", "one small red circles", "a small red circle a small red circle",
-     "a smallred circle", "a small 红色 circle", "小红色", "a small red circle left of a large blue square and", "the weather"],
-)  # fmt: skip
+    [
+        "",
+        "a red circle",
+        "a small red",
+        "a small red circle left of",
+        "one small red circles",
+        "a small red circle a small red circle",
+        "a smallred circle",
+        "a small 红色 circle",
+        "小红色",
+        "a small red circle left of a large blue square and",
+        "the weather",
+    ],
+)
 def test_anything_else_does_not_parse(text):
     assert parse(text) is None
 

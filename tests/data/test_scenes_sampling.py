@@ -1,4 +1,6 @@
-"""Scenes at random keep their promises: they fit, stand apart, keep the withheld pairs back, and splits do not meet."""
+"""Scenes at random keep their promises: they fit, stand apart, keep the withheld pairs back, and
+splits do not meet.
+"""
 
 import random
 from collections import Counter
@@ -21,7 +23,9 @@ def test_vocabulary():
     assert len(COLOURS) == 8 and len(SHAPES) == 6 and len(SIZES) == 3
 
 
-@pytest.mark.parametrize("size, snap", [(32, 0), (32, 4), (32, 8), (48, 6), (64, 0), (64, 8), (256, 32)])
+@pytest.mark.parametrize(
+    "size, snap", [(32, 0), (32, 4), (32, 8), (48, 6), (64, 0), (64, 8), (256, 32)]
+)
 def test_objects_are_inside_and_apart(size, snap):
     for scene in draw(300, image_size=size, snap=snap, groups=0.4):
         for o in scene.objects:
@@ -35,7 +39,12 @@ def test_objects_are_inside_and_apart(size, snap):
 def test_snapped_objects_share_no_cell():
     for scene in draw(300, snap=4, min_objects=2):
         cells = [
-            {(x, y) for x in range(8) for y in range(8) if l < (x + 1) / 8 and x / 8 < r and t < (y + 1) / 8 and y / 8 < b}
+            {
+                (x, y)
+                for x in range(8)
+                for y in range(8)
+                if l < (x + 1) / 8 and x / 8 < r and t < (y + 1) / 8 and y / 8 < b
+            }
             for l, t, r, b in (o.box for o in scene.objects)  # noqa: E741
         ]
         assert all(not a & b for a, b in combinations(cells, 2))
@@ -43,9 +52,15 @@ def test_snapped_objects_share_no_cell():
 
 @pytest.mark.parametrize("snap", [0, 4])
 def test_everything_occurs_about_evenly(snap):
-    scenes = draw(3000, groups=0.3, snap=snap, weights=(0.4, 0.4, 0.2))  # three large objects seldom fit
+    scenes = draw(
+        3000, groups=0.3, snap=snap, weights=(0.4, 0.4, 0.2)
+    )  # three large objects seldom fit
     objects = [o for scene in scenes for o in scene.objects]
-    for values, names in (([o.colour for o in objects], COLOURS), ([o.shape for o in objects], SHAPES), ([o.size for o in objects], SIZES)):
+    for values, names in (
+        ([o.colour for o in objects], COLOURS),
+        ([o.shape for o in objects], SHAPES),
+        ([o.size for o in objects], SIZES),
+    ):
         counted = Counter(values)
         assert set(counted) == set(names)
         assert min(counted.values()) > 0.7 * max(counted.values())
@@ -59,7 +74,9 @@ def test_relation_is_where_the_first_object_is():
     for scene in draw(300, min_objects=2, groups=0.0):
         a, b = scene.objects[:2]
         assert scene.relation == relation_between(a, b)
-        assert {"left": a.x < b.x, "right": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[scene.relation]
+        assert {"left": a.x < b.x, "right": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[
+            scene.relation
+        ]
         assert len({o.pair for o in scene.objects}) == len(scene.objects)
 
 
@@ -78,8 +95,12 @@ def test_withheld_pairs_leave_every_colour_and_shape_seen(share, count):
 
 def test_withheld_pairs_are_the_same_everywhere():
     assert withheld_pairs(0.1) == {
-        ("purple", "cross"), ("cyan", "triangle"), ("orange", "square"), ("green", "ring"), ("red", "diamond"),
-    }  # fmt: skip
+        ("purple", "cross"),
+        ("cyan", "triangle"),
+        ("orange", "square"),
+        ("green", "ring"),
+        ("red", "diamond"),
+    }
 
 
 @pytest.mark.parametrize("objects", [1, 2, 3])
@@ -88,14 +109,29 @@ def test_seen_and_held_out(objects):
     asked = {"min_objects": objects, "max_objects": objects}
     assert not any(o.pair in kept for s in draw(400, pairs="seen", **asked) for o in s.objects)
     assert all(any(o.pair in kept for o in s.objects) for s in draw(400, pairs="held_out", **asked))
-    assert 0 < sum(o.pair in kept for s in draw(400, pairs="all", **asked) for o in s.objects) < 0.2 * 400 * objects
+    assert (
+        0
+        < sum(o.pair in kept for s in draw(400, pairs="all", **asked) for o in s.objects)
+        < 0.2 * 400 * objects
+    )
 
 
 def test_splits_share_no_scene():
     one = {"snap": 4, "max_objects": 1}  # few enough different ones that splits would meet
-    counts = {"train": 1500, "valid": 300, "test": 300}  # of twenty scenes one is valid, one test: each drawn costs twenty
-    seen = {split: {(s.objects, s.relation) for s in draw(n, split=split, **one)} for split, n in counts.items()}
-    assert not seen["train"] & seen["test"] and not seen["train"] & seen["valid"] and not seen["valid"] & seen["test"]
+    counts = {
+        "train": 1500,
+        "valid": 300,
+        "test": 300,
+    }  # of twenty scenes one is valid, one test: each drawn costs twenty
+    seen = {
+        split: {(s.objects, s.relation) for s in draw(n, split=split, **one)}
+        for split, n in counts.items()
+    }
+    assert (
+        not seen["train"] & seen["test"]
+        and not seen["train"] & seen["valid"]
+        and not seen["valid"] & seen["test"]
+    )
     assert min(map(len, seen.values())) > 100
 
 
@@ -107,11 +143,21 @@ def test_a_scene_survives_its_dictionary():
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("image_size", 16), ("min_objects", 0), ("max_objects", 4), ("weights", [1.0]), ("groups", 1.5), ("groups", float("nan")),
-        ("snap", 9), ("snap", 7), ("snap", True), ("backgrounds", ["plain", "plaid"]), ("backgrounds", []), ("withheld", 0.9),
+        ("image_size", 16),
+        ("min_objects", 0),
+        ("max_objects", 4),
+        ("weights", [1.0]),
+        ("groups", 1.5),
+        ("groups", float("nan")),
+        ("snap", 9),
+        ("snap", 7),
+        ("snap", True),
+        ("backgrounds", ["plain", "plaid"]),
+        ("backgrounds", []),
+        ("withheld", 0.9),
         ("pairs", "none"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_field_is_named(field, value):
     with pytest.raises(UserError, match=field):
         build(SceneConfig, {field: value}, "data")

@@ -27,13 +27,19 @@ def test_a_record_has_the_schema_and_tells_the_truth():
         assert score(record["image"], scene).everything
         assert [c["language"] for c in record["captions"]] == ["zh", "en"]
         assert all(caption_is_right(c["text"], scene, c["language"]) for c in record["captions"])
-        assert len(record["boxes"]) == len(scene.objects) and len(record["words"]) == len(record["captions"])
+        assert len(record["boxes"]) == len(scene.objects) and len(record["words"]) == len(
+            record["captions"]
+        )
         for box, o in zip(record["boxes"], scene.objects, strict=True):
             assert box["xyxy"] == list(o.box) and box["label"] == f"{o.size} {o.colour} {o.shape}"
         for words, caption in zip(record["words"], record["captions"], strict=True):
             assert "".join(w["text"] for w in words) == caption["text"].replace(" ", "")
         assert {"question", "answers", "language"} == set(record["qa"][0])
-        assert record["source"] == "synthetic" and record["license"] and record["id"] == f"synthetic/test/0/{i}"
+        assert (
+            record["source"] == "synthetic"
+            and record["license"]
+            and record["id"] == f"synthetic/test/0/{i}"
+        )
 
 
 def test_training_records_are_bare():
@@ -65,9 +71,16 @@ def test_length_and_range():
 
 
 def test_plain_snapped_pictures_have_one_background_patch():
-    """Few different 4x4 patches at 32 pixels is what makes the quickstart's codec possible; one of them is the background."""
+    """Few different 4x4 patches at 32 pixels is what makes the quickstart's codec possible; one of
+    them is the background.
+    """
     source = Synthetic(snap=4, backgrounds=("plain",), max_objects=2, groups=0.0, pairs="all")
-    patches = np.concatenate([source[i]["image"].reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 48) for i in range(1500)])
+    patches = np.concatenate(
+        [
+            source[i]["image"].reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 48)
+            for i in range(1500)
+        ]
+    )
     kinds, counts = np.unique(patches, axis=0, return_counts=True)
     assert len(kinds) <= 1040  # 1,033 in 30,000 pictures
     assert np.ptp(kinds[counts.argmax()]) == 0 and counts.max() / counts.sum() > 0.7
@@ -84,7 +97,16 @@ def test_cells():
 
 
 @pytest.mark.parametrize(
-    "field, value", [("n", 0), ("split", "dev"), ("languages", ["fr"]), ("languages", []), ("seed", -1), ("snaps", 4), ("snap", 9)]
+    "field, value",
+    [
+        ("n", 0),
+        ("split", "dev"),
+        ("languages", ["fr"]),
+        ("languages", []),
+        ("seed", -1),
+        ("snaps", 4),
+        ("snap", 9),
+    ],
 )
 def test_a_wrong_field_is_named(field, value):
     with pytest.raises(UserError, match=f"data.{field}|{field}"):
@@ -93,7 +115,9 @@ def test_a_wrong_field_is_named(field, value):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_backgrounds_are_grey_within_range_and_differ(style):
-    painted = [paint_background(sample_background(random.Random(seed), style), 32) for seed in range(20)]
+    painted = [
+        paint_background(sample_background(random.Random(seed), style), 32) for seed in range(20)
+    ]
     assert all(p.shape == (32, 32) and 0.4 <= p.min() and p.max() <= 1 for p in painted)
     if style == "plain":
         assert all(np.array_equal(p, painted[0]) and np.ptp(p) == 0 for p in painted)
@@ -104,7 +128,9 @@ def test_backgrounds_are_grey_within_range_and_differ(style):
 def test_styles_differ():
     assert set(PATTERNS) == set(STYLES)
     like = {"light": 0.9, "dark": 0.5, "angle": 0.3, "period": 0.25, "phase": 0.1}
-    assert len({paint_background(Background(style, **like), 32).tobytes() for style in STYLES}) == len(STYLES)
+    assert len(
+        {paint_background(Background(style, **like), 32).tobytes() for style in STYLES}
+    ) == len(STYLES)
 
 
 def test_edges_are_anti_aliased_and_area_is_right():
@@ -117,7 +143,10 @@ def test_edges_are_anti_aliased_and_area_is_right():
 
 def test_larger_pictures_show_the_same_scene():
     scene = Synthetic(backgrounds=("plain",)).scene(4)
-    small, large = render(scene, 32).astype(float), render(scene, 128).reshape(32, 4, 32, 4, 3).mean((1, 3))
+    small, large = (
+        render(scene, 32).astype(float),
+        render(scene, 128).reshape(32, 4, 32, 4, 3).mean((1, 3)),
+    )
     assert abs(small - large).max() < 16
 
 
@@ -140,12 +169,28 @@ def test_captions_may_omit_objects_which_machine_captions_then_name():
             assert record["captions"] == whole["captions"]
             continue
         omits += 1
-        assert len(scene.objects) > 1 and not scene.group and record["machine_captions"] == whole["captions"]
-        assert all(caption_is_right(c["text"], Scene(scene.objects[:1]), c["language"]) for c in record["captions"])
-        assert record["machine_words"] == whole["words"] and len(record["boxes"]) == len(scene.objects)
+        assert (
+            len(scene.objects) > 1
+            and not scene.group
+            and record["machine_captions"] == whole["captions"]
+        )
+        assert all(
+            caption_is_right(c["text"], Scene(scene.objects[:1]), c["language"])
+            for c in record["captions"]
+        )
+        assert record["machine_words"] == whole["words"] and len(record["boxes"]) == len(
+            scene.objects
+        )
         for o, box in zip(scene.objects, record["boxes"], strict=True):
-            assert caption_is_right(f"一个{box['labels']['zh']}", Scene((o,)), "zh") and box["labels"]["en"] == box["label"]
-    several = sum(len(Scene.from_dict(plain[i]["scene"]).objects) > 1 and not Scene.from_dict(plain[i]["scene"]).group for i in range(200))
+            assert (
+                caption_is_right(f"一个{box['labels']['zh']}", Scene((o,)), "zh")
+                and box["labels"]["en"] == box["label"]
+            )
+    several = sum(
+        len(Scene.from_dict(plain[i]["scene"]).objects) > 1
+        and not Scene.from_dict(plain[i]["scene"]).group
+        for i in range(200)
+    )
     assert 0.35 < omits / several < 0.65
     with pytest.raises(UserError, match="omitted=1.5: must be a share of pictures"):
         Synthetic(omitted=1.5)

@@ -35,7 +35,9 @@ def test_truncation_is_said_and_keeps_the_end(text_model):
 def test_decode_survives_what_a_sampler_may_draw(text_model):
     assert text_model.decode([]) == ("", None)
     assert text_model.decode([START["zh"], END, 300]) == ("", "zh")
-    broken, language = text_model.decode([START["en"], text_model.size + 5, 5 + 0xE7, UNKNOWN, START["zh"]])
+    broken, language = text_model.decode(
+        [START["en"], text_model.size + 5, 5 + 0xE7, UNKNOWN, START["zh"]]
+    )
     assert language == "en" and broken.count("\ufffd") == 4
     assert text_model.decode(np.array([START["en"], PAD, 300])) == ("", "en")
 
@@ -44,11 +46,18 @@ def test_training_is_deterministic_and_small_corpora_work(tmp_path, text_model):
     lines = ["a red dog", "一只红色的狗", "two dogs", "两只狗"] * 3
     one = train_text_model(lines, 5000, tmp_path / "a" / "one.model")
     two = train_text_model(iter(lines), 5000, tmp_path / "two.model")
-    assert one.sha256 == two.sha256 == hashlib.sha256((tmp_path / "two.model").read_bytes()).hexdigest()
+    assert (
+        one.sha256
+        == two.sha256
+        == hashlib.sha256((tmp_path / "two.model").read_bytes()).hexdigest()
+    )
     assert 261 < one.size < 400 and one.sha256 != text_model.sha256
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "two.model"]
     tiny = train_text_model(lines, 269, tmp_path / "tiny.model")
-    assert tiny.size <= 269 and tiny.decode(tiny.encode("一只红色的狗", "zh", 64)[0]) == ("一只红色的狗", "zh")
+    assert tiny.size <= 269 and tiny.decode(tiny.encode("一只红色的狗", "zh", 64)[0]) == (
+        "一只红色的狗",
+        "zh",
+    )
 
 
 def test_han_characters_are_pieces_of_their_own(tmp_path):

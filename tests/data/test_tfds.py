@@ -16,15 +16,20 @@ from vilg.types import UserError
 def build(directory, examples):
     import tensorflow_datasets as tfds
 
-    features = tfds.features.FeaturesDict({
-        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-        "image/id": np.int64,
-        "captions": tfds.features.Sequence({"id": np.int64, "text": tfds.features.Text()}),
-        "objects": tfds.features.Sequence({
-            "bbox": tfds.features.BBoxFeature(), "label": tfds.features.ClassLabel(names=["cat", "dog"]),
-        }),
-        "title": tfds.features.Text(),
-    })  # fmt: skip
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "image/id": np.int64,
+            "captions": tfds.features.Sequence({"id": np.int64, "text": tfds.features.Text()}),
+            "objects": tfds.features.Sequence(
+                {
+                    "bbox": tfds.features.BBoxFeature(),
+                    "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+                }
+            ),
+            "title": tfds.features.Text(),
+        }
+    )
 
     class CocoCaptions(tfds.core.GeneratorBasedBuilder):
         """As coco_captions, made by hand."""
@@ -55,11 +60,22 @@ def made(tmp_path_factory):
     jpeg.seek(0)
     box = {"bbox": np.array([0.0, 0.25, 0.5, 1.0], np.float32), "label": "dog"}
     rows = [
-        {"image": io.BytesIO(encode_png(image)), "image/id": 41, "captions": [{"id": 1, "text": "a dog"}, {"id": 2, "text": "一只狗"}],
-         "objects": [box], "title": "dog"},
+        {
+            "image": io.BytesIO(encode_png(image)),
+            "image/id": 41,
+            "captions": [{"id": 1, "text": "a dog"}, {"id": 2, "text": "一只狗"}],
+            "objects": [box],
+            "title": "dog",
+        },
         {"image": jpeg, "image/id": 42, "captions": [], "objects": [], "title": "none"},
-        {"image": io.BytesIO(b"broken"), "image/id": 43, "captions": [{"id": 3, "text": "x"}], "objects": [], "title": "x"},
-    ]  # fmt: skip
+        {
+            "image": io.BytesIO(b"broken"),
+            "image/id": 43,
+            "captions": [{"id": 3, "text": "x"}],
+            "objects": [],
+            "title": "x",
+        },
+    ]
     logging.getLogger("absl").setLevel(logging.ERROR)
     directory = tmp_path_factory.mktemp("tfds")
     build(directory, rows)
@@ -83,7 +99,10 @@ def test_coco_captions_are_read_by_their_known_fields(made):
     found = by_id(source)
     assert len(source) == 3 and found.keys() == {"41", "42", "43"}
     np.testing.assert_array_equal(found["41"]["image"], image)
-    assert found["41"]["captions"] == [{"text": "a dog", "language": "en"}, {"text": "一只狗", "language": "zh"}]
+    assert found["41"]["captions"] == [
+        {"text": "a dog", "language": "en"},
+        {"text": "一只狗", "language": "zh"},
+    ]
     assert found["41"]["boxes"] == [{"xyxy": [0.25, 0.0, 1.0, 0.5], "label": "dog"}]
     assert json.dumps(found["41"]["boxes"]) and found["41"]["source"] == "coco_captions/2014/1.0.0"
     assert found["42"] == "no captions" and "decoded" in found["43"]
@@ -102,7 +121,9 @@ def test_a_fresh_process_reads_it_from_its_files_without_tensorflow(made):
 
 def test_fields_may_be_mapped(made):
     directory, _ = made
-    source = parse_source(f"tfds:coco_captions,data_dir={directory},text=title,language=zh,split=train[:1]")
+    source = parse_source(
+        f"tfds:coco_captions,data_dir={directory},text=title,language=zh,split=train[:1]"
+    )
     assert len(source) == 1
     whole = parse_source(f"tfds:coco_captions,data_dir={directory},text=title,language=zh")
     assert by_id(whole)["41"]["captions"] == [{"text": "dog", "language": "zh"}]
@@ -111,7 +132,11 @@ def test_fields_may_be_mapped(made):
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("coco_captions,text=captions/txt", "no such feature"), ("no_such_set", "not prepared"), ("coco_captions,split=tset", "split='tset'")],
+    [
+        ("coco_captions,text=captions/txt", "no such feature"),
+        ("no_such_set", "not prepared"),
+        ("coco_captions,split=tset", "split='tset'"),
+    ],
 )
 def test_mistakes_are_sentences(made, text, named):
     with pytest.raises(UserError, match=named) as caught:

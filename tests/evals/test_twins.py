@@ -14,7 +14,9 @@ from vilg.types import UserError
 
 @functools.cache
 def looked_at():
-    """(caption -> numbers of the pictures that it describes, picture -> number) of the first validation records."""
+    """(caption -> numbers of the pictures that it describes, picture -> number) of the first
+    validation records.
+    """
     source = build_experiment(tiny_config()).data.valid
     owners, images = {}, {}
     for i in range(640):
@@ -26,7 +28,9 @@ def looked_at():
 
 
 class Known:
-    """Finds a caption likely for the picture that it came with (or never), and paints a colour that the meaning decides (or noise)."""
+    """Finds a caption likely for the picture that it came with (or never), and paints a colour that
+    the meaning decides (or noise).
+    """
 
     program = params = frozen = text_model = None
     pictures = caption = batched = len  # asked for by nobody here
@@ -38,7 +42,11 @@ class Known:
         self.owners, self.images = looked_at()
 
     def codes(self, images):
-        return np.array([self.images[i.tobytes()] for i in images])[:, None, None].repeat(2, 1).repeat(3, 2)
+        return (
+            np.array([self.images[i.tobytes()] for i in images])[:, None, None]
+            .repeat(2, 1)
+            .repeat(3, 2)
+        )
 
     def log_likelihood(self, codes, texts, languages):
         own = np.array([i in self.owners[t] for i, t in zip(codes[:, 0, 0], texts, strict=True)])
@@ -48,7 +56,10 @@ class Known:
         return self.log_likelihood(codes, texts, languages) / 6
 
     def sample(self, prompts, controls, seed, languages):
-        colours = [min(self.owners[p]) % 256 if self.understands else self.rng.integers(256) for p in prompts]
+        colours = [
+            min(self.owners[p]) % 256 if self.understands else self.rng.integers(256)
+            for p in prompts
+        ]
         return [types.SimpleNamespace(image=np.full((32, 32, 3), c, np.uint8)) for c in colours]
 
 
@@ -56,14 +67,18 @@ def test_it_tells_a_model_that_understands_from_one_that_does_not():
     good, bad = (Twins(n=16, choices=4)(Known(understands)) for understands in (True, False))
     for language in ("zh", "en"):
         assert good[language]["matched"] == 1 and bad[language]["matched"] == 0
-        assert good[language]["nats_a_code"] == 1 and good[language]["nats_a_code_other_caption"] == 10
+        assert (
+            good[language]["nats_a_code"] == 1 and good[language]["nats_a_code_other_caption"] == 10
+        )
         assert bad[language]["nats_a_code"] == 10
     assert good["twins"] == 0 < good["strangers"]
     assert bad["twins"] > 0.1 and good["records"] == 16
 
 
 def test_a_generator_without_likelihoods_is_asked_for_agreement():
-    good, bad = (Twins(n=16, choices=4)(Known(understands, tiny_diffusion)) for understands in (True, False))
+    good, bad = (
+        Twins(n=16, choices=4)(Known(understands, tiny_diffusion)) for understands in (True, False)
+    )
     for language in ("zh", "en"):
         assert good[language]["matched"] == 1 and bad[language]["matched"] == 0
         assert good[language]["loss_own"] == 1 and good[language]["loss_other_caption"] == 10
@@ -75,7 +90,10 @@ def test_every_caption_has_its_score():
         twins = Twins(n=16, choices=4)
         numbers, scored = twins.measured(Known(understands))
         for language in ("zh", "en"):
-            for cell, name in (("own caption the best", "matched"), ("sample nearer to its picture", "nearer_to_truth")):
+            for cell, name in (
+                ("own caption the best", "matched"),
+                ("sample nearer to its picture", "nearer_to_truth"),
+            ):
                 rows = [s for s in scored if (s.cell, s.language) == (cell, language)]
                 assert len({s.prompt for s in rows}) == len(rows) == 16
                 assert sum(s.score for s in rows) / 16 == numbers[language][name]

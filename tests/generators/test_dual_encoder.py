@@ -1,4 +1,6 @@
-"""The dual encoder: its loss against sums written out, the scale's limit, features, and one step under layouts."""
+"""The dual encoder: its loss against sums written out, the scale's limit, features, and one step
+under layouts.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +51,9 @@ def test_the_loss_is_infonce_without_equal_texts_among_the_negatives():
     text = np.array([[1, 2], [3, 4], [1, 2], [1, 4], [5, 6], [1, 2]], np.int32)
     found = contrast(jnp.asarray(logits), alike(jnp.asarray(text)))
     np.testing.assert_allclose(found[:2], by_hand(logits, [tuple(row) for row in text]), rtol=1e-6)
-    assert not np.allclose(found[:2], by_hand(logits, range(6)), rtol=1e-3), "equal texts change these sums"
+    assert not np.allclose(found[:2], by_hand(logits, range(6)), rtol=1e-3), (
+        "equal texts change these sums"
+    )
 
 
 def test_matched_counts_pairs_that_beat_every_other_row():
@@ -69,40 +73,66 @@ def test_a_batch_of_one_text_has_nothing_to_tell_apart():
 
 
 def test_the_loss_compares_the_scaled_cosines_of_a_batch(ranker, params, batch):
-    images, texts = jax.jit(lambda p, b: (ranker.embed_images(p, b["codes"]), ranker.embed_texts(p, b["text"])))(params, batch)
+    images, texts = jax.jit(
+        lambda p, b: (ranker.embed_images(p, b["codes"]), ranker.embed_texts(p, b["text"]))
+    )(params, batch)
     loss, metrics = jax.jit(ranker.loss)(params, batch, jax.random.key(0), jnp.int32(0))
     wanted = by_hand(
-        ranker.first_scale * np.asarray(images) @ np.asarray(texts).T, [tuple(row) for row in np.asarray(batch["text"]).tolist()]
+        ranker.first_scale * np.asarray(images) @ np.asarray(texts).T,
+        [tuple(row) for row in np.asarray(batch["text"]).tolist()],
     )
-    np.testing.assert_allclose([metrics["image_to_text"], metrics["text_to_image"]], wanted, rtol=1e-4)
+    np.testing.assert_allclose(
+        [metrics["image_to_text"], metrics["text_to_image"]], wanted, rtol=1e-4
+    )
     assert float(loss) == pytest.approx(np.mean(wanted), rel=1e-4)
 
 
 def test_the_scale_stops_at_100_and_can_come_down_again(ranker, params):
     above = params | {"log_scale": jnp.float32(7.0)}
-    scale, gradient = jax.value_and_grad(lambda s: ranker.scale(above | {"log_scale": s}))(jnp.float32(7.0))
-    assert float(scale) == pytest.approx(100, rel=1e-5) and float(gradient) == pytest.approx(100, rel=1e-5)
+    scale, gradient = jax.value_and_grad(lambda s: ranker.scale(above | {"log_scale": s}))(
+        jnp.float32(7.0)
+    )
+    assert float(scale) == pytest.approx(100, rel=1e-5) and float(gradient) == pytest.approx(
+        100, rel=1e-5
+    )
     assert float(ranker.scale(params)) == pytest.approx(ranker.first_scale, rel=1e-5)
 
 
 def test_agreement_is_the_scaled_cosine_and_ranks_alike_at_every_scale(ranker, params, batch):
-    images, texts = jax.jit(lambda p, b: (ranker.embed_images(p, b["codes"]), ranker.embed_texts(p, b["text"])))(params, batch)
+    images, texts = jax.jit(
+        lambda p, b: (ranker.embed_images(p, b["codes"]), ranker.embed_texts(p, b["text"]))
+    )(params, batch)
     agreement = jax.jit(ranker.agreement)
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, rtol=1e-5)
     plain = np.asarray(agreement(params, batch["text"], batch["codes"]))
-    np.testing.assert_allclose(plain, ranker.first_scale * np.sum(np.asarray(images * texts), 1), rtol=1e-4, atol=1e-5)
-    sharper = np.asarray(agreement(params | {"log_scale": params["log_scale"] + 1}, batch["text"], batch["codes"]))
-    assert np.array_equal(np.argsort(plain), np.argsort(sharper)) and not np.allclose(plain, sharper)
+    np.testing.assert_allclose(
+        plain, ranker.first_scale * np.sum(np.asarray(images * texts), 1), rtol=1e-4, atol=1e-5
+    )
+    sharper = np.asarray(
+        agreement(params | {"log_scale": params["log_scale"] + 1}, batch["text"], batch["codes"])
+    )
+    assert np.array_equal(np.argsort(plain), np.argsort(sharper)) and not np.allclose(
+        plain, sharper
+    )
 
 
 def test_what_a_picture_is_depends_on_where_things_are(ranker, params, batch):
     codes, embed = batch["codes"], jax.jit(ranker.embed_images)
-    assert np.abs(np.asarray(embed(params, codes[:, :, ::-1])) - np.asarray(embed(params, codes))).max() > 1e-3
+    assert (
+        np.abs(
+            np.asarray(embed(params, codes[:, :, ::-1])) - np.asarray(embed(params, codes))
+        ).max()
+        > 1e-3
+    )
 
 
 def test_it_is_a_ranker_and_no_generator(ranker):
-    assert isinstance(ranker, Trainable) and isinstance(ranker, Ranker) and isinstance(ranker, Embedder)
+    assert (
+        isinstance(ranker, Trainable)
+        and isinstance(ranker, Ranker)
+        and isinstance(ranker, Embedder)
+    )
     assert not isinstance(ranker, Generator)
 
 
@@ -129,11 +159,20 @@ def test_every_layout_compares_the_whole_batch(one_device, layout):
         (dict(generator__first_scale=101.0), "generator.first_scale=101.0: must lie in"),
         (dict(generator__projection=0), "generator.projection=0"),
         (dict(generator__image__patch=3), r"must be multiples of 3 for generator.image.patch=3"),
-        (dict(generator__image__heads=5), "generator.image.heads=5: must divide generator.image.width=32"),
-        (dict(training__accumulation=2), "training.accumulation=2: this model's loss compares all rows of a batch"),
+        (
+            dict(generator__image__heads=5),
+            "generator.image.heads=5: must divide generator.image.width=32",
+        ),
+        (
+            dict(training__accumulation=2),
+            "training.accumulation=2: this model's loss compares all rows of a batch",
+        ),
         (dict(training__sample_every=5), "training.sample_every=5: this model draws no pictures"),
         (dict(evals={"scenes": {"n": 2}}), "evals.scenes (captions|samples)"),
-        (dict(evals={"twins": {"n": 32}}), "evals.twins samples pictures, which 'dual_encoder' cannot"),
+        (
+            dict(evals={"twins": {"n": 32}}),
+            "evals.twins samples pictures, which 'dual_encoder' cannot",
+        ),
         (dict(generator__name="dual_encode"), "did you mean 'dual_encoder'"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The Frechet distance against its closed form, and against pytorch-fid's arithmetic on the same features."""
+"""The Frechet distance against its closed form, and against pytorch-fid's arithmetic on the same
+features.
+"""
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ def pytorch_fid(mean1, covariance1, mean2, covariance2):
     """pytorch-fid's and clean-fid's: the matrix root of the product, its real part."""
     root = scipy.linalg.sqrtm(covariance1 @ covariance2)
     assert np.isfinite(root).all()
-    return np.square(mean1 - mean2).sum() + np.trace(covariance1) + np.trace(covariance2) - 2 * np.trace(root.real)
+    return (
+        np.square(mean1 - mean2).sum()
+        + np.trace(covariance1)
+        + np.trace(covariance2)
+        - 2 * np.trace(root.real)
+    )
 
 
 def features(n, d, seed, shift=0.0):
@@ -40,7 +47,9 @@ def test_with_fewer_pictures_than_features_it_is_the_exact_value_that_the_root_a
     moments = [m for x in (a, b) for m in (x.mean(0), np.cov(x, rowvar=False))]
     found = frechet_distance(of(a), of(b))
     assert found == pytest.approx(pytorch_fid(*moments), rel=1e-3)
-    centred = [(x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (a, b)]  # the root's trace is the nuclear norm of their product
+    centred = [
+        (x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (a, b)
+    ]  # the root's trace is the nuclear norm of their product
     exact = np.square(a.mean(0) - b.mean(0)).sum() + sum(np.square(x).sum() for x in centred)
     exact -= 2 * np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
     assert found == pytest.approx(exact, rel=1e-9)
@@ -81,5 +90,9 @@ def test_the_factor_has_the_rank_of_the_covariance():
 def test_different_widths_are_refused_and_small_sets_are_said():
     with pytest.raises(UserError, match="width 64 and 8"):
         frechet_distance(of(features(9, 64, 0)), of(features(9, 8, 0)))
-    assert "1000 pictures, not more than the 2048 features" in small_set_warning(1000, 2048, "reference")
-    assert small_set_warning(2049, 2048, "reference") == small_set_warning(0, 2048, "reference") == ""
+    assert "1000 pictures, not more than the 2048 features" in small_set_warning(
+        1000, 2048, "reference"
+    )
+    assert (
+        small_set_warning(2049, 2048, "reference") == small_set_warning(0, 2048, "reference") == ""
+    )

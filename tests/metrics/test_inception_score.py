@@ -1,4 +1,6 @@
-"""IS where it is known: equal rows 1, certain and even the number of classes; zeros are no trouble; order does not matter much."""
+"""IS where it is known: equal rows 1, certain and even the number of classes; zeros are no trouble;
+order does not matter much.
+"""
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ def test_equal_rows_score_one_and_certain_even_rows_the_number_of_classes():
 def test_it_is_the_formula():
     p = np.random.default_rng(0).dirichlet(np.ones(4), 30)
     mean = p.mean(0)
-    expected = np.exp(np.mean([sum(q * np.log(q / m) for q, m in zip(row, mean, strict=True)) for row in p]))
+    expected = np.exp(
+        np.mean([sum(q * np.log(q / m) for q, m in zip(row, mean, strict=True)) for row in p])
+    )
     assert split_score(p) == pytest.approx(expected, rel=1e-9)
 
 

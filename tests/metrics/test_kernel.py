@@ -21,7 +21,9 @@ def by_hand(x, y):
 
 def sets(n, m, d=6, shift=0.2):
     rng = np.random.default_rng(0)
-    return rng.standard_normal((n, d)).astype(np.float32), (rng.standard_normal((m, d)) + shift).astype(np.float32)
+    return rng.standard_normal((n, d)).astype(np.float32), (
+        rng.standard_normal((m, d)) + shift
+    ).astype(np.float32)
 
 
 def test_it_is_the_double_loop():
@@ -33,7 +35,9 @@ def test_equal_sets_smaller_than_a_subset_are_taken_whole():
     a, b = sets(30, 30)
     found = kernel_distance(a, b)
     assert (found.subsets, found.size, found.deviation) == (1, 30, 0.0)
-    assert found.mean == pytest.approx(by_hand(a.astype(np.float64), b.astype(np.float64)), rel=1e-9)
+    assert found.mean == pytest.approx(
+        by_hand(a.astype(np.float64), b.astype(np.float64)), rel=1e-9
+    )
 
 
 def test_subsets_are_drawn_anew_and_by_the_seed():
@@ -42,7 +46,11 @@ def test_subsets_are_drawn_anew_and_by_the_seed():
     whole = discrepancy(a.astype(np.float64), b.astype(np.float64))
     assert (found.subsets, found.size) == (40, 20) and found.deviation > 0
     assert abs(found.mean - whole) < 4 * found.deviation / np.sqrt(40)
-    assert kernel_distance(a, b, subsets=40, size=20) == found != kernel_distance(a, b, subsets=40, size=20, seed=1)
+    assert (
+        kernel_distance(a, b, subsets=40, size=20)
+        == found
+        != kernel_distance(a, b, subsets=40, size=20, seed=1)
+    )
 
 
 def test_it_is_unbiased_where_the_sets_are_of_one_distribution():

@@ -1,4 +1,6 @@
-"""Precision, recall, density and coverage against the whole table of distances (the arithmetic of the `prdc` package), and by hand."""
+"""Precision, recall, density and coverage against the whole table of distances (the arithmetic of
+the `prdc` package), and by hand.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ def table(a, b):
 
 def prdc(real, made, k):
     """As the authors of density and coverage compute all four."""
-    radii = [np.sort(table(x, x), 1)[:, k] for x in (real, made)]  # the nearest of all is the feature itself
+    radii = [
+        np.sort(table(x, x), 1)[:, k] for x in (real, made)
+    ]  # the nearest of all is the feature itself
     between = table(real, made)
     inside = between < radii[0][:, None]
     return {
@@ -34,13 +38,16 @@ def test_they_are_prdcs_in_blocks_of_any_size(block, monkeypatch):
     for k in (3, 5):
         expected = prdc(real, made, k)
         assert 0 < expected["recall"] < 1 and 0 < expected["coverage"] < 1
-        assert precision_recall(real, made, k) | density_coverage(real, made, k) == pytest.approx(expected, abs=1e-12)
+        assert precision_recall(real, made, k) | density_coverage(real, made, k) == pytest.approx(
+            expected, abs=1e-12
+        )
 
 
 def test_by_hand_on_a_line():
     real = np.array([[0.0], [1.0], [2.0], [10.0]])
     made = np.array([[0.0], [0.5], [4.0], [50.0]])
-    # k = 1: balls 0+-1, 1+-1, 2+-1, 10+-8 hold 0, 0.5 and 4; made balls 0+-0.5, 0.5+-0.5, 4+-3.5, 50+-46 hold all of real
+    # k = 1: balls 0+-1, 1+-1, 2+-1, 10+-8 hold 0, 0.5 and 4; made balls 0+-0.5, 0.5+-0.5, 4+-3.5,
+    # 50+-46 hold all of real
     assert precision_recall(real, made, 1) == {"precision": 0.75, "recall": 1.0}
     # inside, edges left out: 0 in the first; 0.5 in the first two; 4 in the last
     assert density_coverage(real, made, 1) == {"density": 1.0, "coverage": 0.75}
@@ -53,5 +60,7 @@ def test_a_copy_of_the_reference_is_perfect():
 
 
 def test_a_set_of_k_pictures_has_no_kth_neighbour():
-    with pytest.raises(UserError, match="5 pictures: the 5 nearest neighbours of each need at least 6"):
+    with pytest.raises(
+        UserError, match="5 pictures: the 5 nearest neighbours of each need at least 6"
+    ):
         neighbour_radii(np.zeros((5, 2)), 5)

@@ -1,4 +1,6 @@
-"""paired: equal to McNemar's exact test of one seed, and right about no difference, a difference, and seeds that disagree."""
+"""paired: equal to McNemar's exact test of one seed, and right about no difference, a difference,
+and seeds that disagree.
+"""
 
 import numpy as np
 import pytest
@@ -22,7 +24,10 @@ def test_one_seed_is_mcnemars_exact_test(rates: tuple[float, float]) -> None:
 
 def test_two_trainings_of_one_config_do_not_differ() -> None:
     """Equal rates: at most the level's share of false findings (200 comparisons of 60 prompts)."""
-    found = [paired(outcomes(0.5, 1, 60, 2 * k), outcomes(0.5, 1, 60, 2 * k + 1)).verdict() for k in range(200)]
+    found = [
+        paired(outcomes(0.5, 1, 60, 2 * k), outcomes(0.5, 1, 60, 2 * k + 1)).verdict()
+        for k in range(200)
+    ]
     assert sum(v != "no significant difference" for v in found) <= 20
 
 
@@ -34,7 +39,9 @@ def test_a_worse_system_is_told() -> None:
 
 
 def test_seeds_that_disagree_are_no_finding() -> None:
-    """A wins by far from one seed and loses from the other two: prompts alone would call it a finding."""
+    """A wins by far from one seed and loses from the other two: prompts alone would call it a
+    finding.
+    """
     a, b = np.zeros((3, 200)), np.zeros((3, 200))
     a[0], b[1, :30], b[2, :30] = 1.0, 1.0, 1.0
     found = paired(a, b)
@@ -45,7 +52,9 @@ def test_intervals_hold_the_truth() -> None:
     """The 95 % interval over prompts covers a difference of .2 in about 95 of 100 draws."""
     held = 0
     for k in range(100):
-        low, high = paired(outcomes(0.6, 1, 100, 1000 + k), outcomes(0.4, 1, 100, 2000 + k)).interval
+        low, high = paired(
+            outcomes(0.6, 1, 100, 1000 + k), outcomes(0.4, 1, 100, 2000 + k)
+        ).interval
         held += low <= 0.2 <= high
     assert held >= 88
 

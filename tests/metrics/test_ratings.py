@@ -9,23 +9,46 @@ MODELS = ("one", "two", "three")
 
 
 def test_a_vote_counts_for_the_model_on_its_side():
-    items = {"a": Shown(("one", "two"), "p"), "b": Shown(("two", "one"), "q"), "c": Shown(("two", "three"), "p")}
-    votes = [Vote("r", "a", "q", -1), Vote("s", "a", "q", -1), Vote("r", "b", "q", 1), Vote("s", "b", "q", 0), Vote("r", "c", "q", 1)]
+    items = {
+        "a": Shown(("one", "two"), "p"),
+        "b": Shown(("two", "one"), "q"),
+        "c": Shown(("two", "three"), "p"),
+    }
+    votes = [
+        Vote("r", "a", "q", -1),
+        Vote("s", "a", "q", -1),
+        Vote("r", "b", "q", 1),
+        Vote("s", "b", "q", 0),
+        Vote("r", "c", "q", 1),
+    ]
     first, second = comparisons(votes, items, MODELS, "nominal", resamples=100)
-    assert (first["system"], first["against"], second["system"], second["against"]) == ("one", "two", "two", "three")
+    assert (first["system"], first["against"], second["system"], second["against"]) == (
+        "one",
+        "two",
+        "two",
+        "three",
+    )
     assert [first[k]["votes"] for k in ("win", "tie", "lose")] == [3, 1, 0]
     assert [first[k]["share"] for k in ("win", "tie", "lose")] == [0.75, 0.25, 0]
     assert first["win_rate"] == 0.875 and first["left"] == pytest.approx(2 / 3)
     assert (first["votes"], first["prompts"], first["raters"]) == (4, 2, 2)
-    assert [second[k]["votes"] for k in ("win", "tie", "lose")] == [0, 0, 1] and second["win_rate"] == 0 and second["left"] == 0
+    assert (
+        [second[k]["votes"] for k in ("win", "tie", "lose")] == [0, 0, 1]
+        and second["win_rate"] == 0
+        and second["left"] == 0
+    )
     assert second["alpha"] is None
 
 
 def test_agreement_is_on_models_and_not_on_sides():
-    """Both raters always prefer the same model, which changes sides; sides alone would have them agree too, a third on sides only not."""
+    """Both raters always prefer the same model, which changes sides; sides alone would have them
+    agree too, a third on sides only not.
+    """
     items = {str(i): Shown(("one", "two") if i % 2 else ("two", "one"), str(i)) for i in range(20)}
     better = [1 if i % 4 < 2 else -1 for i in range(20)]  # of "one"
-    faithful = [Vote(r, str(i), "q", -b if i % 2 else b) for r in "rs" for i, b in enumerate(better)]
+    faithful = [
+        Vote(r, str(i), "q", -b if i % 2 else b) for r in "rs" for i, b in enumerate(better)
+    ]
     (row,) = comparisons(faithful, items, MODELS, "nominal", resamples=100)
     assert row["alpha"] == 1 and row["win_rate"] == 0.5 and row["left"] == 0.5
     always_left = [Vote("t", str(i), "q", -1) for i in range(20)]
@@ -54,9 +77,18 @@ def test_the_interval_is_over_prompts():
 
 def test_scores_are_means_of_each_model():
     items = {"a": Shown(("one",), "p"), "b": Shown(("two",), "p"), "c": Shown(("one",), "q")}
-    votes = [Vote("r", "a", "clarity", 5), Vote("s", "a", "clarity", 4), Vote("r", "c", "clarity", 1), Vote("r", "b", "clarity", 2)]
+    votes = [
+        Vote("r", "a", "clarity", 5),
+        Vote("s", "a", "clarity", 4),
+        Vote("r", "c", "clarity", 1),
+        Vote("r", "b", "clarity", 2),
+    ]
     first, second = scores(votes, items, MODELS, "ordinal", resamples=2000)
-    assert first["system"] == "one" and first["mean"] == pytest.approx(10 / 3) and first["given"] == {"1": 1, "4": 1, "5": 1}
+    assert (
+        first["system"] == "one"
+        and first["mean"] == pytest.approx(10 / 3)
+        and first["given"] == {"1": 1, "4": 1, "5": 1}
+    )
     assert first["ci95"] == [1.0, 4.5]  # p twice, q twice
     assert (first["votes"], first["prompts"], first["raters"]) == (3, 2, 2)
     assert second["mean"] == 2 and second["ci95"] == [2, 2] and second["alpha"] is None

@@ -1,4 +1,6 @@
-"""Resizing as the published scores do it: torch's interpolate, and Pillow's bicubic channel by channel."""
+"""Resizing as the published scores do it: torch's interpolate, and Pillow's bicubic channel by
+channel.
+"""
 
 import numpy as np
 import pytest
@@ -26,10 +28,14 @@ def test_pytorch_fids_is_interpolate_without_antialiasing(side, picture):
 def test_clean_fids_is_antialiased_float_bicubic(picture):
     found = RESIZES["clean"](picture, 9)
     assert found.dtype == np.float32 and found.min() >= -1
-    channel = np.asarray(Image.fromarray(picture[..., 1].astype(np.float32)).resize((9, 9), Image.Resampling.BICUBIC))
+    channel = np.asarray(
+        Image.fromarray(picture[..., 1].astype(np.float32)).resize((9, 9), Image.Resampling.BICUBIC)
+    )
     np.testing.assert_array_equal(found[..., 1], (channel.clip(0, 255) - 128) / 128)
     aliased = RESIZES["pytorch_fid"](picture, 9)
-    assert found.std() < 0.6 * aliased.std()  # noise is averaged away where it is antialiased, and only there
+    assert (
+        found.std() < 0.6 * aliased.std()
+    )  # noise is averaged away where it is antialiased, and only there
 
 
 def test_clips_is_the_middle_of_the_picture(picture):

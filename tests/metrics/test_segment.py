@@ -30,15 +30,26 @@ def test_tokens(text, language, unit, wanted):
 
 
 def test_characters_do_not_depend_on_the_segmentation():
-    assert tokens("一个 女孩 走 在 街道 上", "zh", "char") == tokens("一个女孩走在街道上", "zh", "char")
+    assert tokens("一个 女孩 走 在 街道 上", "zh", "char") == tokens(
+        "一个女孩走在街道上", "zh", "char"
+    )
 
 
 def test_punctuation_is_dropped_at_the_ends_of_tokens_only():
-    assert without_punctuation(["一", "。", "“红", "3.5", "街。", "T-恤", "...", "+"]) == ["一", "红", "3.5", "街", "T-恤", "+"]
+    assert without_punctuation(["一", "。", "“红", "3.5", "街。", "T-恤", "...", "+"]) == [
+        "一",
+        "红",
+        "3.5",
+        "街",
+        "T-恤",
+        "+",
+    ]
 
 
 def test_every_language_has_every_unit():
-    assert set(SEGMENTERS) == set(DEFAULT_UNIT) and all(set(units) == set(UNITS) for units in SEGMENTERS.values())
+    assert set(SEGMENTERS) == set(DEFAULT_UNIT) and all(
+        set(units) == set(UNITS) for units in SEGMENTERS.values()
+    )
     with pytest.raises(UserError, match="language='fr'.*'zh', 'en'"):
         segmenter("fr", "word")
     with pytest.raises(UserError, match="unit='wrod': did you mean 'word'"):

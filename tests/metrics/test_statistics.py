@@ -1,4 +1,6 @@
-"""Streamed statistics equal np.cov of the whole however they are cut; files; what is not finite is said with its index."""
+"""Streamed statistics equal np.cov of the whole however they are cut; files; what is not finite is
+said with its index.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from vilg.types import UserError
 @pytest.fixture(scope="module")
 def rows():
     rng = np.random.default_rng(0)
-    return (1000.0 + rng.standard_normal((1500, 7)) @ rng.standard_normal((7, 7))).astype(np.float32)
+    return (1000.0 + rng.standard_normal((1500, 7)) @ rng.standard_normal((7, 7))).astype(
+        np.float32
+    )
 
 
 def streamed(rows, size):
@@ -23,7 +27,9 @@ def streamed(rows, size):
 def assert_same(made, rows):
     assert made.count == len(rows)
     np.testing.assert_allclose(made.mean, rows.astype(np.float64).mean(0), rtol=1e-12)
-    np.testing.assert_allclose(made.covariance, np.cov(rows.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        made.covariance, np.cov(rows.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("size", [1, 13, 512, 1500])
@@ -46,7 +52,9 @@ def test_a_file_gives_back_what_was_saved(rows, tmp_path):
     assert again.identity == {"extractor": "x"}
     assert_same(again, rows[:900])
     again.update(rows[900:])
-    np.testing.assert_allclose(again.covariance, np.cov(rows.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        again.covariance, np.cov(rows.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_a_pytorch_fid_file_has_no_count(rows, tmp_path):

@@ -1,4 +1,6 @@
-"""Who sees whom, enumerated position by position from shared SPEC 2.2, without a look at vilg/nn/patterns.py."""
+"""Who sees whom, enumerated position by position from shared SPEC 2.2, without a look at
+vilg/nn/patterns.py.
+"""
 
 import numpy as np
 
@@ -13,7 +15,9 @@ VARIANTS = [
 ]
 
 
-def seen_by_image(pattern: str, row_mode: str, size: int, direction: str, index: int, grid: tuple[int, int]) -> set[int]:
+def seen_by_image(
+    pattern: str, row_mode: str, size: int, direction: str, index: int, grid: tuple[int, int]
+) -> set[int]:
     """The image keys that image query `index` sees."""
     rows, width = grid
     r, c = divmod(index, width)
@@ -42,13 +46,19 @@ def seen_by_image(pattern: str, row_mode: str, size: int, direction: str, index:
     return seen
 
 
-def mask(pattern: str, row_mode: str, size: int, direction: str, text_length: int, grid: tuple[int, int]) -> np.ndarray:
+def mask(
+    pattern: str, row_mode: str, size: int, direction: str, text_length: int, grid: tuple[int, int]
+) -> np.ndarray:
     """Bool [m+n, m+n] over [text ; image]."""
     n = grid[0] * grid[1]
     out = np.zeros((text_length + n, text_length + n), bool)
     for query in range(text_length + n):
         if query < text_length:
-            keys = set(range(text_length)) if direction == "text_to_image" else {*range(query + 1), *range(text_length, text_length + n)}
+            keys = (
+                set(range(text_length))
+                if direction == "text_to_image"
+                else {*range(query + 1), *range(text_length, text_length + n)}
+            )
         else:
             image = seen_by_image(pattern, row_mode, size, direction, query - text_length, grid)
             keys = {text_length + key for key in image}

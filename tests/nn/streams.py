@@ -1,4 +1,6 @@
-"""Random queries, keys and values over [text ; image], the keyword arguments of a pattern variant, and the equations of a program."""
+"""Random queries, keys and values over [text ; image], the keyword arguments of a pattern variant,
+and the equations of a program.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,13 @@ def arrays(grid, heads=2, size=4, batch=2, count=3, text=TEXT):
 def geometry(variant, grid, direction, text=TEXT):
     name, row_mode, size = variant
     options = PatternOptions(row_mode=row_mode, convolution=size)
-    return {"pattern": name, "options": options, "direction": direction, "text_length": text, "grid": grid}
+    return {
+        "pattern": name,
+        "options": options,
+        "direction": direction,
+        "text_length": text,
+        "grid": grid,
+    }
 
 
 def quick_jit(function):

@@ -11,7 +11,9 @@ from vilg.types import UserError
 
 
 def arrays(dtype=np.float32):
-    """A picture whose mean is not zero, what its norm is multiplied by in the loss, and parameters that are neither one nor zero."""
+    """A picture whose mean is not zero, what its norm is multiplied by in the loss, and parameters
+    that are neither one nor zero.
+    """
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal((2, 6, 5, 24)).astype(np.float32) for _ in range(2))
     params = {name: jnp.asarray(rng.standard_normal(24), jnp.float32) for name in ("scale", "bias")}
@@ -25,14 +27,23 @@ def test_values_and_gradients_are_torchs():
     gradients = jax.grad(lambda p, x: jnp.sum(norm.apply(p, x) * weight), (0, 1))(params, x)
 
     theirs = torch.nn.GroupNorm(8, 24, eps=1e-5)
-    theirs.load_state_dict({new: torch.tensor(np.asarray(params["params"][old])) for new, old in (("weight", "scale"), ("bias", "bias"))})
+    theirs.load_state_dict(
+        {
+            new: torch.tensor(np.asarray(params["params"][old]))
+            for new, old in (("weight", "scale"), ("bias", "bias"))
+        }
+    )
     leaf = torch.tensor(np.asarray(x)).requires_grad_()
     out = theirs(leaf.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     (out * torch.tensor(weight)).sum().backward()
     np.testing.assert_allclose(value, out.detach(), atol=2e-5)
     np.testing.assert_allclose(gradients[1], leaf.grad, atol=2e-5)
-    np.testing.assert_allclose(gradients[0]["params"]["scale"], theirs.weight.grad, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(gradients[0]["params"]["bias"], theirs.bias.grad, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        gradients[0]["params"]["scale"], theirs.weight.grad, rtol=1e-5, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        gradients[0]["params"]["bias"], theirs.bias.grad, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_half_precision_rounds_the_result_only():
@@ -48,7 +59,9 @@ def test_the_backward_pass_keeps_the_input_in_its_own_precision_and_statistics()
     _, backward = jax.vjp(lambda x: GroupNorm(8, jnp.bfloat16).apply(params, x), x)
     kept = jax.tree.leaves(backward)
     assert [leaf.dtype for leaf in kept if leaf.size == x.size] == [jnp.bfloat16]
-    assert sum(leaf.size for leaf in kept if leaf.size != x.size) < x.size / 2  # statistics of 2 pictures, parameters and membership
+    assert (
+        sum(leaf.size for leaf in kept if leaf.size != x.size) < x.size / 2
+    )  # statistics of 2 pictures, parameters and membership
 
 
 def test_groups_that_do_not_divide_the_channels_are_one_sentence():

@@ -1,4 +1,6 @@
-"""Cached decoding against uncached attention at every position, what it reads, and that no step copies a cache."""
+"""Cached decoding against uncached attention at every position, what it reads, and that no step
+copies a cache.
+"""
 
 import re
 
@@ -17,18 +19,34 @@ from vilg.types import UserError
 
 def split(x, direction):
     """(source, target) of an array over [text ; image]."""
-    return (x[:, :TEXT], x[:, TEXT:]) if direction == "text_to_image" else (x[:, TEXT:], x[:, :TEXT])
+    return (
+        (x[:, :TEXT], x[:, TEXT:]) if direction == "text_to_image" else (x[:, TEXT:], x[:, :TEXT])
+    )
 
 
 def decode(q, k, v, known, kwargs, dtype=jnp.float32):
-    """Outputs [b, t, h, k] at target positions known.. by cached steps, the first `known` prefilled."""
+    """Outputs [b, t, h, k] at target positions known.. by cached steps, the first `known`
+    prefilled.
+    """
     direction = kwargs["direction"]
-    (source_k, target_k), (source_v, target_v), (_, target_q) = (split(x, direction) for x in (k, v, q))
+    (source_k, target_k), (source_v, target_v), (_, target_q) = (
+        split(x, direction) for x in (k, v, q)
+    )
     cache = init_cache(q.shape[0], q.shape[2], q.shape[3], dtype=dtype, **kwargs)
-    cache = prefill(cache, source_k, source_v, target_k[:, :known] if known else None, target_v[:, :known] if known else None, **kwargs)
+    cache = prefill(
+        cache,
+        source_k,
+        source_v,
+        target_k[:, :known] if known else None,
+        target_v[:, :known] if known else None,
+        **kwargs,
+    )
 
     def body(cache, position):
-        one = [jax.lax.dynamic_slice_in_dim(x, position, 1, axis=1) for x in (target_q, target_k, target_v)]
+        one = [
+            jax.lax.dynamic_slice_in_dim(x, position, 1, axis=1)
+            for x in (target_q, target_k, target_v)
+        ]
         out, cache = decode_step(cache, *one, position, **kwargs)
         return cache, out[:, 0]
 
@@ -63,13 +81,23 @@ def test_bfloat16_cache():
 
 @pytest.mark.parametrize("variant", pattern_oracle.VARIANTS[1:])
 def test_reads_contiguous_slices_of_what_is_visible(variant):
-    """No gather, and every product with the 32 x 32 image's keys has at most the pattern's window of them."""
+    """No gather, and every product with the 32 x 32 image's keys has at most the pattern's window
+    of them.
+    """
     kwargs = geometry(variant, (32, 32), "text_to_image")
     cache = init_cache(2, 2, 4, **kwargs)
     one = jnp.zeros((2, 1, 2, 4))
-    jaxpr = jax.make_jaxpr(lambda cache, one, position: decode_step(cache, one, one, one, position, **kwargs))(cache, one, 5)
+    jaxpr = jax.make_jaxpr(
+        lambda cache, one, position: decode_step(cache, one, one, one, position, **kwargs)
+    )(cache, one, 5)
     assert "gather" not in str(jaxpr)
-    keys = [x.aval.shape[2] for e in jaxpr.jaxpr.eqns if e.primitive.name == "dot_general" for x in e.invars if x.aval.ndim == 4]
+    keys = [
+        x.aval.shape[2]
+        for e in jaxpr.jaxpr.eqns
+        if e.primitive.name == "dot_general"
+        for x in e.invars
+        if x.aval.ndim == 4
+    ]
     window = {"row": 32, "column": 32, "convolution": 60}[variant[0]]
     assert keys and max(keys) <= window
 
@@ -88,7 +116,9 @@ def test_what_is_not_visible_does_not_matter(variant):
     @quick_jit
     def step(q, k, v, noise):
         image_k, image_v = k[:, TEXT:] + noise, v[:, TEXT:] + noise
-        cache = prefill(init_cache(2, 2, 4, **kwargs), k[:, :TEXT], v[:, :TEXT], image_k, image_v, **kwargs)
+        cache = prefill(
+            init_cache(2, 2, 4, **kwargs), k[:, :TEXT], v[:, :TEXT], image_k, image_v, **kwargs
+        )
         one = [x[:, TEXT + index : TEXT + index + 1] for x in (q, k, v)]
         return decode_step(cache, *one, index, **kwargs)[0]
 
@@ -98,7 +128,9 @@ def test_what_is_not_visible_does_not_matter(variant):
 @pytest.mark.parametrize("variant", pattern_oracle.VARIANTS)
 @pytest.mark.parametrize("batch", [1, 2])
 def test_no_step_copies_a_cache(variant, batch):
-    """With donated caches the compiled loop holds no copy of an image cache (the reason for the write's dependence on the reads)."""
+    """With donated caches the compiled loop holds no copy of an image cache (the reason for the
+    write's dependence on the reads).
+    """
     kwargs = geometry(variant, (16, 16), "text_to_image")
     cache = init_cache(batch, 2, 8, **kwargs)
 
@@ -110,18 +142,38 @@ def test_no_step_copies_a_cache(variant, batch):
 
         return jax.lax.fori_loop(0, 9, body, (cache, q))
 
-    text = jax.jit(loop, donate_argnums=0).lower(cache, jnp.ones((batch, 1, 2, 8))).compile().as_text()
+    text = (
+        jax.jit(loop, donate_argnums=0).lower(cache, jnp.ones((batch, 1, 2, 8))).compile().as_text()
+    )
     shapes = re.findall(r"= f32\[([\d,]+)\]\S* copy\(", text)
-    assert not [shape for shape in shapes if np.prod([int(s) for s in shape.split(",")]) >= batch * 2 * 256 * 8]
+    assert not [
+        shape
+        for shape in shapes
+        if np.prod([int(s) for s in shape.split(",")]) >= batch * 2 * 256 * 8
+    ]
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda cache, x, kwargs: prefill(cache, x, x, **kwargs), "the text segment has 3 positions, got 1"),
-        (lambda cache, x, kwargs: decode_step(cache, x, x, x, 0, **{**kwargs, "grid": (4, 5)}), r"the cache holds \(3, 16\)"),
-        (lambda cache, x, kwargs: decode_step(cache, x, x, x, 0, **{**kwargs, "pattern": "rows"}), "did you mean 'row'"),
-        (lambda cache, x, kwargs: init_cache(1, 2, 4, **{**kwargs, "direction": "image"}), "known names are 'text_to_image'"),
+        (
+            lambda cache, x, kwargs: prefill(cache, x, x, **kwargs),
+            "the text segment has 3 positions, got 1",
+        ),
+        (
+            lambda cache, x, kwargs: decode_step(cache, x, x, x, 0, **{**kwargs, "grid": (4, 5)}),
+            r"the cache holds \(3, 16\)",
+        ),
+        (
+            lambda cache, x, kwargs: decode_step(
+                cache, x, x, x, 0, **{**kwargs, "pattern": "rows"}
+            ),
+            "did you mean 'row'",
+        ),
+        (
+            lambda cache, x, kwargs: init_cache(1, 2, 4, **{**kwargs, "direction": "image"}),
+            "known names are 'text_to_image'",
+        ),
     ],
 )
 def test_mistakes_are_named(call, said):

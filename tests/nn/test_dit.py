@@ -1,4 +1,6 @@
-"""The DiT and the attention that both denoisers share: brute force, knowledge weights, patches, grids, scan, gates."""
+"""The DiT and the attention that both denoisers share: brute force, knowledge weights, patches,
+grids, scan, gates.
+"""
 
 import dataclasses
 
@@ -28,7 +30,9 @@ def made(**fields):
 
 
 @pytest.mark.parametrize("mode", ["prob", "logit"])
-@pytest.mark.parametrize(("implementation", "chunk"), [("auto", 0), ("chunked", 4), ("dot_product", 0), ("splash", 0)])
+@pytest.mark.parametrize(
+    ("implementation", "chunk"), [("auto", 0), ("chunked", 4), ("dot_product", 0), ("splash", 0)]
+)
 def test_joint_attention_is_brute_force(mode, implementation, chunk):
     rng = np.random.default_rng(0)
     q, k, v = (rng.standard_normal((2, 3, 6, 8)).astype(np.float32) for _ in range(3))
@@ -38,14 +42,18 @@ def test_joint_attention_is_brute_force(mode, implementation, chunk):
     factor = np.concatenate([weights, np.ones((2, 6), np.float32)], 1)[:, None, None]
     logits = np.einsum("bhqk,bhsk->bhqs", q, keys) / np.sqrt(8)
     logits = logits * factor if mode == "logit" else logits
-    weight = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True) * (factor if mode == "prob" else 1)
+    weight = (
+        np.exp(logits) / np.exp(logits).sum(-1, keepdims=True) * (factor if mode == "prob" else 1)
+    )
     arrays = [jnp.asarray(x) for x in (q, k, v, text_k, text_v, weights)]
 
     @jax.jit
     def attend(weights, q, *pairs):
         return attend_jointly(q, pairs[:2], pairs[2:], weights, mode, chunk, implementation)
 
-    np.testing.assert_allclose(attend(arrays[5], *arrays[:5]), np.einsum("bhqs,bhsk->bhqk", weight, values), atol=1e-5)
+    np.testing.assert_allclose(
+        attend(arrays[5], *arrays[:5]), np.einsum("bhqs,bhsk->bhqk", weight, values), atol=1e-5
+    )
     np.testing.assert_array_equal(attend(jnp.ones((2, 5)), *arrays[:5]), attend(None, *arrays[:5]))
     with pytest.raises(UserError, match="attend_mode='other'"):
         attend_jointly(arrays[0], tuple(arrays[1:3]), mode="other")
@@ -54,28 +62,47 @@ def test_joint_attention_is_brute_force(mode, implementation, chunk):
 
 
 @pytest.mark.parametrize("platform", AUTO)
-@pytest.mark.parametrize(("length", "dtype"), [(LONG, jnp.bfloat16), (LONG, jnp.float32), (LONG - 1, jnp.bfloat16)])
-def test_long_queries_in_half_precision_get_the_kernel_of_the_devices(platform, length, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("length", "dtype"), [(LONG, jnp.bfloat16), (LONG, jnp.float32), (LONG - 1, jnp.bfloat16)]
+)
+def test_long_queries_in_half_precision_get_the_kernel_of_the_devices(
+    platform, length, dtype, monkeypatch
+):
     """Of those that the program is for: a plan compiles for chips that are not here."""
     ran = []
     for name in IMPLEMENTATIONS:
-        monkeypatch.setitem(IMPLEMENTATIONS, name, lambda q, *_, name=name: (ran.append(name), q)[1])
+        monkeypatch.setitem(
+            IMPLEMENTATIONS, name, lambda q, *_, name=name: (ran.append(name), q)[1]
+        )
     q = jnp.zeros((1, 1, length, 8), dtype)
-    with placing(lambda axes, shape: NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec()), platform):
+    with placing(
+        lambda axes, shape: NamedSharding(
+            Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec()
+        ),
+        platform,
+    ):
         attend_jointly(q, (q, q))
     assert ran == [AUTO[platform] if (length, dtype) == (LONG, jnp.bfloat16) else "chunked"]
 
 
-@pytest.mark.parametrize(("denoiser", "calls"), [(DiTConfig(**SMALL), 1), (UNetConfig(**TINY, scan=False), 2 + 3 + 1)])
+@pytest.mark.parametrize(
+    ("denoiser", "calls"), [(DiTConfig(**SMALL), 1), (UNetConfig(**TINY, scan=False), 2 + 3 + 1)]
+)
 def test_a_denoisers_field_says_what_computes_every_attention(denoiser, calls):
     chunked, splash = (
-        dataclasses.replace(denoiser, attention_implementation=name).module(5, 24, (4, 6), "prob") for name in ("chunked", "splash")
+        dataclasses.replace(denoiser, attention_implementation=name).module(5, 24, (4, 6), "prob")
+        for name in ("chunked", "splash")
     )
     params = randomised(chunked, *inputs())
     for module, expected in ((splash, calls), (chunked, 0)):
-        ran = [e.primitive.name for e in equations(jax.make_jaxpr(module.apply)(params, *inputs()).jaxpr)]
+        ran = [
+            e.primitive.name
+            for e in equations(jax.make_jaxpr(module.apply)(params, *inputs()).jaxpr)
+        ]
         assert ran.count("pallas_call") == expected
-    got, wanted = (np.asarray(jax.jit(module.apply)(params, *inputs())) for module in (splash, chunked))
+    got, wanted = (
+        np.asarray(jax.jit(module.apply)(params, *inputs())) for module in (splash, chunked)
+    )
     np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
@@ -101,7 +128,9 @@ def test_sinusoids_are_diffusers():
     torch = pytest.importorskip("torch")
     embeddings = pytest.importorskip("diffusers.models.embeddings")
     time = np.array([0.0, 1.0, 500.0, 999.5], np.float32)
-    theirs = embeddings.get_timestep_embedding(torch.from_numpy(time), 32, flip_sin_to_cos=True, downscale_freq_shift=0)
+    theirs = embeddings.get_timestep_embedding(
+        torch.from_numpy(time), 32, flip_sin_to_cos=True, downscale_freq_shift=0
+    )
     np.testing.assert_allclose(sinusoids(jnp.asarray(time), 32), theirs, atol=1e-4)
 
 
@@ -113,8 +142,14 @@ def test_scan_weights_of_one_text_order_and_knowledge():
     plain = jax.jit(made(rotary_base=100.0, qk_norm=True, scan=False)[0].apply)
     np.testing.assert_allclose(plain(params, x, time, context, pooled), whole, atol=1e-4)
     np.testing.assert_array_equal(apply(params, x, time, context, pooled, jnp.ones((2, 5))), whole)
-    other = [apply(params, x, time, context, pooled, jnp.full((2, 5), 2.0)), apply(params, x, time + 9, context, pooled)]
-    other += [apply(params, x, time, context, pooled + 1), apply(params, x, time, context.at[:, 0].add(1.0), pooled)]
+    other = [
+        apply(params, x, time, context, pooled, jnp.full((2, 5), 2.0)),
+        apply(params, x, time + 9, context, pooled),
+    ]
+    other += [
+        apply(params, x, time, context, pooled + 1),
+        apply(params, x, time, context.at[:, 0].add(1.0), pooled),
+    ]
     for changed in other:
         assert np.abs(changed - whole).max() > 1e-4
     bare = jnp.full((1, 4, 6, 4), 1.0)
@@ -153,11 +188,19 @@ def test_other_grids_run_and_indivisible_ones_are_one_sentence():
 
 
 def test_closed_gates_leave_the_tokens_alone():
-    """As initialised a block with gates from zero is the identity, with gates from one it is not."""
+    """As initialised a block with gates from zero is the identity, with gates from one it is
+    not.
+    """
     from vilg.nn.dit import DiTBlock
     from vilg.program import unbox
 
-    args = jnp.ones((1, 4, 16)) * jnp.arange(16.0), jnp.ones((1, 16)), jnp.ones((1, 3, 24)), None, jnp.zeros((4, 2))
+    args = (
+        jnp.ones((1, 4, 16)) * jnp.arange(16.0),
+        jnp.ones((1, 16)),
+        jnp.ones((1, 3, 24)),
+        None,
+        jnp.zeros((4, 2)),
+    )
     for gate in (0.0, 1.0):
         block = DiTBlock(2, 32, 1, "prob", gate, False, 0.0, 0, "auto", jnp.float32)
         params = unbox(block.init(jax.random.key(0), *args))
@@ -168,23 +211,42 @@ def test_bfloat16_gradients_are_finite():
     module, params = made(dtype="bfloat16", remat="dots", query_chunk=4)
     gradient = jax.jit(jax.grad(lambda p: (module.apply(p, *inputs()) ** 2).mean()))(params)
     assert all(
-        np.isfinite(g).all() and np.abs(g).max() > 0 for k, g in gradient["params"]["blocks"]["attention"].items() if "bias" not in k
+        np.isfinite(g).all() and np.abs(g).max() > 0
+        for k, g in gradient["params"]["blocks"]["attention"].items()
+        if "bias" not in k
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "fields"), [("dit", SMALL), ("unet", dict(channels=16, multipliers=(1, 2), blocks=1, groups=8, head_width=8))]
+    ("name", "fields"),
+    [
+        ("dit", SMALL),
+        ("unet", dict(channels=16, multipliers=(1, 2), blocks=1, groups=8, head_width=8)),
+    ],
 )
 def test_muon_takes_hidden_matrices_and_leaves_heads(name, fields):
     if name == "unet":
         fields = {**fields, "attention": (2,)}
     module = DENOISERS[name](**fields).module(5, 24, (4, 6), "prob")
     axes = axes_of(jax.eval_shape(module.init, jax.random.key(0), *inputs()))["params"]
-    taken = jax.tree.map(lambda a: muon_dimensions(a) is not None, axes, is_leaf=lambda a: isinstance(a, tuple))
-    flat = {jax.tree_util.keystr(path): value for path, value in jax.tree_util.tree_flatten_with_path(taken)[0]}
+    taken = jax.tree.map(
+        lambda a: muon_dimensions(a) is not None, axes, is_leaf=lambda a: isinstance(a, tuple)
+    )
+    flat = {
+        jax.tree_util.keystr(path): value
+        for path, value in jax.tree_util.tree_flatten_with_path(taken)[0]
+    }
     assert any("qkv']" in k for k in flat)
     for path, value in flat.items():
-        if any(part in path for part in ("qkv']", "text_kv']", "['out']" if "attention" in path else "none", "residual']['conv")):
+        if any(
+            part in path
+            for part in (
+                "qkv']",
+                "text_kv']",
+                "['out']" if "attention" in path else "none",
+                "residual']['conv",
+            )
+        ):
             matrix = "bias" not in path
             assert value == matrix, path
         if path.startswith(("['out']", "['conv_out']", "['row']", "['column']")) or "scale" in path:

@@ -17,7 +17,10 @@ def made(**windows):
     rng = np.random.default_rng(0)
     text = rng.integers(5, 20, (2, LENGTH)).astype(np.int32)
     text[0, 5:] = PAD
-    text, codes = jnp.asarray(text), jnp.asarray(rng.integers(0, 16, (2, GRID[0] * GRID[1])).astype(np.int32))
+    text, codes = (
+        jnp.asarray(text),
+        jnp.asarray(rng.integers(0, 16, (2, GRID[0] * GRID[1])).astype(np.int32)),
+    )
     params = embed.init(jax.random.key(0), text, "text_to_image", method="text")["params"]
     return embed, unbox(params), text, codes
 
@@ -30,23 +33,38 @@ def test_a_square_has_half_its_places_before_its_centre():
 @pytest.mark.parametrize("window", [1, 3])
 def test_text_states_hold_the_ids_before_them(window):
     embed, params, text, _ = made(text_window=window)
-    got = jax.jit(lambda p, t: embed.apply({"params": p}, t, "text_to_image", method="text"))(params, text)
+    got = jax.jit(lambda p, t: embed.apply({"params": p}, t, "text_to_image", method="text"))(
+        params, text
+    )
     table, marks = params["text_table"], params["text_before"]
     for row in range(2):
         for j in range(LENGTH):
-            expected = table[text[row, j]] + sum(marks[back - 1] * table[text[row, j - back]] for back in range(1, window + 1) if j >= back)
+            expected = table[text[row, j]] + sum(
+                marks[back - 1] * table[text[row, j - back]]
+                for back in range(1, window + 1)
+                if j >= back
+            )
             expected = params["text_pad"][j] if text[row, j] == PAD else expected
-            np.testing.assert_allclose(got[row, j], expected + params["text_position"][j] + params["role"][0, 0], atol=1e-5)
+            np.testing.assert_allclose(
+                got[row, j], expected + params["text_position"][j] + params["role"][0, 0], atol=1e-5
+            )
 
 
 @pytest.mark.parametrize("radius", [1, 2])
 def test_image_states_hold_the_codes_before_them(radius):
     embed, params, _, codes = made(image_window=radius)
-    got = jax.jit(lambda p, c: embed.apply({"params": p}, c, "image_to_text", method="image"))(params, codes)
+    got = jax.jit(lambda p, c: embed.apply({"params": p}, c, "image_to_text", method="image"))(
+        params, codes
+    )
     table = params["image_table"]
     for k in range(GRID[0] * GRID[1]):
         y, x = divmod(k, GRID[1])
-        expected = table[codes[1, k]] + params["image_row"][y] + params["image_column"][x] + params["role"][1, 1]
+        expected = (
+            table[codes[1, k]]
+            + params["image_row"][y]
+            + params["image_column"][x]
+            + params["role"][1, 1]
+        )
         for (dy, dx), mark in zip(square_before(radius), params["image_before"], strict=True):
             if 0 <= y + dy and 0 <= x + dx < GRID[1]:
                 expected = expected + mark * table[codes[1, (y + dy) * GRID[1] + x + dx]]

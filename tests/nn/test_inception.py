@@ -1,4 +1,6 @@
-"""FID's InceptionV3 against a torch module of the same names, number by number; weights of another network are refused by name."""
+"""FID's InceptionV3 against a torch module of the same names, number by number; weights of another
+network are refused by name.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +35,14 @@ def test_features_and_logits_agree_with_torch(oracle, state):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"Mixed_6c.branch7x7_2.bn.running_var": None}, "has no Mixed_6c.branch7x7_2.bn.running_var"),
-        ({"fc.weight": np.zeros((1000, 2048), np.float32)}, r"fc.weight has shape \(1000, 2048\), expected \(1008, 2048\)"),
+        (
+            {"Mixed_6c.branch7x7_2.bn.running_var": None},
+            "has no Mixed_6c.branch7x7_2.bn.running_var",
+        ),
+        (
+            {"fc.weight": np.zeros((1000, 2048), np.float32)},
+            r"fc.weight has shape \(1000, 2048\), expected \(1008, 2048\)",
+        ),
         ({"AuxLogits.fc.weight": np.zeros(1)}, "also holds AuxLogits.fc.weight"),
     ],
 )

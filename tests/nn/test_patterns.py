@@ -1,4 +1,6 @@
-"""Masks against the position-by-position oracle, the layer schedule, and the mistakes that a config can make."""
+"""Masks against the position-by-position oracle, the layer schedule, and the mistakes that a config
+can make.
+"""
 
 from collections import Counter
 
@@ -27,7 +29,10 @@ def test_oracle_covers_every_pattern():
 def test_sizes_of_the_paper():
     """SPEC 2.2 on a 32 x 32 grid: row 33, column up to 32, convolution 61 visible image keys."""
     middle = 30 * 32 + 16
-    sizes = {name: visible(make_pattern(name), "text_to_image", 0, (32, 32))[middle].sum() for name in PATTERNS}
+    sizes = {
+        name: visible(make_pattern(name), "text_to_image", 0, (32, 32))[middle].sum()
+        for name in PATTERNS
+    }
     assert sizes == {"dense": middle + 1, "row": 33, "column": 31, "convolution": 61}
 
 
@@ -44,12 +49,18 @@ def test_schedule():
     [
         (lambda: make_pattern("colum"), "pattern='colum': did you mean 'column'"),
         (lambda: PatternOptions(convolution=10), "convolution=10: the window must be odd"),
-        (lambda: PatternOptions(row_mode="window"), "row_mode='window': must be 'raster_window' or 'same_row'"),
+        (
+            lambda: PatternOptions(row_mode="window"),
+            "row_mode='window': must be 'raster_window' or 'same_row'",
+        ),
         (lambda: schedule("ernie_vlg", 4), "patterns='ernie_vlg': did you mean 'ernie_vilg'"),
         (lambda: schedule(("row",), 2), "one pattern for each of the 2 layers"),
         (lambda: schedule(("row", "cow"), 2), r"patterns\[1\]='cow': did you mean 'row'"),
         (lambda: schedule("dense", 0), "layers=0"),
-        (lambda: visible(make_pattern("row"), "image_to_txt", 1, (2, 2)), "direction='image_to_txt': did you mean 'image_to_text'"),
+        (
+            lambda: visible(make_pattern("row"), "image_to_txt", 1, (2, 2)),
+            "direction='image_to_txt': did you mean 'image_to_text'",
+        ),
         (lambda: visible(make_pattern("row"), "image_to_text", 1, (0, 2)), r"grid=\(0, 2\)"),
     ],
 )

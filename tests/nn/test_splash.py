@@ -1,4 +1,6 @@
-"""The TPU kernel, interpreted: values and gradients against the dense path, its blocks against the oracle, what it saves, where it runs."""
+"""The TPU kernel, interpreted: values and gradients against the dense path, its blocks against the
+oracle, what it saves, where it runs.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +22,21 @@ GRID, LENGTH = (9, 13), 20  # 137 positions: two blocks, the second mostly paddi
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("variant", [v for v in pattern_oracle.VARIANTS if v[2] == 11 and v[1] != "same_row"])
+@pytest.mark.parametrize(
+    "variant", [v for v in pattern_oracle.VARIANTS if v[2] == 11 and v[1] != "same_row"]
+)
 def test_values_and_gradients_are_the_dense_paths(variant, direction):
     q, k, v, g = arrays(GRID, count=4, text=LENGTH, heads=1, size=8, batch=1)
 
     def both(implementation):
         def forward(q, k, v):
-            return attend(q, k, v, implementation=implementation, **geometry(variant, GRID, direction, LENGTH))
+            return attend(
+                q, k, v, implementation=implementation, **geometry(variant, GRID, direction, LENGTH)
+            )
 
-        return quick_jit(lambda q, k, v, g: (forward(q, k, v), *jax.vjp(forward, q, k, v)[1](g)))(q, k, v, g)
+        return quick_jit(lambda q, k, v, g: (forward(q, k, v), *jax.vjp(forward, q, k, v)[1](g)))(
+            q, k, v, g
+        )
 
     for fast, slow in zip(both("splash"), both("dense"), strict=True):
         np.testing.assert_allclose(fast, slow, atol=2e-6 * float(jnp.abs(slow).max()))
@@ -50,9 +58,13 @@ def test_mask_is_the_oracles_in_the_kernels_order(variant, direction):
     assert not found[: len(order), len(order) :].any()
 
 
-@pytest.mark.parametrize(("name", "share"), [("dense", 0.56), ("row", 0.30), ("column", 0.21), ("convolution", 0.37)])
+@pytest.mark.parametrize(
+    ("name", "share"), [("dense", 0.56), ("row", 0.30), ("column", 0.21), ("convolution", 0.37)]
+)
 def test_blocks_at_the_papers_size(name, share):
-    """Shares of 128 x 128 blocks that are run for 128 text + 32 x 32 image positions (shared TPU.md)."""
+    """Shares of 128 x 128 blocks that are run for 128 text + 32 x 32 image positions (shared
+    TPU.md).
+    """
     mask = splash.mask_of(make_pattern(name), "text_to_image", 128, (32, 32))
     assert splash.active_blocks(mask) / 81 == pytest.approx(share, abs=0.006)
 
@@ -62,11 +74,19 @@ def test_a_policy_that_saves_its_output_runs_the_forward_kernel_once():
 
     def forward_kernels(policy):
         def loss(q, k, v):
-            return attend(q, k, v, implementation="splash", **geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image")).sum()
+            return attend(
+                q,
+                k,
+                v,
+                implementation="splash",
+                **geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image"),
+            ).sum()
 
         jaxpr = jax.make_jaxpr(jax.grad(jax.checkpoint(loss, policy=policy), (0, 1, 2)))(q, k, v)
         calls = [e for e in equations(jaxpr.jaxpr) if e.params.get("name") == "_splash_attention"]
-        return sum("splash_mha_fwd" in str(e.params) for e in calls if e.outvars)  # a call whose results nobody uses goes when compiled
+        return sum(
+            "splash_mha_fwd" in str(e.params) for e in calls if e.outvars
+        )  # a call whose results nobody uses goes when compiled
 
     assert forward_kernels(jax.checkpoint_policies.save_only_these_names("attention_out")) == 1
     assert forward_kernels(jax.checkpoint_policies.nothing_saveable) == 2
@@ -74,23 +94,37 @@ def test_a_policy_that_saves_its_output_runs_the_forward_kernel_once():
 
 @pytest.mark.parametrize("layout", ["fsdp_tp:data=2:model=2", "sequence:data=2:sequence=2"])
 def test_every_device_runs_its_own_rows_and_heads(layout):
-    """Under a layout the kernel sees only a device's part, and the result is the one of a single device."""
+    """Under a layout the kernel sees only a device's part, and the result is the one of a single
+    device.
+    """
     q, k, v = arrays((3, 5), heads=2, size=8, batch=4)
     mesh = make_mesh(parse_layout(layout), jax.devices()[:4])
-    kwargs = {"implementation": "splash", **geometry(pattern_oracle.VARIANTS[3], (3, 5), "image_to_text")}
+    kwargs = {
+        "implementation": "splash",
+        **geometry(pattern_oracle.VARIANTS[3], (3, 5), "image_to_text"),
+    }
 
     def sharded(q, k, v):
         with placing(resolver(parse_layout(layout), mesh, "compute"), "cpu"):
             return attend(q, k, v, **kwargs)
 
-    shapes = [e.invars[3].aval.shape for e in equations(jax.make_jaxpr(sharded)(q, k, v).jaxpr) if e.primitive.name == "pallas_call"]
+    shapes = [
+        e.invars[3].aval.shape
+        for e in equations(jax.make_jaxpr(sharded)(q, k, v).jaxpr)
+        if e.primitive.name == "pallas_call"
+    ]
     assert shapes == [(2, 1, 8, 128)]  # two rows, one head, one block
     np.testing.assert_allclose(quick_jit(sharded)(q, k, v), attend(q, k, v, **kwargs), atol=1e-6)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(16, 21), (130, 140)])
 def test_joint_attention_is_the_softmax_over_all_keys(queries, keys):
-    q, k, v = (jax.random.normal(key, (2, 3, n, 8)) for key, n in zip(jax.random.split(jax.random.key(0), 3), (queries, keys, keys), strict=True))
+    q, k, v = (
+        jax.random.normal(key, (2, 3, n, 8))
+        for key, n in zip(
+            jax.random.split(jax.random.key(0), 3), (queries, keys, keys), strict=True
+        )
+    )
 
     def plain(q, k, v):
         return attend_jointly(q, (k, v))
@@ -121,6 +155,17 @@ def test_auto_goes_by_the_devices_that_the_program_is_for(platform, monkeypatch)
 
     monkeypatch.setitem(attention.IMPLEMENTATIONS, AUTO[platform], fake)
     q, k, v = arrays((4, 4))
-    with placing(lambda axes, shape: NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec()), platform):
-        attend(q, k, v, implementation="auto", **geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image"))
+    with placing(
+        lambda axes, shape: NamedSharding(
+            Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec()
+        ),
+        platform,
+    ):
+        attend(
+            q,
+            k,
+            v,
+            implementation="auto",
+            **geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image"),
+        )
     assert ran == [AUTO[platform]]

@@ -1,4 +1,6 @@
-"""The U-Net: the paper's parameter counts, diffusers' numbers for the same weights, scan, grids, knowledge weights, bfloat16."""
+"""The U-Net: the paper's parameter counts, diffusers' numbers for the same weights, scan, grids,
+knowledge weights, bfloat16.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,10 @@ def randomised(module, *args, seed: int = 0):
     rng = np.random.default_rng(seed)
     boxed = unbox(jax.eval_shape(module.init, jax.random.key(0), *args))
     return jax.tree_util.tree_map_with_path(
-        lambda path, x: (0.1 * rng.standard_normal(x.shape) + ("scale" in jax.tree_util.keystr(path))).astype(np.float32), boxed
+        lambda path, x: (
+            0.1 * rng.standard_normal(x.shape) + ("scale" in jax.tree_util.keystr(path))
+        ).astype(np.float32),
+        boxed,
     )
 
 
@@ -40,8 +45,19 @@ def made():
 def test_parameters_are_the_papers():
     for channels, width, expected in ((512, 2048, 2_238_159_876), (320, 1280, 874_459_524)):
         module = UNetConfig(channels=channels).module(4, width, (8, 8), "prob")
-        args = jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), jnp.zeros((1, 2, width)), jnp.zeros((1, width))
-        assert sum(x.size for x in jax.tree.leaves(jax.eval_shape(module.init, jax.random.key(0), *args))) == expected
+        args = (
+            jnp.zeros((1, 8, 8, 4)),
+            jnp.zeros(1),
+            jnp.zeros((1, 2, width)),
+            jnp.zeros((1, width)),
+        )
+        assert (
+            sum(
+                x.size
+                for x in jax.tree.leaves(jax.eval_shape(module.init, jax.random.key(0), *args))
+            )
+            == expected
+        )
 
 
 def test_equals_diffusers_block_by_block_and_whole(made):
@@ -67,19 +83,29 @@ def test_equals_diffusers_block_by_block_and_whole(made):
     step = params["params"]["down_1_0"]
     got = jax.jit(ResidualBlock(32, 8).apply)({"params": step["residual"]}, nhwc(h), emb.numpy())
     np.testing.assert_allclose(got, nhwc(residual), atol=2e-5)
-    got = jax.jit(AttentionBlock(16, 8).apply)({"params": step["attention"]}, nhwc(residual), inputs()[2])
+    got = jax.jit(AttentionBlock(16, 8).apply)(
+        {"params": step["attention"]}, nhwc(residual), inputs()[2]
+    )
     np.testing.assert_allclose(got, nhwc(attended), atol=2e-5)
-    got = jax.jit(ResidualBlock(16, 8, "down").apply)({"params": params["params"]["downsample_0"]}, nhwc(h), emb.numpy())
+    got = jax.jit(ResidualBlock(16, 8, "down").apply)(
+        {"params": params["params"]["downsample_0"]}, nhwc(h), emb.numpy()
+    )
     np.testing.assert_allclose(got, nhwc(down), atol=2e-5)
     np.testing.assert_allclose(ours, nhwc(whole), atol=1e-4 * np.abs(nhwc(whole)).max())
 
 
 def test_scanned_blocks_compute_what_unrolled_blocks_compute_and_weights_of_one_change_nothing():
-    module, plain = (UNetConfig(**TINY, scan=scan).module(4, 24, (4, 6), "prob") for scan in (True, False))
+    module, plain = (
+        UNetConfig(**TINY, scan=scan).module(4, 24, (4, 6), "prob") for scan in (True, False)
+    )
     params, args = randomised(module, *inputs((2, 3))), inputs((2, 3))
     apply = jax.jit(module.apply)
     whole = np.asarray(apply(params, *args))
-    np.testing.assert_allclose(jax.jit(plain.apply)({"params": unrolled(params["params"])}, *args), whole, atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(
+        jax.jit(plain.apply)({"params": unrolled(params["params"])}, *args),
+        whole,
+        atol=1e-5 * np.abs(whole).max(),
+    )
     np.testing.assert_array_equal(apply(params, *args, jnp.ones((2, 5))), whole)
     assert np.abs(apply(params, *args, jnp.full((2, 5), 2.0)) - whole).max() > 1e-3
 
@@ -93,13 +119,20 @@ def test_any_grid_that_the_halvings_divide(made):
 
 def test_bfloat16_with_remat_and_chunks_is_near_and_has_finite_gradients():
     plain = UNetConfig(**TINY).module(4, 24, (4, 6), "prob")
-    other = UNetConfig(**TINY, dtype="bfloat16", remat="full", query_chunk=4).module(4, 24, (4, 6), "prob")
+    other = UNetConfig(**TINY, dtype="bfloat16", remat="full", query_chunk=4).module(
+        4, 24, (4, 6), "prob"
+    )
     params, args = randomised(plain, *inputs((2, 3))), inputs((2, 3))
     whole = np.asarray(jax.jit(plain.apply)(params, *args))
-    loss = jax.jit(jax.grad(lambda p: (lambda y: ((y**2).mean(), y))(other.apply(p, *args)), has_aux=True))
+    loss = jax.jit(
+        jax.grad(lambda p: (lambda y: ((y**2).mean(), y))(other.apply(p, *args)), has_aux=True)
+    )
     gradient, got = loss(params)
     assert np.abs(got - whole).max() < 0.1 * np.abs(whole).max()
-    assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in jax.tree.leaves(gradient["params"]["down_0_0"]["residual"]))
+    assert all(
+        np.isfinite(g).all() and np.abs(g).max() > 0
+        for g in jax.tree.leaves(gradient["params"]["down_0_0"]["residual"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,8 +143,14 @@ def test_bfloat16_with_remat_and_chunks_is_near_and_has_finite_gradients():
         (dict(groups=3), "generator.denoiser.groups=3"),
         (dict(head_width=24), "generator.denoiser.head_width=24"),
         (dict(remat="some"), "generator.denoiser.remat='some'"),
-        (dict(attention_implementation="flash"), "generator.denoiser.attention_implementation='flash'"),
-        (dict(attention_implementation="splash", query_chunk=4), "generator.denoiser.query_chunk=4: needs attention_implementation=auto or chunked"),
+        (
+            dict(attention_implementation="flash"),
+            "generator.denoiser.attention_implementation='flash'",
+        ),
+        (
+            dict(attention_implementation="splash", query_chunk=4),
+            "generator.denoiser.query_chunk=4: needs attention_implementation=auto or chunked",
+        ),
         (dict(query_chunk=-1), "generator.denoiser.query_chunk=-1"),
     ],
 )
@@ -126,10 +165,18 @@ def theirs_with(params):
     """diffusers' U-Net of the same shape as `made`, holding these weights."""
     torch = pytest.importorskip("torch")
     model = pytest.importorskip("diffusers").UNet2DConditionModel(
-        in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=2, cross_attention_dim=24, attention_head_dim=16,
-        norm_num_groups=8, resnet_time_scale_shift="scale_shift", down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn", up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-    )  # fmt: skip
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=2,
+        cross_attention_dim=24,
+        attention_head_dim=16,
+        norm_num_groups=8,
+        resnet_time_scale_shift="scale_shift",
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    )
     weights, params = {}, unrolled(params)
 
     def put(name, kernel, bias):
@@ -144,7 +191,14 @@ def theirs_with(params):
             put(name, p["kernel"], p["bias"])
 
     def residual(name, p):
-        pairs = dict(norm_in="norm1", conv_in="conv1", time="time_emb_proj", norm_out="norm2", conv_out="conv2", shortcut="conv_shortcut")
+        pairs = dict(
+            norm_in="norm1",
+            conv_in="conv1",
+            time="time_emb_proj",
+            norm_out="norm2",
+            conv_out="conv2",
+            shortcut="conv_shortcut",
+        )
         for ours in p:
             layer(f"{name}.{pairs[ours]}", p[ours])
 
@@ -179,5 +233,7 @@ def theirs_with(params):
     residual("mid_block.resnets.0", params["middle_in"])
     attention("mid_block.attentions.0", params["middle_attention"])
     residual("mid_block.resnets.1", params["middle_out"])
-    model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()}, strict=True)
+    model.load_state_dict(
+        {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}, strict=True
+    )
     return model.eval()

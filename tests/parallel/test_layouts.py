@@ -18,7 +18,9 @@ def test_fsdp_tp_places_a_matrix_on_both_axes():
     assert sizes == {"data": 4, "model": 2}
     assert layout.spec("params", ("embed", "mlp"), (64, 256), sizes) == P("data", "model")
     assert layout.spec("params", ("vocab", "embed"), (512, 64), sizes) == P("model", "data")
-    assert layout.spec("params", ("layers", "embed", None, "heads", "head_dim"), (4, 64, 3, 4, 16), sizes) == P(None, "data", None, "model")
+    assert layout.spec(
+        "params", ("layers", "embed", None, "heads", "head_dim"), (4, 64, 3, 4, 16), sizes
+    ) == P(None, "data", None, "model")
 
 
 def test_a_convolution_is_sharded_by_the_first_channel_axis_that_divides():
@@ -37,17 +39,32 @@ def test_zero_stages_are_which_tables_shard():
         "fsdp": ["params", "gradients", "optimizer"],
     }.items():
         layout = LAYOUTS[name]()
-        assert [t for t in ("params", "gradients", "optimizer") if layout.spec(t, axes, shape, {"data": 8}) != P()] == sharded
-    for stage, sharded in {1: ["optimizer"], 2: ["gradients", "optimizer"], 3: ["params", "gradients", "optimizer"]}.items():
+        assert [
+            t
+            for t in ("params", "gradients", "optimizer")
+            if layout.spec(t, axes, shape, {"data": 8}) != P()
+        ] == sharded
+    for stage, sharded in {
+        1: ["optimizer"],
+        2: ["gradients", "optimizer"],
+        3: ["params", "gradients", "optimizer"],
+    }.items():
         layout = parse_layout(f"group_sharded:stage={stage}")
         sizes = layout.sizes(8)
         assert sizes == {"replica": 2, "shard": 4}
-        assert [t for t in ("params", "gradients", "optimizer") if layout.spec(t, axes, shape, sizes) != P()] == sharded
+        assert [
+            t
+            for t in ("params", "gradients", "optimizer")
+            if layout.spec(t, axes, shape, sizes) != P()
+        ] == sharded
 
 
 def test_what_does_not_divide_is_named_all_at_once():
     with pytest.raises(UserError, match=r"(?s)a/w.*10.*does not divide.*b/w"):
-        LAYOUTS["fsdp"]().check({"a/w": (("embed", "mlp"), (10, 4)), "b/w": (("embed",), (9,)), "c": (("mlp",), (3,))}, 8)
+        LAYOUTS["fsdp"]().check(
+            {"a/w": (("embed", "mlp"), (10, 4)), "b/w": (("embed",), (9,)), "c": (("mlp",), (3,))},
+            8,
+        )
 
 
 def test_a_mesh_axis_claimed_twice_is_an_error():
@@ -93,7 +110,14 @@ def test_the_mesh_uses_every_device():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "slices", "across"), [([2, 16], 2, [2, 1]), ([32], 2, [2]), ([3, 4], 2, [1, 2]), ([6, 4], 4, [2, 2]), ([8, 2], 1, [1, 1])]
+    ("sizes", "slices", "across"),
+    [
+        ([2, 16], 2, [2, 1]),
+        ([32], 2, [2]),
+        ([3, 4], 2, [1, 2]),
+        ([6, 4], 4, [2, 2]),
+        ([8, 2], 1, [1, 1]),
+    ],
 )
 def test_the_first_axes_cross_slices(sizes, slices, across):
     assert over_slices(sizes, slices) == across
@@ -102,8 +126,14 @@ def test_the_first_axes_cross_slices(sizes, slices, across):
 def test_positions_are_split_outside_attention_and_heads_inside():
     layout = parse_layout("sequence:sequence=4")
     sizes = layout.sizes(8)
-    assert layout.spec("compute", ("batch", "length", "embed"), (4, 88, 64), sizes) == P("data", "sequence")
-    assert layout.spec("compute", ("batch", "length", "heads", "head_dim"), (4, 88, 8, 8), sizes) == P("data", "sequence")
-    assert layout.spec("compute", ("batch", None, "heads", "head_dim"), (4, 88, 8, 8), sizes) == P("data", None, "sequence")
+    assert layout.spec("compute", ("batch", "length", "embed"), (4, 88, 64), sizes) == P(
+        "data", "sequence"
+    )
+    assert layout.spec(
+        "compute", ("batch", "length", "heads", "head_dim"), (4, 88, 8, 8), sizes
+    ) == P("data", "sequence")
+    assert layout.spec("compute", ("batch", None, "heads", "head_dim"), (4, 88, 8, 8), sizes) == P(
+        "data", None, "sequence"
+    )
     assert layout.spec("compute", ("batch", "length", "embed"), (4, 1, 64), sizes) == P("data")
     assert layout.spec("params", ("embed", "mlp"), (64, 256), sizes) == P(("data", "sequence"))

@@ -1,4 +1,6 @@
-"""What the compiler writes to file descriptor 2 becomes a list; what others write there stays where it was."""
+"""What the compiler writes to file descriptor 2 becomes a list; what others write there stays where
+it was.
+"""
 
 import os
 import sys
@@ -8,17 +10,28 @@ import pytest
 from vilg.planning.compiler_warnings import compiler_warnings, summary
 
 REMATERIALIZED = (
-    "W1127 14:36:17.179485    1088 spmd_partitioner.cc:656] [SPMD] Involuntary full rematerialization. The compiler cannot go from sharding "
-    "{devices=[4,2,1,1]<=[8]} to {devices=[1,1,1,8]<=[8]} efficiently for HLO operation %add_any.154 = f32[8,2,4,64]{3,2,1,0} add(%mul.2434), "
-    'sharding={devices=[4,2,1,1]<=[8]}, metadata={op_name="jit(update)/UNet/add_any" stack_frame_id=942}. As the last resort, SPMD will replicate.'
+    "W1127 14:36:17.179485    1088 spmd_partitioner.cc:656] [SPMD] Involuntary full"
+    " rematerialization. The compiler cannot go from sharding {devices=[4,2,1,1]<=[8]} to"
+    " {devices=[1,1,1,8]<=[8]} efficiently for HLO operation %add_any.154 = f32[8,2,4,64]{3,2,1,0}"
+    " add(%mul.2434), sharding={devices=[4,2,1,1]<=[8]},"
+    ' metadata={op_name="jit(update)/UNet/add_any" stack_frame_id=942}. As the last resort, SPMD'
+    " will replicate."
 )
 
 
 def test_sentences_are_counted_and_the_first_operation_named():
     other = REMATERIALIZED.replace("jit(update)/UNet/add_any", "other")
-    lines = [REMATERIALIZED, other, "W1127 14:36:17.1 1 a.cc:1] slow", "I1127 1:1:1.1 1 a.cc:2] hello"]
+    lines = [
+        REMATERIALIZED,
+        other,
+        "W1127 14:36:17.1 1 a.cc:1] slow",
+        "I1127 1:1:1.1 1 a.cc:2] hello",
+    ]
     assert summary([*lines, lines[2]]) == [
-        "involuntary full rematerialization of 2 arrays (replicated to change their sharding), first jit(update)/UNet/add_any",
+        (
+            "involuntary full rematerialization of 2 arrays (replicated to change their sharding),"
+            " first jit(update)/UNet/add_any"
+        ),
         "slow (2 times)",
     ]
     without_name = REMATERIALIZED.replace("op_name", "name")

@@ -1,4 +1,6 @@
-"""Costs of compiled programs against textbook formulas: bytes of every layout's collectives, and scanned layers as unrolled ones."""
+"""Costs of compiled programs against textbook formulas: bytes of every layout's collectives, and
+scanned layers as unrolled ones.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -23,34 +25,67 @@ def array(*shape):
 
 
 def gradients(layout: str, **changes):
-    """(costs, program) of loss and gradients of a DiT of two layers, in which every parameter is used once, on eight devices."""
-    shape = dict(generator__denoiser__width=64, generator__denoiser__layers=2, generator__denoiser__heads=8, generator__text__heads=8)
+    """(costs, program) of loss and gradients of a DiT of two layers, in which every parameter is
+    used once, on eight devices.
+    """
+    shape = dict(
+        generator__denoiser__width=64,
+        generator__denoiser__layers=2,
+        generator__denoiser__heads=8,
+        generator__text__heads=8,
+    )
     experiment = build_experiment(tiny_diffusion(**{**shape, **changes}))
     program = Program(experiment, jax.devices(), parse_layout(layout))
     params = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), unbox(program.boxed), program.state_sharding.params
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        unbox(program.boxed),
+        program.state_sharding.params,
     )
     b, codec = experiment.training.batch_size, experiment.codec
     batch = {
-        "text": jax.ShapeDtypeStruct((b, experiment.data.text.length), jnp.int32, sharding=program.batch_sharding),
-        "codes": jax.ShapeDtypeStruct((b, *codec.grid, codec.latent_channels), jnp.float32, sharding=program.batch_sharding),
+        "text": jax.ShapeDtypeStruct(
+            (b, experiment.data.text.length), jnp.int32, sharding=program.batch_sharding
+        ),
+        "codes": jax.ShapeDtypeStruct(
+            (b, *codec.grid, codec.latent_channels), jnp.float32, sharding=program.batch_sharding
+        ),
     }
-    compiled = program.jit(lambda p, x: program.gradients(p, x, jax.random.key(3), jnp.int32(5))[2]).lower(params, batch).compile()
+    compiled = (
+        program.jit(lambda p, x: program.gradients(p, x, jax.random.key(3), jnp.int32(5))[2])
+        .lower(params, batch)
+        .compile()
+    )
     return count(parse(compiled.as_text()), program.sizes), program
 
 
 def test_a_dot_is_two_operations_a_multiply_add():
-    assert costs_of(lambda a, b: a @ b, array(32, 48), array(48, 16)).total_flops == 2 * 32 * 48 * 16
-    assert costs_of(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), array(3, 8, 16), array(3, 16, 4)).total_flops == 2 * 3 * 8 * 16 * 4
+    assert (
+        costs_of(lambda a, b: a @ b, array(32, 48), array(48, 16)).total_flops == 2 * 32 * 48 * 16
+    )
+    assert (
+        costs_of(
+            lambda a, b: jnp.einsum("bij,bjk->bik", a, b), array(3, 8, 16), array(3, 16, 4)
+        ).total_flops
+        == 2 * 3 * 8 * 16 * 4
+    )
 
 
-@pytest.mark.parametrize(("stride", "padding", "groups"), [(1, "SAME", 1), (2, "SAME", 1), (1, "VALID", 2)])
+@pytest.mark.parametrize(
+    ("stride", "padding", "groups"), [(1, "SAME", 1), (2, "SAME", 1), (1, "VALID", 2)]
+)
 def test_a_convolution_counts_only_what_meets_the_picture(stride, padding, groups):
-    """Against the products that a one-by-one sum makes: convolving ones with ones gives the number of valid positions."""
+    """Against the products that a one-by-one sum makes: convolving ones with ones gives the number
+    of valid positions.
+    """
 
     def convolve(x, k):
         return jax.lax.conv_general_dilated(
-            x, k, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+            x,
+            k,
+            (stride, stride),
+            padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
         )
 
     x, k = (2, 9, 7, 4), (3, 3, 4 // groups, 6)
@@ -60,16 +95,25 @@ def test_a_convolution_counts_only_what_meets_the_picture(stride, padding, group
 
 def test_a_convolutions_gradients_cost_what_it_costs():
     def loss(x, k):
-        return jnp.sum(jax.lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")) ** 2)
+        return jnp.sum(
+            jax.lax.conv_general_dilated(
+                x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            ** 2
+        )
 
     x, k = array(2, 8, 8, 4), array(3, 3, 4, 6)
     forward = costs_of(loss, x, k).total_flops
-    assert costs_of(jax.grad(loss, (0, 1)), x, k).total_flops == pytest.approx(3 * forward, rel=1e-6)
+    assert costs_of(jax.grad(loss, (0, 1)), x, k).total_flops == pytest.approx(
+        3 * forward, rel=1e-6
+    )
 
 
 def test_a_loop_is_counted_as_often_as_it_runs():
     weights, x = array(5, 16, 16), array(4, 16)
-    scanned = costs_of(lambda w, x: jax.lax.scan(lambda y, m: (jnp.tanh(y @ m), None), x, w)[0], weights, x)
+    scanned = costs_of(
+        lambda w, x: jax.lax.scan(lambda y, m: (jnp.tanh(y @ m), None), x, w)[0], weights, x
+    )
     assert scanned.total_flops == 5 * 2 * 4 * 16 * 16 and not scanned.warnings
 
 
@@ -88,24 +132,37 @@ def test_plain_data_parallelism_sums_every_gradient_once():
     assert reduced == pytest.approx(4 * program.parameters, rel=0.05)
 
 
-@pytest.mark.parametrize("layout", ["fsdp", *(pytest.param(layout, marks=pytest.mark.slow) for layout in ("dp", "tp"))])
+@pytest.mark.parametrize(
+    "layout", ["fsdp", *(pytest.param(layout, marks=pytest.mark.slow) for layout in ("dp", "tp"))]
+)
 def test_scanned_layers_cost_what_unrolled_layers_cost(layout):
     """With recomputation, since what XLA saves between unrolled layers a loop cannot save."""
     made = dict(generator__denoiser__remat="full")
-    scanned, unrolled = (gradients(layout, **made, generator__denoiser__scan=scan)[0] for scan in (True, False))
+    scanned, unrolled = (
+        gradients(layout, **made, generator__denoiser__scan=scan)[0] for scan in (True, False)
+    )
     assert scanned.total_flops == pytest.approx(unrolled.total_flops, rel=0.02)
     for axis, kinds in unrolled.table().items():
         total = sum(kind["bytes"] for kind in kinds.values())
-        assert sum(kind["bytes"] for kind in scanned.table()[axis].values()) == pytest.approx(total, rel=0.02), axis
+        assert sum(kind["bytes"] for kind in scanned.table()[axis].values()) == pytest.approx(
+            total, rel=0.02
+        ), axis
 
 
 def test_a_weight_on_the_wrong_axis_shows_as_bytes_on_that_axis():
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "model"))
 
     def run(spec):
-        x = jax.ShapeDtypeStruct((64, 256), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data")))
+        x = jax.ShapeDtypeStruct(
+            (64, 256), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data"))
+        )
         scale = jax.ShapeDtypeStruct((256,), jnp.float32, sharding=NamedSharding(mesh, spec))
-        text = jax.jit(lambda x, s: x * s, out_shardings=x.sharding).lower(x, scale).compile().as_text()
+        text = (
+            jax.jit(lambda x, s: x * s, out_shardings=x.sharding)
+            .lower(x, scale)
+            .compile()
+            .as_text()
+        )
         return count(parse(text), dict(mesh.shape)).table()
 
     assert run(PartitionSpec()) == {}
@@ -140,9 +197,17 @@ ENTRY %main (p: bf16[64,8]) -> bf16[16,8] {
 def test_what_the_sparsecore_sums_is_asynchronous_and_its_cycles_are_not_the_cores():
     costs = count(parse(BESIDE), {"data": 4})
     (sum_,) = costs.collectives
-    assert sum_.kind == "reduce-scatter" and sum_.asynchronous and (sum_.bytes, sum_.members, sum_.axis) == (64 * 8 * 2, 4, "data")
+    assert (
+        sum_.kind == "reduce-scatter"
+        and sum_.asynchronous
+        and (sum_.bytes, sum_.members, sum_.axis) == (64 * 8 * 2, 4, "data")
+    )
     assert sum(costs.cycles.values()) == 70
-    apart = BESIDE.replace('}, execution_thread="sparsecore"', "}").replace("call-start", "call").replace("call-done", "copy")
+    apart = (
+        BESIDE.replace('}, execution_thread="sparsecore"', "}")
+        .replace("call-start", "call")
+        .replace("call-done", "copy")
+    )
     assert not count(parse(apart), {"data": 4}).collectives[0].asynchronous
 
 
@@ -166,17 +231,32 @@ def test_what_goes_between_slices_is_a_collective_over_the_axis_that_crosses_the
     costs = count(parse(BETWEEN), {"replica": 2, "data": 4})
     assert costs.table() == {"replica": {"all-reduce": {"count": 1.0, "bytes": 8 * 128 * 4.0}}}
     (sum_,) = costs.collectives
-    assert sum_.groups == ((0, 4), (1, 5), (2, 6), (3, 7)) and sum_.members == 2 and sum_.asynchronous
+    assert (
+        sum_.groups == ((0, 4), (1, 5), (2, 6), (3, 7)) and sum_.members == 2 and sum_.asynchronous
+    )
     assert sum_.phase == "backward", "its own name is gone; its producer's says it"
-    ring = {(s, chip): 4 * s + k for s in range(2) for k, chip in enumerate((0, 1, 3, 2))}  # chips as they lie in the mesh
+    ring = {
+        (s, chip): 4 * s + k for s in range(2) for k, chip in enumerate((0, 1, 3, 2))
+    }  # chips as they lie in the mesh
     for kind, target, axis, groups in (
-        ("ALL_TO_ALL", "{{100000,100003,200000,200003},{100001,100002,200001,200002}}", "data", ((0, 2, 4, 6), (1, 3, 5, 7))),
+        (
+            "ALL_TO_ALL",
+            "{{100000,100003,200000,200003},{100001,100002,200001,200002}}",
+            "data",
+            ((0, 2, 4, 6), (1, 3, 5, 7)),
+        ),
         ("ONE_TO_ONE", "{{200000->100003},{100001->200000}}", "data+model", ((4, 2), (1, 4))),
     ):
         text = BETWEEN.replace('"{1,2}x{0:3}"', target).replace("ALL_REDUCE", kind)
         (moved,) = count(parse(text), {"data": 4, "model": 2}, ring).collectives
-        assert (moved.kind, moved.axis, moved.groups) == ({"ONE_TO_ONE": "collective-permute"}.get(kind, "all-to-all"), axis, groups)
-    with pytest.raises(ValueError, match="a transfer between slices is written in a way that is not known"):
+        assert (moved.kind, moved.axis, moved.groups) == (
+            {"ONE_TO_ONE": "collective-permute"}.get(kind, "all-to-all"),
+            axis,
+            groups,
+        )
+    with pytest.raises(
+        ValueError, match="a transfer between slices is written in a way that is not known"
+    ):
         count(parse(BETWEEN.replace("{1,2}x{0:3}", "[2]x[4]")), {"replica": 2, "data": 4})
 
 

@@ -40,19 +40,34 @@ ENTRY %main (p: f32[4,8]) -> f32[4,8] {
 def test_a_body_goes_on_after_a_kernels_braces_and_runs_as_often_as_the_condition_says():
     module = parse(LOOP)
     visited = {i.name: times for _, i, times in module.walk([])}
-    assert visited["sum"] == 5 and visited["loop"] == 1 and visited["out"] == 5 and len(module.computations) == 3
+    assert (
+        visited["sum"] == 5
+        and visited["loop"] == 1
+        and visited["out"] == 5
+        and len(module.computations) == 3
+    )
     body = module.computations["body"]
-    assert '"flops": 77' in body.by_name["kernel"].rest and kind_of(body.by_name["sum"]) == "all-reduce"
+    assert (
+        '"flops": 77' in body.by_name["kernel"].rest
+        and kind_of(body.by_name["sum"]) == "all-reduce"
+    )
     assert body.by_name["arg"].shapes[1].space == 1 and body.by_name["sum"].bytes == 4 * 8 * 4
-    assert module.computations["main"].by_name["result"].op_name == 'jit(f)/transpose(jvp(\\"x\\"))/add'
+    assert (
+        module.computations["main"].by_name["result"].op_name
+        == 'jit(f)/transpose(jvp(\\"x\\"))/add'
+    )
 
 
 def test_known_trip_counts_come_first_and_a_loop_without_end_is_said():
-    module = parse(LOOP.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"11"}}'))
+    module = parse(
+        LOOP.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"11"}}')
+    )
     assert {i.name: t for _, i, t in module.walk([])}["sum"] == 11
     endless = parse(LOOP.replace("s32[] constant(7)", "s32[] parameter(1)"))
     warnings: list[str] = []
-    assert {i.name: t for _, i, t in endless.walk(warnings)}["sum"] == 1 and "no trip count is known" in warnings[0]
+    assert {i.name: t for _, i, t in endless.walk(warnings)}[
+        "sum"
+    ] == 1 and "no trip count is known" in warnings[0]
 
 
 def test_what_is_no_hlo_is_refused():
@@ -72,8 +87,16 @@ def test_what_is_no_hlo_is_refused():
         ("mesh['x'=2,'y'=4] {'y':(1)2}", [[0, 2], [1, 3], [4, 6], [5, 7]], ("b",)),
         ("mesh['x'=2,'y'=4] {'y':(2)2}", [[0, 1], [2, 3], [4, 5], [6, 7]], ("b",)),
         ("mesh['x'=8] {'x':(1)2,'x':(4)2}", [[0, 1, 4, 5], [2, 3, 6, 7]], ("a", "b")),
-        ("mesh['x'=2,'y'=2,'z'=2], device_ids=(0,1,2,3,4,5,7,6) {'y','z'}", [[0, 1, 2, 3], [4, 5, 7, 6]], ("b",)),
-        ("mesh['x'=4,'y'=2], device_ids=([2,4]T(1,0)) {'y'}", [[0, 4], [1, 5], [2, 6], [3, 7]], ("a",)),
+        (
+            "mesh['x'=2,'y'=2,'z'=2], device_ids=(0,1,2,3,4,5,7,6) {'y','z'}",
+            [[0, 1, 2, 3], [4, 5, 7, 6]],
+            ("b",),
+        ),
+        (
+            "mesh['x'=4,'y'=2], device_ids=([2,4]T(1,0)) {'y'}",
+            [[0, 4], [1, 5], [2, 6], [3, 7]],
+            ("a",),
+        ),
     ],
 )
 def test_groups_in_every_spelling(written, expected, axes):

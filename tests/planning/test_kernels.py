@@ -1,4 +1,6 @@
-"""Costs of Pallas kernels in a program's text: stated ones, those of splash attention, and kernels of which nothing is known."""
+"""Costs of Pallas kernels in a program's text: stated ones, those of splash attention, and kernels
+of which nothing is known.
+"""
 
 import pytest
 
@@ -23,7 +25,9 @@ def kernels_of(name="", config=""):
 
 @pytest.mark.parametrize(("part", "products"), [("fwd", 2), ("dq", 3), ("dkv", 4)])
 def test_splash_attention_counts_the_blocks_that_it_runs(part, products):
-    """Each product of a block is 2 x 128 x 128 x 64 operations, 17 blocks a head, 2 rows x 16 heads."""
+    """Each product of a block is 2 x 128 x 128 x 64 operations, 17 blocks a head, 2 rows x 16
+    heads.
+    """
     (kernel,) = kernels_of(PATH.replace("PART", part)).kernels
     assert kernel.flops == pytest.approx(products * 2 * 128 * 128 * 64 * 17 * 32)
     assert kernel.phase == "backward"
@@ -37,7 +41,9 @@ def test_what_a_kernel_states_of_itself_goes_first():
 def test_an_unknown_kernel_is_a_warning():
     costs = kernels_of("jit(step)/pallas_call")
     assert costs.kernels[0].flops == 0
-    assert costs.warnings == ("kernel kernel states no cost and none is known: it counts as nothing",)
+    assert costs.warnings == (
+        "kernel kernel states no cost and none is known: it counts as nothing",
+    )
 
 
 def test_xlas_own_softmax_is_one_product():

@@ -1,4 +1,6 @@
-"""What fusions touch and hold, by hand, on a small program of the shape that scanned layers have."""
+"""What fusions touch and hold, by hand, on a small program of the shape that scanned layers
+have.
+"""
 
 import pytest
 
@@ -63,11 +65,15 @@ def module():
 
 
 def moved_by(module, computation: str, name: str) -> float:
-    return moved(module, module.computations[computation], module.computations[computation].by_name[name])
+    return moved(
+        module, module.computations[computation], module.computations[computation].by_name[name]
+    )
 
 
 def test_an_update_in_place_moves_its_part_only(module):
-    assert moved_by(module, "body", "kept") == 3 * ROW + 4  # reads x and i; writes a row of the stack, and the row itself
+    assert (
+        moved_by(module, "body", "kept") == 3 * ROW + 4
+    )  # reads x and i; writes a row of the stack, and the row itself
 
 
 def test_a_slice_seen_through_views_reads_the_slice_only(module):
@@ -78,5 +84,9 @@ def test_what_is_stacked_is_held_once_under_the_name_of_what_fills_it(module):
     found = fullest(module)
     assert [(b.bytes, b.name, b.phase) for b in found] == [
         (11 * ROW, "jit(update)/jvp(Model)/layer/dot_general", "forward"),  # the stack
-        (ROW, "jit(update)/jvp(Model)/layer/dot_general", "forward"),  # what the body makes beside it
+        (
+            ROW,
+            "jit(update)/jvp(Model)/layer/dot_general",
+            "forward",
+        ),  # what the body makes beside it
     ]

@@ -1,4 +1,6 @@
-"""A target whose best denoiser is known: independent normals, so that samplers can be judged without a network."""
+"""A target whose best denoiser is known: independent normals, so that samplers can be judged
+without a network.
+"""
 
 import numpy as np
 
@@ -11,13 +13,17 @@ def posterior_mean(x, alpha, sigma):
 
 
 def flow(x, at, to):
-    """The probability-flow ODE's exact solution from levels `at` = (alpha, sigma) to levels `to`."""
+    """The probability-flow ODE's exact solution from levels `at` = (alpha, sigma) to levels
+    `to`.
+    """
     (a, s), (b, r) = at, to
     return b * MEAN + np.sqrt((b**2 * STD**2 + r**2) / (a**2 * STD**2 + s**2)) * (x - a * MEAN)
 
 
 def walk(plan, schedule, x, noise=None):
-    """[k + 1] the x before each evaluation and the result: the plan's own arithmetic, in float64, with the best denoiser."""
+    """[k + 1] the x before each evaluation and the result: the plan's own arithmetic, in float64,
+    with the best denoiser.
+    """
     parts, seen = np.zeros((5, *x.shape)), [x]
     parts[0] = x
     for j, t in enumerate(plan.times):

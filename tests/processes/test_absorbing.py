@@ -14,8 +14,12 @@ PATTERNS = list(itertools.product((False, True), repeat=2))  # of two positions,
 
 
 def conditionals(seed):
-    """A denoiser of two positions that read anything: log p(id at position | what is not masked), as a function of ids [b 1 2]."""
-    table = jnp.log(jnp.asarray(np.random.default_rng(seed).dirichlet(np.ones(V), size=(V + 1, V + 1, 2))))
+    """A denoiser of two positions that read anything: log p(id at position | what is not masked),
+    as a function of ids [b 1 2].
+    """
+    table = jnp.log(
+        jnp.asarray(np.random.default_rng(seed).dirichlet(np.ones(V), size=(V + 1, V + 1, 2)))
+    )
     return lambda ids: table[ids[:, 0, 0], ids[:, 0, 1]][:, None]
 
 
@@ -25,7 +29,10 @@ def truth(seed):
     table = np.zeros((V + 1, V + 1, 2, V))
     table[..., 0, :], table[..., 1, :] = p.sum(1), p.sum(0)
     for known in range(V):
-        table[known, V, 1], table[V, known, 0] = p[known] / p[known].sum(), p[:, known] / p[:, known].sum()
+        table[known, V, 1], table[V, known, 0] = (
+            p[known] / p[known].sum(),
+            p[:, known] / p[:, known].sum(),
+        )
     return np.log(p), lambda ids: jnp.log(jnp.float32(table))[ids[:, 0, 0], ids[:, 0, 1]][:, None]
 
 
@@ -43,10 +50,14 @@ def bound(process, denoise, codes, n=400):
 
 @pytest.mark.parametrize("masking", sorted(MASKINGS))
 def test_the_loss_is_the_mean_over_orders_of_revealing(masking):
-    """Any denoiser: the bound is the likelihood of revealing positions one by one, averaged over orders, whatever the masking."""
+    """Any denoiser: the bound is the likelihood of revealing positions one by one, averaged over
+    orders, whatever the masking.
+    """
     process, denoise = Absorbing(V, {"name": masking}), conditionals(0)
     for x1, x2 in itertools.product(range(V), repeat=2):
-        both, first, second = (denoise(jnp.array([[ids]]))[0, 0] for ids in ((V, V), (x1, V), (V, x2)))
+        both, first, second = (
+            denoise(jnp.array([[ids]]))[0, 0] for ids in ((V, V), (x1, V), (V, x2))
+        )
         orders = -np.array([both[0, x1] + first[1, x2], both[1, x2] + second[0, x1]])
         assert bound(process, denoise, (x1, x2)) == pytest.approx(orders.mean(), abs=2e-4)
 
@@ -55,7 +66,9 @@ def test_the_loss_is_the_mean_over_orders_of_revealing(masking):
 def test_the_bound_is_tight_for_the_denoiser_that_knows(masking):
     log_p, denoise = truth(1)
     for codes in itertools.product(range(V), repeat=2):
-        assert bound(Absorbing(V, {"name": masking}), denoise, codes) == pytest.approx(-log_p[codes], abs=2e-4)
+        assert bound(Absorbing(V, {"name": masking}), denoise, codes) == pytest.approx(
+            -log_p[codes], abs=2e-4
+        )
 
 
 def test_training_draws_estimate_the_bound():
@@ -65,7 +78,9 @@ def test_training_draws_estimate_the_bound():
     t = process.draw(jax.random.key(0), n)
     noisy = process.corrupt(codes, t, jax.random.key(1))
     nats = np.asarray(process.loss(denoise(noisy), codes, noisy, t)).sum((1, 2))
-    assert nats.mean() == pytest.approx(bound(process, denoise, (0, 2)), abs=float(5 * nats.std() / n**0.5))
+    assert nats.mean() == pytest.approx(
+        bound(process, denoise, (0, 2)), abs=float(5 * nats.std() / n**0.5)
+    )
 
 
 def test_largest_weight_cuts_the_weight():
@@ -79,7 +94,9 @@ def test_largest_weight_cuts_the_weight():
 def test_only_masked_positions_have_loss_or_gradient():
     process, codes = Absorbing(V), jnp.array([[[0, 1, 2]]], jnp.int32)
     noisy = jnp.array([[[V, 1, V]]], jnp.int32)
-    gradient = jax.grad(lambda logits: process.loss(logits, codes, noisy, jnp.array([0.5])).sum())(jnp.zeros((1, 1, 3, V)))
+    gradient = jax.grad(lambda logits: process.loss(logits, codes, noisy, jnp.array([0.5])).sum())(
+        jnp.zeros((1, 1, 3, V))
+    )
     np.testing.assert_array_equal(np.abs(gradient).sum((0, 1, 3)) > 0, [True, False, True])
 
 
@@ -102,7 +119,13 @@ def sample(process, denoise, controls, n, codes=None, shape=(1, 2), key=0):
         noisy = process.noisy(carry)
         seen.append(np.asarray(noisy))
         prediction = process.clean(denoise(noisy), noisy, jnp.full(n, t, jnp.float32))
-        carry = advance(carry, prediction, {k: jnp.float32(v) for k, v in plan.row(j).items()}, keys, jnp.int32(j))
+        carry = advance(
+            carry,
+            prediction,
+            {k: jnp.float32(v) for k, v in plan.row(j).items()},
+            keys,
+            jnp.int32(j),
+        )
     return np.asarray(process.result(carry)), seen
 
 
@@ -116,7 +139,13 @@ def test_samples_have_the_distribution_of_the_denoiser_that_knows():
 
 def test_what_is_revealed_stays_and_all_is_revealed_at_the_schedules_pace():
     process = Absorbing(V)
-    ids, seen = sample(process, lambda ids: jnp.zeros((*ids.shape, V)), DenoisingControls(steps=5), 50, shape=(6, 6))
+    ids, seen = sample(
+        process,
+        lambda ids: jnp.zeros((*ids.shape, V)),
+        DenoisingControls(steps=5),
+        50,
+        shape=(6, 6),
+    )
     for j, (before, after) in enumerate(itertools.pairwise([*seen, ids])):
         np.testing.assert_array_equal(after[before != V], before[before != V])
         assert np.mean(after == V) == pytest.approx(1 - (j + 1) / 5, abs=0.04)
@@ -126,19 +155,38 @@ def test_what_is_revealed_stays_and_all_is_revealed_at_the_schedules_pace():
 def test_temperature_zero_takes_the_likeliest():
     table = jnp.log(jnp.array([0.3, 0.45, 0.25]))
     process = Absorbing(V)
-    for temperature, share in ((0.0, 1.0), (1.0, 0.45), (0.5, 0.45**2 / (0.3**2 + 0.45**2 + 0.25**2))):
+    for temperature, share in (
+        (0.0, 1.0),
+        (1.0, 0.45),
+        (0.5, 0.45**2 / (0.3**2 + 0.45**2 + 0.25**2)),
+    ):
         controls = DenoisingControls(steps=3, temperature=temperature)
-        ids, _ = sample(process, lambda ids: jnp.broadcast_to(table, (*ids.shape, V)), controls, 100, shape=(5, 5))
+        ids, _ = sample(
+            process,
+            lambda ids: jnp.broadcast_to(table, (*ids.shape, V)),
+            controls,
+            100,
+            shape=(5, 5),
+        )
         assert np.mean(ids == 1) == pytest.approx(share, abs=0.03 if temperature else 0)
 
 
 def test_a_variation_keeps_what_was_not_masked_and_certain_is_kept():
     process = Absorbing(V)
     codes = jnp.broadcast_to(jnp.array([0, 1, 2, 1], jnp.int32).reshape(2, 2), (40, 2, 2))
-    ids, seen = sample(process, lambda ids: jnp.zeros((*ids.shape, V)), DenoisingControls(steps=2, first=0.3), 40, codes, (2, 2))
+    ids, seen = sample(
+        process,
+        lambda ids: jnp.zeros((*ids.shape, V)),
+        DenoisingControls(steps=2, first=0.3),
+        40,
+        codes,
+        (2, 2),
+    )
     assert np.mean(seen[0] == V) == pytest.approx(0.3, abs=0.12)
     np.testing.assert_array_equal(ids[seen[0] != V], np.asarray(codes)[seen[0] != V])
-    ids, _ = sample(process, lambda ids: process.certain(codes), DenoisingControls(steps=2), 40, shape=(2, 2))
+    ids, _ = sample(
+        process, lambda ids: process.certain(codes), DenoisingControls(steps=2), 40, shape=(2, 2)
+    )
     np.testing.assert_array_equal(ids, codes)
 
 

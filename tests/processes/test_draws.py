@@ -30,14 +30,23 @@ def test_draws_follow_the_cdf_inside_the_slice(schedule, times):
         t = np.asarray(draw(low, high), np.float64)
         assert np.all(t > low) and np.all(t <= np.float32(high))
         below, above = (process.times.cdf(np.float64(end), process.schedule) for end in (low, high))
-        if above - below > 1e-6:  # else nothing of the training falls here, and only the bounds count
+        if (
+            above - below > 1e-6
+        ):  # else nothing of the training falls here, and only the bounds count
             mass = (process.times.cdf(t, process.schedule) - below) / (above - below)
-            assert scipy.stats.kstest(mass, "uniform").statistic < 2.5e-3  # stratified: far closer than chance
+            assert (
+                scipy.stats.kstest(mass, "uniform").statistic < 2.5e-3
+            )  # stratified: far closer than chance
 
 
 def test_lognormal_is_the_closed_form():
-    process = process_of({"name": "log_linear", "sigma_min": 1e-4, "sigma_max": 1e4}, {"name": "lognormal", "mean": 1.0, "std": 0.7})
-    log_ratio = process.schedule.log_ratio(np.asarray(process.draw(jax.random.key(0), 4000), np.float64))
+    process = process_of(
+        {"name": "log_linear", "sigma_min": 1e-4, "sigma_max": 1e4},
+        {"name": "lognormal", "mean": 1.0, "std": 0.7},
+    )
+    log_ratio = process.schedule.log_ratio(
+        np.asarray(process.draw(jax.random.key(0), 4000), np.float64)
+    )
     assert scipy.stats.kstest(log_ratio, scipy.stats.norm(1.0, 0.7).cdf).statistic < 3e-3
 
 
@@ -66,27 +75,47 @@ def test_an_inverse_inverts():
     mass = np.linspace(0.01, 0.99, 99)
     for schedule, times in SECTIONS:
         process = process_of(schedule, times)
-        np.testing.assert_allclose(process.times.cdf(process.quantile(mass), process.schedule), mass, atol=1e-8)
+        np.testing.assert_allclose(
+            process.times.cdf(process.quantile(mass), process.schedule), mass, atol=1e-8
+        )
 
 
-@pytest.mark.parametrize("times", [{"name": "table"}, {"name": "uniform"}, {"name": "lognormal", "mean": -1.0}], ids=str)
+@pytest.mark.parametrize(
+    "times", [{"name": "table"}, {"name": "uniform"}, {"name": "lognormal", "mean": -1.0}], ids=str
+)
 def test_an_expert_draws_only_what_is_routed_to_it_with_traced_ends(times):
     process = process_of({"name": "ldm_linear"}, times)
     draw = jax.jit(lambda key, low, high: process.draw(key, 256, low, high))
-    for split in (SPLITS["uniform"](20), SPLITS["uniform"](10), SPLITS["tree"](4), SPLITS["ends"]()):
+    for split in (
+        SPLITS["uniform"](20),
+        SPLITS["uniform"](10),
+        SPLITS["tree"](4),
+        SPLITS["ends"](),
+    ):
         edges = split.edges(process.quantile)
         for expert in range(split.experts):
             t = draw(jax.random.key(expert), edges[expert], edges[expert + 1])
-            assert np.all(expert_of(t, edges) == expert) and np.all(expert_of(np.asarray(t), edges) == expert)
+            assert np.all(expert_of(t, edges) == expert) and np.all(
+                expert_of(np.asarray(t), edges) == expert
+            )
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1 - 2**-24])
 @pytest.mark.parametrize("times", [{"name": "table"}, {"name": "uniform"}], ids=str)
 def test_the_luckless_draw_at_the_very_end_of_a_slice_stays_in_it(jitter, times, monkeypatch):
-    """What happens once in millions of draws: a time that rounds to the neighbour's edge, or a timestep that is the neighbour's."""
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jax.numpy.full(shape, jitter, jax.numpy.float32))
-    process, edges = process_of({"name": "ldm_linear"}, times), SPLITS["uniform"](20).edges(Gaussian().quantile)
+    """What happens once in millions of draws: a time that rounds to the neighbour's edge, or a
+    timestep that is the neighbour's.
+    """
+    monkeypatch.setattr(
+        jax.random, "uniform", lambda key, shape: jax.numpy.full(shape, jitter, jax.numpy.float32)
+    )
+    process, edges = (
+        process_of({"name": "ldm_linear"}, times),
+        SPLITS["uniform"](20).edges(Gaussian().quantile),
+    )
     for expert in (0, 6, 13, 19):
-        t = np.asarray(process.draw(jax.random.key(0), 4, edges[expert], edges[expert + 1]), np.float64)
+        t = np.asarray(
+            process.draw(jax.random.key(0), 4, edges[expert], edges[expert + 1]), np.float64
+        )
         assert np.all(expert_of(t, edges) == expert)
         assert times["name"] != "table" or np.allclose(1000 * t, np.round(1000 * t), atol=1e-3)

@@ -14,14 +14,20 @@ BETAS = {
     "cosine": dict(beta_schedule="squaredcos_cap_v2"),
 }
 TIMES = np.arange(1, 1001) / 1000
-EVERY = [SCHEDULES[n](**o) for n in SCHEDULES for o in ({}, {"shift": 3.0})] + [SCHEDULES[n](zero_terminal_snr=True) for n in BETAS]
+EVERY = [SCHEDULES[n](**o) for n in SCHEDULES for o in ({}, {"shift": 3.0})] + [
+    SCHEDULES[n](zero_terminal_snr=True) for n in BETAS
+]
 
 
 @pytest.mark.parametrize("name", sorted(BETAS))
 @pytest.mark.parametrize("terminal", [False, True])
 def test_tables_are_diffusers(name, terminal):
     theirs = DDIMScheduler(rescale_betas_zero_snr=terminal, **BETAS[name]).alphas_cumprod
-    np.testing.assert_allclose(SCHEDULES[name](zero_terminal_snr=terminal).alpha(TIMES) ** 2, theirs.to(torch.float64), atol=3e-6)
+    np.testing.assert_allclose(
+        SCHEDULES[name](zero_terminal_snr=terminal).alpha(TIMES) ** 2,
+        theirs.to(torch.float64),
+        atol=3e-6,
+    )
 
 
 def test_the_two_linear_tables_differ():
@@ -59,12 +65,18 @@ def test_training_sees_the_same_levels(schedule):
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_shift_moves_log_snr(name):
     shifted, plain = SCHEDULES[name](shift=4.0), SCHEDULES[name]()
-    np.testing.assert_allclose(shifted.log_snr(TIMES), plain.log_snr(TIMES) + 2 * np.log(1 / 4), atol=1e-6)
+    np.testing.assert_allclose(
+        shifted.log_snr(TIMES), plain.log_snr(TIMES) + 2 * np.log(1 / 4), atol=1e-6
+    )
 
 
 def test_log_linear_is_linear_from_end_to_end():
     schedule = SCHEDULES["log_linear"](sigma_min=0.1, sigma_max=10.0)
-    np.testing.assert_allclose(schedule.log_ratio(np.array([1e-9, 0.25, 0.5, 1.0])), np.log([0.1, 10**-0.5, 1.0, 10.0]), atol=1e-6)
+    np.testing.assert_allclose(
+        schedule.log_ratio(np.array([1e-9, 0.25, 0.5, 1.0])),
+        np.log([0.1, 10**-0.5, 1.0, 10.0]),
+        atol=1e-6,
+    )
 
 
 def test_zero_terminal_snr_is_zero():
@@ -73,6 +85,10 @@ def test_zero_terminal_snr_is_zero():
 
 
 def test_schedules_without_sense_are_refused():
-    for name, options in (("cosine", dict(shift=0.0)), ("log_linear", dict(sigma_min=2.0, sigma_max=1.0)), ("ddpm_linear", dict(last_beta=1e-5))):
+    for name, options in (
+        ("cosine", dict(shift=0.0)),
+        ("log_linear", dict(sigma_min=2.0, sigma_max=1.0)),
+        ("ddpm_linear", dict(last_beta=1e-5)),
+    ):
         with pytest.raises(UserError, match="generator.process.schedule"):
             SCHEDULES[name](**options)

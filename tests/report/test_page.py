@@ -16,8 +16,13 @@ from vilg.evals.scenes import Trial, summarize
 from vilg.report.page import GeneratorView, write_page
 
 SOURCE = Synthetic(max_objects=2, groups=0.0, snap=4, backgrounds=("plain",))
-PARTS = dict.fromkeys(("readable", "count", "colour", "shape", "size", "colour_and_shape", "everything"), True)
-LINES = [{"step": s, "time": 1.0, "loss": 9.0 / s, "psnr": 20.0, "step_seconds": 0.5} for s in (1, 10, 20)]
+PARTS = dict.fromkeys(
+    ("readable", "count", "colour", "shape", "size", "colour_and_shape", "everything"), True
+)
+LINES = [
+    {"step": s, "time": 1.0, "loss": 9.0 / s, "psnr": 20.0, "step_seconds": 0.5}
+    for s in (1, 10, 20)
+]
 
 
 def _trials(captions: bool, right: bool = True) -> list[Trial]:
@@ -26,7 +31,11 @@ def _trials(captions: bool, right: bool = True) -> list[Trial]:
         for i, scene in enumerate(cell(SOURCE, objects, "seen", 4)):
             language = ("zh", "en")[i % 2]
             text = describe(scene, language, i).text
-            parts = PARTS if right else PARTS | {"colour": False, "colour_and_shape": False, "everything": False}
+            parts = (
+                PARTS
+                if right
+                else PARTS | {"colour": False, "colour_and_shape": False, "everything": False}
+            )
             out.append(Trial(name, "sample", scene, language, text, render(scene), right, parts))
             if captions:
                 out.append(Trial(name, "caption", scene, language, text, render(scene), True, {}))
@@ -37,10 +46,24 @@ def _write(tmp_path, views, **changes) -> str:
     scores = {v.name: summarize(v.trials) for v in views}
     codec = {"psnr": 27.0, "codebook_usage": 0.5, "two_objects": 1.0}
     seconds = {"codec": 10.0, "autoregressive": 20.0}
-    report = {"scores": scores, "codec": codec, "seconds": seconds, "cpu_seconds": seconds, "snapped": True, "commit": "c0ffee"}
+    report = {
+        "scores": scores,
+        "codec": codec,
+        "seconds": seconds,
+        "cpu_seconds": seconds,
+        "snapped": True,
+        "commit": "c0ffee",
+    }
     pictures = np.stack([v.image for v in views[0].trials[:3]])
-    given = {"title": "t", "intro": "i", "reconstructions": (pictures, 255 - pictures), "curves": {"codec": LINES}} | changes
-    path = write_page(tmp_path / "report", report | {"versions": {"jax": "0.10.2"}}, generators=views, **given)
+    given = {
+        "title": "t",
+        "intro": "i",
+        "reconstructions": (pictures, 255 - pictures),
+        "curves": {"codec": LINES},
+    } | changes
+    path = write_page(
+        tmp_path / "report", report | {"versions": {"jax": "0.10.2"}}, generators=views, **given
+    )
     assert path == tmp_path / "report" / "index.html"
     return path.read_text(encoding="utf-8")
 
@@ -52,8 +75,16 @@ def _section(page: str, start: str, end: str) -> str:
 def test_the_page_needs_nothing_outside_itself(tmp_path):
     page = _write(tmp_path, [GeneratorView("autoregressive", _trials(True))], config={"seed": 0})
     assert len(page.encode()) < 4_000_000
-    assert "http://" not in page and "https://" not in page and "<script" not in page and "<link" not in page and "@import" not in page
-    for address in re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page):
+    assert (
+        "http://" not in page
+        and "https://" not in page
+        and "<script" not in page
+        and "<link" not in page
+        and "@import" not in page
+    )
+    for address in re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page) + re.findall(
+        r"url\(([^)]*)\)", page
+    ):
         assert address.startswith(("data:image/png;base64,", "#")), address[:80]
 
 
@@ -86,20 +117,32 @@ def test_html_in_prompts_titles_and_captions_is_escaped(tmp_path):
     evil = '<script>alert("1")</script>'
     trials = [dataclasses.replace(t, prompt=evil) for t in _trials(True)[:2]]
     curves = {evil: LINES}
-    page = _write(tmp_path, [GeneratorView("<b>", trials)], title=evil, intro=evil, config={"name": evil}, curves=curves)
+    page = _write(
+        tmp_path,
+        [GeneratorView("<b>", trials)],
+        title=evil,
+        intro=evil,
+        config={"name": evil},
+        curves=curves,
+    )
     assert "<script" not in page and "<b>" not in page
     assert page.count("&lt;script&gt;") > 6
 
 
 def test_targets_are_marked_and_intervals_shown(tmp_path):
-    trials = [dataclasses.replace(t, right=t.kind == "sample" or i % 4 == 1) for i, t in enumerate(_trials(True)[:8])]
+    trials = [
+        dataclasses.replace(t, right=t.kind == "sample" or i % 4 == 1)
+        for i, t in enumerate(_trials(True)[:8])
+    ]
     scores = summarize(trials)
     page = _write(tmp_path, [GeneratorView("autoregressive", trials)])
     table = _section(page, "scores", "costs")
     low, high = scores["ci95"]["captions_exact"]
     assert "50.0 %" in table and f"{100 * low:.1f}–{100 * high:.1f}, n = 4" in table
     assert table.count("✓ aim met") == 1  # the samples
-    assert table.count("✗ not met") == 2 and table.count("✓ met") == 1  # captions and usage; two objects after the codec
+    assert (
+        table.count("✗ not met") == 2 and table.count("✓ met") == 1
+    )  # captions and usage; two objects after the codec
     assert "centres are snapped" in page and "10 % of the pairs were withheld" in page
 
 
@@ -112,7 +155,9 @@ def test_generators_stand_side_by_side_under_one_prompt(tmp_path, both):
     page = _write(tmp_path, views)
     samples, captions = _section(page, "samples", "captions"), _section(page, "captions", "curves")
     assert samples.count('<li class="card">') == 8
-    assert samples.count('alt="Sample of autoregressive') == 8 and samples.count('alt="Sample of diffusion') == (8 if both else 7)
+    assert samples.count('alt="Sample of autoregressive') == 8 and samples.count(
+        'alt="Sample of diffusion'
+    ) == (8 if both else 7)
     assert ("not sampled" in samples) != both
     assert ("Without captions: diffusion." in captions) != both
     assert captions.count("<figure") == 0 and captions.count('<li class="row">') == 8
@@ -128,16 +173,26 @@ def test_without_a_captioner_the_page_says_so(tmp_path):
 def test_failures_beyond_the_first_are_shown_as_chosen(tmp_path):
     trials = [t for t in _trials(False) if t.cell == "single_object"]
     trials[3] = dataclasses.replace(trials[3], right=False, parts=PARTS | {"readable": False})
-    samples = _section(_write(tmp_path, [GeneratorView("a", trials)], first=2), "samples", "captions")
+    samples = _section(
+        _write(tmp_path, [GeneratorView("a", trials)], first=2), "samples", "captions"
+    )
     assert samples.count('<li class="card">') == 3 and "3 of 4 right" in samples
     chosen = samples[samples.index("chosen because") :]
-    assert trials[3].prompt in chosen and "cannot be read" in chosen and trials[2].prompt not in samples
+    assert (
+        trials[3].prompt in chosen
+        and "cannot be read" in chosen
+        and trials[2].prompt not in samples
+    )
 
 
 def test_a_loss_is_drawn_against_steps_and_cpu_seconds(tmp_path):
     page = _write(tmp_path, [GeneratorView("a", _trials(False))])
     assert page.count("<svg") == 3  # loss against steps and against CPU-seconds, PSNR
-    for title in ("codec: loss against step", "codec: loss against CPU-seconds", "codec: PSNR, dB against step"):
+    for title in (
+        "codec: loss against step",
+        "codec: loss against CPU-seconds",
+        "codec: PSNR, dB against step",
+    ):
         assert f"<figcaption>{title}</figcaption>" in page
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))

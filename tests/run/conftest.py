@@ -1,4 +1,6 @@
-"""Finished tiny runs for all of these tests, each trained once, whichever of xdist's processes wants it first."""
+"""Finished tiny runs for all of these tests, each trained once, whichever of xdist's processes
+wants it first.
+"""
 
 import contextlib
 import fcntl
@@ -28,13 +30,19 @@ def shared(tmp_path_factory, name: str, config: Callable) -> Path:
 
 def trained(tmp_path_factory) -> Path:
     """The transformer's."""
-    return shared(tmp_path_factory, "tiny", lambda: tiny_config(training__ema=0.9, evals={"losses": {"batches": 1, "batch_size": 8}}))
+    return shared(
+        tmp_path_factory,
+        "tiny",
+        lambda: tiny_config(training__ema=0.9, evals={"losses": {"batches": 1, "batch_size": 8}}),
+    )
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
     """A finished tiny run, codec included; each process has its own copy."""
-    return Path(shutil.copytree(trained(tmp_path_factory), tmp_path_factory.mktemp("runs") / "tiny"))
+    return Path(
+        shutil.copytree(trained(tmp_path_factory), tmp_path_factory.mktemp("runs") / "tiny")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -45,20 +53,34 @@ def codec_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def diffusion_run(codec_run, tmp_path_factory) -> Path:
-    """A diffusion run of two experts on that codec, to be read only (it tells the codec's place relative to itself)."""
+    """A diffusion run of two experts on that codec, to be read only (it tells the codec's place
+    relative to itself).
+    """
     with codec_is_known():
-        return shared(tmp_path_factory, "diffusion", lambda: tiny_diffusion(generator__experts__n=2, codec__workdir=str(codec_run)))
+        return shared(
+            tmp_path_factory,
+            "diffusion",
+            lambda: tiny_diffusion(generator__experts__n=2, codec__workdir=str(codec_run)),
+        )
 
 
 @pytest.fixture(scope="session")
 def ranker_run(tmp_path_factory) -> Path:
     """A dual encoder's run, to be read only."""
-    return shared(tmp_path_factory, "ranker", lambda: tiny_ranker(evals={"losses": {"batches": 1, "batch_size": 8}}))
+    return shared(
+        tmp_path_factory,
+        "ranker",
+        lambda: tiny_ranker(evals={"losses": {"batches": 1, "batch_size": 8}}),
+    )
 
 
 @contextlib.contextmanager
 def codec_is_known():
-    """Without measuring the codec before each generator, which takes longer than training a tiny one."""
+    """Without measuring the codec before each generator, which takes longer than training a tiny
+    one.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vilg.workdir.training.Reconstruction", lambda images: lambda session: {"psnr": 0.0})
+        patch.setattr(
+            "vilg.workdir.training.Reconstruction", lambda images: lambda session: {"psnr": 0.0}
+        )
         yield

@@ -27,7 +27,9 @@ from vilg.workdir.training import train
 def part(only, codec, **changes):
     """The config of one expert's run; it differs from the others' in that only."""
     changes = {"training__steps": 2, "training__checkpoint_every": 2, **changes}
-    return tiny_diffusion(generator__experts=dict(n=2, only=only), codec__workdir=str(codec), **changes)
+    return tiny_diffusion(
+        generator__experts=dict(n=2, only=only), codec__workdir=str(codec), **changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,24 @@ def parts(codec_run, tmp_path_factory):
     with codec_is_known():
         train(part(0, codec_run), root / "0", quiet=True)
     change = {"denoiser": lambda x: 0.5 * x + 0.1}
-    return [root / "0", copy(root / "0", root / "1", change, lambda s: s["config"]["generator"]["experts"].update(only=1))]
+    return [
+        root / "0",
+        copy(
+            root / "0",
+            root / "1",
+            change,
+            lambda s: s["config"]["generator"]["experts"].update(only=1),
+        ),
+    ]
 
 
 def copy(source, place, change=None, note=None):
-    """A copy of a part with the arrays changed whose names hold the keys of `change`, and with its config.json noted otherwise."""
-    shutil.copytree(source, place, ignore=shutil.ignore_patterns("checkpoints" if change else "events*"))
+    """A copy of a part with the arrays changed whose names hold the keys of `change`, and with its
+    config.json noted otherwise.
+    """
+    shutil.copytree(
+        source, place, ignore=shutil.ignore_patterns("checkpoints" if change else "events*")
+    )
     stored = Workdir(source).read()
     if note:
         note(stored)
@@ -50,7 +64,10 @@ def copy(source, place, change=None, note=None):
     if change:
         program = host_program(build_experiment(stored["config"]))
         state, data = restore(Workdir(source), program)
-        leaves = {k: next((f(x) for name, f in change.items() if name in k), x) for k, x in named_leaves(state).items()}
+        leaves = {
+            k: next((f(x) for name, f in change.items() if name in k), x)
+            for k, x in named_leaves(state).items()
+        }
         state = jax.tree.unflatten(jax.tree.structure(state), list(leaves.values()))
         checkpoints = Checkpoints(Workdir(place).checkpoints, digest=program.jit(digest))
         checkpoints.save(int(state.step), state, data)
@@ -73,9 +90,27 @@ def test_the_assembled_run_is_the_parts_parameters_and_samples(parts, whole, tmp
     for name, value in named_leaves(session.params["denoiser"]).items():
         for k, single in enumerate(singles):
             np.testing.assert_array_equal(value[k], named_leaves(single.params["denoiser"])[name])
-    assert any(np.any(v[0] != v[1]) for v in jax.tree.leaves(jax.device_get(session.params["denoiser"])))
-    assert cli.main(["sample", f"--workdir={whole}", "--prompt=a red ring", f"--out={tmp_path}", "--quiet"]) == 0
-    assert cli.main(["sample", f"--workdir={parts[0]}", "--prompt=a red ring", f"--out={tmp_path}", "--quiet"]) == 2
+    assert any(
+        np.any(v[0] != v[1]) for v in jax.tree.leaves(jax.device_get(session.params["denoiser"]))
+    )
+    assert (
+        cli.main(
+            ["sample", f"--workdir={whole}", "--prompt=a red ring", f"--out={tmp_path}", "--quiet"]
+        )
+        == 0
+    )
+    assert (
+        cli.main(
+            [
+                "sample",
+                f"--workdir={parts[0]}",
+                "--prompt=a red ring",
+                f"--out={tmp_path}",
+                "--quiet",
+            ]
+        )
+        == 2
+    )
 
 
 def test_the_assembled_run_can_be_trained_on(whole, codec_run, tmp_path):
@@ -91,7 +126,9 @@ def test_quality_against_guidance(whole, tmp_path, capsys):
     out = tmp_path / "curve.json"
     assert cli.main(["evaluate", f"--workdir={whole}", "--guidance=1,3", f"--out={out}"]) == 0
     found = json.loads(out.read_text())
-    assert [p["guidance"] for p in found["guidance"]] == [1, 3] and found["protocol"]["scenes"]["guidance"] == [1, 3]
+    assert [p["guidance"] for p in found["guidance"]] == [1, 3] and found["protocol"]["scenes"][
+        "guidance"
+    ] == [1, 3]
     assert "single_object" in found["guidance"][0]["metrics"]["scenes"]
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.width > 300
@@ -100,7 +137,9 @@ def test_quality_against_guidance(whole, tmp_path, capsys):
 def test_a_sweep_is_the_same_evaluators_with_other_guidance():
     evals = {"scenes": Scenes(n=4), "losses": Losses()}
     swept = sweep(evals, [1.0, 3.0], build_experiment(tiny_diffusion()).generator)
-    assert [e["scenes"] for e in swept] == [Scenes(n=4, guidance=g, captions=False) for g in (1.0, 3.0)] and "losses" not in swept[0]
+    assert [e["scenes"] for e in swept] == [
+        Scenes(n=4, guidance=g, captions=False) for g in (1.0, 3.0)
+    ] and "losses" not in swept[0]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +152,13 @@ def test_a_sweep_is_the_same_evaluators_with_other_guidance():
         (["--guidance=2", "--out=PNG"], "give a .json file"),
     ],
 )
-def test_guidance_that_cannot_be_is_refused_before_any_work(options, words, whole, tmp_path, capsys):
-    options = [f"--out={tmp_path / 'x.json'}", *(o.replace("PNG", str(tmp_path / "x.png")) for o in options)]
+def test_guidance_that_cannot_be_is_refused_before_any_work(
+    options, words, whole, tmp_path, capsys
+):
+    options = [
+        f"--out={tmp_path / 'x.json'}",
+        *(o.replace("PNG", str(tmp_path / "x.png")) for o in options),
+    ]
     assert cli.main(["evaluate", f"--workdir={whole}", *options]) == 2
     said = capsys.readouterr().err.strip()
     assert words in said and "\n" not in said and not list(tmp_path.iterdir())

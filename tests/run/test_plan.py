@@ -1,4 +1,6 @@
-"""vilg plan on fake devices: the contract of its JSON, ranks, what is kept, and what is said of layouts that do not fit."""
+"""vilg plan on fake devices: the contract of its JSON, ranks, what is kept, and what is said of
+layouts that do not fit.
+"""
 
 import gzip
 import json
@@ -25,62 +27,118 @@ from vilg.types import UserError
 
 CPU = Task({"training": {"batch_size": 16}}, "cpu:8")
 KEYS = {
-    "rank", "layout", "topology", "program", "devices", "mesh", "batch", "status", "error", "hbm_bytes", "hbm_limit_bytes", "hbm", "host_bytes",
-    "flops_per_device", "model_flops_per_device", "collective_bytes", "collectives", "estimated_step_seconds", "mfu", "estimated_mfu",
-    "tokens_per_second_per_chip", "sharded_fraction", "bound_by", "compile_seconds", "warnings",
-}  # fmt: skip
+    "rank",
+    "layout",
+    "topology",
+    "program",
+    "devices",
+    "mesh",
+    "batch",
+    "status",
+    "error",
+    "hbm_bytes",
+    "hbm_limit_bytes",
+    "hbm",
+    "host_bytes",
+    "flops_per_device",
+    "model_flops_per_device",
+    "collective_bytes",
+    "collectives",
+    "estimated_step_seconds",
+    "mfu",
+    "estimated_mfu",
+    "tokens_per_second_per_chip",
+    "sharded_fraction",
+    "bound_by",
+    "compile_seconds",
+    "warnings",
+}
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    """A row each of dp, fsdp and a layout whose mesh does not fit; the plans are kept in a directory of their own."""
+    """A row each of dp, fsdp and a layout whose mesh does not fit; the plans are kept in a
+    directory of their own.
+    """
     config = tiny_config(generator__width=64, generator__heads=8).to_dict()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VILG_CACHE", str(tmp_path_factory.mktemp("cache")))
         hlo = str(tmp_path_factory.mktemp("hlo"))
-        made = [row_of(Task(config, "cpu:8", hlo=hlo), layout) for layout in ("dp", "fsdp", "fsdp_tp:model=3")]
+        made = [
+            row_of(Task(config, "cpu:8", hlo=hlo), layout)
+            for layout in ("dp", "fsdp", "fsdp_tp:model=3")
+        ]
         again = row_of(Task(config, "cpu:8"), "fsdp")
     return made, again, hlo
 
 
 def test_rows_hold_what_the_contract_says(rows):
     for row in rows[0]:
-        assert KEYS <= set(row) and row["topology"] == "cpu:8" and row["devices"] == 8 and row["batch"] == 16
+        assert (
+            KEYS <= set(row)
+            and row["topology"] == "cpu:8"
+            and row["devices"] == 8
+            and row["batch"] == 16
+        )
         json.dumps(row)
     plain, sharded, failed = rows[0]
     assert plain["status"] == sharded["status"] == "fits", (plain["error"], sharded["error"])
     assert failed["status"] == "error" and "does not fit 8 device" in failed["error"]
-    assert plain["mesh"] == {"data": 8} and plain["sharded_fraction"] == 0 < 0.7 < sharded["sharded_fraction"]
-    assert set(plain["collectives"]["data"]) == {"all-reduce"} and "all-gather" in sharded["collectives"]["data"]
+    assert (
+        plain["mesh"] == {"data": 8}
+        and plain["sharded_fraction"] == 0 < 0.7 < sharded["sharded_fraction"]
+    )
+    assert (
+        set(plain["collectives"]["data"]) == {"all-reduce"}
+        and "all-gather" in sharded["collectives"]["data"]
+    )
     assert set(plain["hbm"]) == {"parameters", "optimizer", "activations", "temporaries", "rest"}
     assert sum(plain["hbm"].values()) == pytest.approx(plain["hbm_bytes"])
     whole, share = plain["hbm"]["parameters"], sharded["sharded_fraction"]
     assert sharded["hbm"]["parameters"] == pytest.approx(whole * (1 - share + share / 8), rel=1e-3)
     assert plain["flops_per_device"] >= 0.9 * plain["model_flops_per_device"] > 0
-    assert 0 < plain["mfu"]["serial"] <= plain["mfu"]["likely"] <= plain["mfu"]["best"] and plain["estimated_mfu"] == plain["mfu"]["likely"]
+    assert (
+        0 < plain["mfu"]["serial"] <= plain["mfu"]["likely"] <= plain["mfu"]["best"]
+        and plain["estimated_mfu"] == plain["mfu"]["likely"]
+    )
     assert plain["largest_buffers"][0]["bytes"] >= plain["largest_buffers"][-1]["bytes"] > 0
 
 
 def test_a_sampling_step_is_planned(monkeypatch, tmp_path):
-    """One evaluation of the denoiser, both halves of guidance, nothing but parameters in memory; a picture takes as many as there are steps."""
+    """One evaluation of the denoiser, both halves of guidance, nothing but parameters in memory; a
+    picture takes as many as there are steps.
+    """
     monkeypatch.setenv("VILG_CACHE", str(tmp_path))
     config = tiny_diffusion().to_dict()
     row = row_of(Task(config, "cpu:8", "sample"), "dp")
     assert row["status"] == "fits" and row["program"] == "sample", row["error"]
-    assert row["hbm"]["optimizer"] == 0 < row["hbm"]["parameters"] and row["tokens_per_second_per_chip"] is None
+    assert (
+        row["hbm"]["optimizer"] == 0 < row["hbm"]["parameters"]
+        and row["tokens_per_second_per_chip"] is None
+    )
     assert row["model_flops_per_device"] == pytest.approx(row["flops_per_device"], rel=0.25)
     steps = config["evals"]["scenes"]["steps"]
-    assert row["images_per_second_per_chip"] == pytest.approx(16 / steps / row["estimated_step_seconds"] / 8)
+    assert row["images_per_second_per_chip"] == pytest.approx(
+        16 / steps / row["estimated_step_seconds"] / 8
+    )
     codec = row_of(Task(config["codec"]["experiment"], "cpu:8", "sample"), "dp")
     assert codec["status"] == "error" and "needs an experiment with a generator" in codec["error"]
 
 
 def test_what_does_not_fit_is_told_what_would():
-    """The first of the options, in the order of what they cost, that the compiler takes; what the layout cannot share out is passed over."""
-    config = {"training": {"batch_size": 16, "accumulation": 1}, "generator": {"remat": "none", "text": {"remat": "none"}}}
+    """The first of the options, in the order of what they cost, that the compiler takes; what the
+    layout cannot share out is passed over.
+    """
+    config = {
+        "training": {"batch_size": 16, "accumulation": 1},
+        "generator": {"remat": "none", "text": {"remat": "none"}},
+    }
 
     def needs(changed):
-        rows, remat = changed["training"]["batch_size"] / changed["training"]["accumulation"], changed["generator"]["text"]["remat"]
+        rows, remat = (
+            changed["training"]["batch_size"] / changed["training"]["accumulation"],
+            changed["generator"]["text"]["remat"],
+        )
         assert changed["generator"]["remat"] == remat
         if rows == 4 and remat == "none":
             raise UserError("cannot be shared out")
@@ -89,54 +147,126 @@ def test_what_does_not_fit_is_told_what_would():
     found = first_that_fits(config, "train", needs, 8.5)
     assert found["would_fit"] == {"*.remat": "full", "training.accumulation": 2}
     assert [t["needs"] for t in found["tried"]] == [16, 16, 8]
-    assert first_that_fits(config, "train", needs, 8.0)["tried"][-1] == {"options": found["would_fit"], "needs": 8}
+    assert first_that_fits(config, "train", needs, 8.0)["tried"][-1] == {
+        "options": found["would_fit"],
+        "needs": 8,
+    }
     assert config["generator"]["remat"] == "none"
     nothing = first_that_fits(config, "train", needs, 0.5)
     assert nothing["would_fit"] is None and min(t["needs"] for t in nothing["tried"]) == 1
-    assert "generator.[...].remat=full training.accumulation=2, or under fsdp" in told(found, "fsdp")
-    assert "take more chips" in told(nothing, "") and "fsdp fits" in told(nothing, "fsdp") and "more chips" in told({}, "")
+    assert "generator.[...].remat=full training.accumulation=2, or under fsdp" in told(
+        found, "fsdp"
+    )
+    assert (
+        "take more chips" in told(nothing, "")
+        and "fsdp fits" in told(nothing, "fsdp")
+        and "more chips" in told({}, "")
+    )
     fewer = first_that_fits(config, "sample", lambda c: float(c["training"]["batch_size"]), 4.0)
     assert fewer["would_fit"] == {"training.batch_size": 4}
 
 
 def test_a_layout_that_does_not_fit_is_advised_in_its_row(monkeypatch):
-    verdicts = iter([{"needs": 3.0, "has": 2.0}, {"needs": 2.5, "has": 2.0}, {"needs": 1.0, "has": 2.0}])
+    verdicts = iter(
+        [{"needs": 3.0, "has": 2.0}, {"needs": 2.5, "has": 2.0}, {"needs": 1.0, "has": 2.0}]
+    )
 
     def compiled(task, config, layout):
-        program, planned = types.SimpleNamespace(sizes={}, sharded_fraction=0.0), types.SimpleNamespace(model_flops=1.0)
+        program, planned = (
+            types.SimpleNamespace(sizes={}, sharded_fraction=0.0),
+            types.SimpleNamespace(model_flops=1.0),
+        )
         return program, planned, {"oom": next(verdicts), "cached": False, "warnings": []}
 
     monkeypatch.setattr(plan_row, "compiled", compiled)
     task = Task({"training": {"batch_size": 16, "accumulation": 1}, "generator": {}}, "cpu:8")
     row = row_of(task, "dp")
-    assert row["status"] == "oom" and row["would_fit"] == {"training.accumulation": 4} and len(row["tried"]) == 2
+    assert (
+        row["status"] == "oom"
+        and row["would_fit"] == {"training.accumulation": 4}
+        and len(row["tried"]) == 2
+    )
 
 
 def test_the_page_shows_every_layout(tmp_path):
-    fits = dict(status="fits", estimated_step_seconds=0.5, hbm_bytes=GIB, hbm_limit_bytes=2 * GIB, host_bytes=0, bound_by="compute")
-    fits |= dict(hbm=dict(parameters=0.5 * GIB, optimizer=0.25 * GIB, activations=0.125 * GIB, temporaries=0.0, rest=0.125 * GIB), estimated_mfu=0.5)
-    fits |= dict(mfu=dict(best=0.6, likely=0.5, serial=0.4), seconds=dict(compute=0.25, memory=0.4, asynchronous=0.1, synchronous=0.1, host=0.0))
-    fits |= dict(images_per_second_per_chip=3.0, mesh={"data": 8}, collectives={"data": {"all-reduce": {"bytes": 5e9, "count": 2.0}}})
+    fits = dict(
+        status="fits",
+        estimated_step_seconds=0.5,
+        hbm_bytes=GIB,
+        hbm_limit_bytes=2 * GIB,
+        host_bytes=0,
+        bound_by="compute",
+    )
+    fits |= dict(
+        hbm=dict(
+            parameters=0.5 * GIB,
+            optimizer=0.25 * GIB,
+            activations=0.125 * GIB,
+            temporaries=0.0,
+            rest=0.125 * GIB,
+        ),
+        estimated_mfu=0.5,
+    )
+    fits |= dict(
+        mfu=dict(best=0.6, likely=0.5, serial=0.4),
+        seconds=dict(compute=0.25, memory=0.4, asynchronous=0.1, synchronous=0.1, host=0.0),
+    )
+    fits |= dict(
+        images_per_second_per_chip=3.0,
+        mesh={"data": 8},
+        collectives={"data": {"all-reduce": {"bytes": 5e9, "count": 2.0}}},
+    )
     task = Task({"training": {"batch_size": 16}}, "v5p:2x2x1")
     large = blank("large", task) | {"status": "oom", "hbm_bytes": 9.0 * GIB}
     rows = ranked([blank("good", task) | fits, large, blank("broken", task) | {"error": "<why>"}])
     report = {"rows": rows, "versions": {"jax": "0"}, "assumptions": ["one"], "config_hash": "x"}
-    report["estimator_error"] = [dict(generation="v5p", configuration="a known model", flags="some_flags", published=0.5, estimated=0.45, error=-0.1)]
-    write_plan(tmp_path / "plan.html", report, "experiments/x.py:tiny", ["", "it fits with more", ""])
+    report["estimator_error"] = [
+        dict(
+            generation="v5p",
+            configuration="a known model",
+            flags="some_flags",
+            published=0.5,
+            estimated=0.45,
+            error=-0.1,
+        )
+    ]
+    write_plan(
+        tmp_path / "plan.html", report, "experiments/x.py:tiny", ["", "it fits with more", ""]
+    )
     page = (tmp_path / "plan.html").read_text()
-    shown = ("500.0 ms", "width:80.00%", "width:20.00%", "it fits with more", "&lt;why&gt;", "all-reduce", "MFU 0.500", "width:100.00%")
+    shown = (
+        "500.0 ms",
+        "width:80.00%",
+        "width:20.00%",
+        "it fits with more",
+        "&lt;why&gt;",
+        "all-reduce",
+        "MFU 0.500",
+        "width:100.00%",
+    )
     for words in (*shown, "a known model, compiled with some_flags, is off by -10.0 %"):
         assert words in page, words
     assert "http" not in page and "<h2>v5p:2x2x1" not in page
     other = [row | {"topology": "v5e:4x4"} for row in rows]
-    write_plan(tmp_path / "plan.html", report | {"rows": [*rows, *other]}, "experiments/x.py:tiny", [""] * 6)
+    write_plan(
+        tmp_path / "plan.html",
+        report | {"rows": [*rows, *other]},
+        "experiments/x.py:tiny",
+        [""] * 6,
+    )
     page = (tmp_path / "plan.html").read_text()
-    assert page.count("500.0 ms a step") == 2 and all(f"<h2>{name}" in page for name in ("v5p:2x2x1", "v5e:4x4")) and "on 2 topologies" in page
+    assert (
+        page.count("500.0 ms a step") == 2
+        and all(f"<h2>{name}" in page for name in ("v5p:2x2x1", "v5e:4x4"))
+        and "on 2 topologies" in page
+    )
 
 
 def test_a_compiled_result_is_kept_by_content(rows):
     made, again, _ = rows
-    assert again["cached"] and not made[1]["cached"] and again["collectives"] == made[1]["collectives"]
+    assert (
+        again["cached"] and not made[1]["cached"] and again["collectives"] == made[1]["collectives"]
+    )
 
 
 def test_the_optimized_program_is_kept_where_asked(rows):
@@ -151,16 +281,31 @@ def test_rows_are_ranked_by_step_then_bytes_then_failure():
         return blank(layout, CPU) | fields
 
     rows = [
-        row("broken"), row("slow", status="fits", estimated_step_seconds=2.0), row("huge", status="oom", hbm_bytes=9.0),
-        row("fast", status="fits", estimated_step_seconds=1.0), row("large", status="oom", hbm_bytes=5.0),
-    ]  # fmt: skip
-    assert [(r["rank"], r["layout"]) for r in ranked(rows)] == [(1, "fast"), (2, "slow"), (3, "large"), (4, "huge"), (5, "broken")]
+        row("broken"),
+        row("slow", status="fits", estimated_step_seconds=2.0),
+        row("huge", status="oom", hbm_bytes=9.0),
+        row("fast", status="fits", estimated_step_seconds=1.0),
+        row("large", status="oom", hbm_bytes=5.0),
+    ]
+    assert [(r["rank"], r["layout"]) for r in ranked(rows)] == [
+        (1, "fast"),
+        (2, "slow"),
+        (3, "large"),
+        (4, "huge"),
+        (5, "broken"),
+    ]
 
 
 def test_a_compilers_refusal_is_a_verdict():
-    said = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 34.21G of 15.75G hbm. Exceeded"
+    said = (
+        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space"
+        " hbm. Used 34.21G of 15.75G hbm. Exceeded"
+    )
     assert out_of_memory(said) == {"needs": 34.21 * GIB, "has": 15.75 * GIB}
-    assert out_of_memory("it requires (34.21G) exceeds available HBM (15.75G)") == {"needs": 34.21 * GIB, "has": 15.75 * GIB}
+    assert out_of_memory("it requires (34.21G) exceeds available HBM (15.75G)") == {
+        "needs": 34.21 * GIB,
+        "has": 15.75 * GIB,
+    }
     assert out_of_memory("Mosaic failed") is None
 
 
@@ -169,22 +314,56 @@ def test_main_memory_is_what_the_compilers_own_report_says(tmp_path):
     assert assigned(report) is None
     report.write_text("Memory Space: vmem (color=1)\nTotal bytes: 7 (7B)\n")
     assert assigned(report) is None
-    report.write_text("Memory Space: default (color=0)\nTotal bytes: 1099041888 (1.02GiB)\n  x\n\nMemory Space: vmem\nTotal bytes: 7 (7B)\n")
+    report.write_text(
+        "Memory Space: default (color=0)\nTotal bytes: 1099041888 (1.02GiB)\n  x\n\nMemory Space:"
+        " vmem\nTotal bytes: 7 (7B)\n"
+    )
     assert assigned(report) == 1099041888
 
 
 def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkeypatch):
-    made = {"dp": dict(status="fits", estimated_step_seconds=1.0, hbm_bytes=GIB, flops_per_device=1e12, collective_bytes={"data": 3e9})}
-    monkeypatch.setattr(plan, "compile_all", lambda task, layouts, *_: [blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts])
-    argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--topology=cpu:8", f"--json={tmp_path}/plan.json"]
-    monkeypatch.setattr(plan, "write_plan", lambda path, report, config, remedies: Path(path).write_text(f"{config} {remedies}"))
-    made["zero1"] = dict(status="oom", hbm_bytes=2 * GIB, hbm_limit_bytes=GIB, would_fit={"training.accumulation": 2})
+    made = {
+        "dp": dict(
+            status="fits",
+            estimated_step_seconds=1.0,
+            hbm_bytes=GIB,
+            flops_per_device=1e12,
+            collective_bytes={"data": 3e9},
+        )
+    }
+    monkeypatch.setattr(
+        plan,
+        "compile_all",
+        lambda task, layouts, *_: [
+            blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts
+        ],
+    )
+    argv = [
+        "plan",
+        "--config=experiments/ernie_vilg.py:tiny",
+        "--topology=cpu:8",
+        f"--json={tmp_path}/plan.json",
+    ]
+    monkeypatch.setattr(
+        plan,
+        "write_plan",
+        lambda path, report, config, remedies: Path(path).write_text(f"{config} {remedies}"),
+    )
+    made["zero1"] = dict(
+        status="oom", hbm_bytes=2 * GIB, hbm_limit_bytes=GIB, would_fit={"training.accumulation": 2}
+    )
     assert cli.main([*argv, "--layouts=dp,tp,zero1", f"--html={tmp_path}/plan.html"]) == 0
-    assert (tmp_path / "plan.html").read_text().count("it fits with training.accumulation=2, or under dp") == 1
+    assert (tmp_path / "plan.html").read_text().count(
+        "it fits with training.accumulation=2, or under dp"
+    ) == 1
     out = capsys.readouterr().out
     assert re.search(r"dp .* 1\.00 .* 1 .* 3 ", out) and "tp: broken" in out
     report = json.loads((tmp_path / "plan.json").read_text())
-    assert set(report) == {"rows", "versions", "assumptions", "estimator_error", "config", "config_hash", "flags"} and len(report["assumptions"]) > 3
+    assert (
+        set(report)
+        == {"rows", "versions", "assumptions", "estimator_error", "config", "config_hash", "flags"}
+        and len(report["assumptions"]) > 3
+    )
     assert cli.main([*argv, "--layouts=tp"]) == 1
 
 
@@ -206,17 +385,32 @@ def test_mistakes_are_one_sentence(options, words, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_a_plan_of_which_every_layout_was_refused_for_what_was_asked_exits_with_2(rows, monkeypatch):
+def test_a_plan_of_which_every_layout_was_refused_for_what_was_asked_exits_with_2(
+    rows, monkeypatch
+):
     *_, refused = rows[0]
     assert refused["mistake"] and not any(row["mistake"] for row in rows[0][:-1])
     monkeypatch.setattr(plan, "compile_all", lambda *_: [refused])
-    assert cli.main(["plan", "--config=experiments/ernie_vilg.py:tiny", "--topology=cpu:8", "--layouts=fsdp_tp:model=3"]) == 2
+    assert (
+        cli.main(
+            [
+                "plan",
+                "--config=experiments/ernie_vilg.py:tiny",
+                "--topology=cpu:8",
+                "--layouts=fsdp_tp:model=3",
+            ]
+        )
+        == 2
+    )
 
 
 def test_a_row_that_fails_after_it_was_compiled_does_not_fit(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     made = {"memory": {}, "text": "", "oom": None, "warnings": [], "cached": False}
-    program, planned = types.SimpleNamespace(sizes={}, sharded_fraction=0.0), types.SimpleNamespace(model_flops=0)
+    program, planned = (
+        types.SimpleNamespace(sizes={}, sharded_fraction=0.0),
+        types.SimpleNamespace(model_flops=0),
+    )
     monkeypatch.setattr(plan_row, "compiled", lambda *_: (program, planned, made))
     monkeypatch.setattr(plan_row, "measured", lambda *_: {"status": "fits"})
     row = row_of(Task(CPU.config, "cpu:8", hlo=str(tmp_path / "file" / "below")), "dp")
@@ -231,18 +425,27 @@ def test_a_failure_that_says_nothing_is_a_row(monkeypatch):
     assert row_of(CPU, "dp")["error"] == "MemoryError"
 
 
-@pytest.mark.parametrize("there", [b"", b"not gzip", gzip.compress(b"{}" * 400)[:-9], gzip.compress(b"{")])
+@pytest.mark.parametrize(
+    "there", [b"", b"not gzip", gzip.compress(b"{}" * 400)[:-9], gzip.compress(b"{")]
+)
 def test_what_is_kept_and_damaged_is_compiled_again(there, tmp_path):
     place = tmp_path / "plan.json.gz"
     place.write_bytes(there)
     lowered = jax.jit(lambda x: x + 1).lower(1.0)
-    assert not compiled_text(lowered, place, False)["cached"] and compiled_text(lowered, place, False)["cached"]
+    assert (
+        not compiled_text(lowered, place, False)["cached"]
+        and compiled_text(lowered, place, False)["cached"]
+    )
 
 
 def test_what_cannot_be_kept_is_a_warning(tmp_path):
     (tmp_path / "file").write_text("")
-    found = compiled_text(jax.jit(lambda x: x + 1).lower(1.0), tmp_path / "file" / "plan.json.gz", False)
-    assert "ENTRY" in found["text"] and re.search("is not kept: .*VILG_CACHE", found["warnings"][-1])
+    found = compiled_text(
+        jax.jit(lambda x: x + 1).lower(1.0), tmp_path / "file" / "plan.json.gz", False
+    )
+    assert "ENTRY" in found["text"] and re.search(
+        "is not kept: .*VILG_CACHE", found["warnings"][-1]
+    )
 
 
 def one_of_which_dies(task, layout):
@@ -253,13 +456,26 @@ def one_of_which_dies(task, layout):
 def test_a_compiler_that_dies_is_one_row(monkeypatch):
     monkeypatch.setattr(plan, "row_of", one_of_which_dies)
     rows = {row["layout"]: row for row in plan.compile_all(CPU, ("dp", "fsdp", "zero2"), 1)}
-    assert "process died" in rows["dp"]["error"] and rows["fsdp"]["status"] == rows["zero2"]["status"] == "fits"
+    assert (
+        "process died" in rows["dp"]["error"]
+        and rows["fsdp"]["status"] == rows["zero2"]["status"] == "fits"
+    )
 
 
 def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(plan, "compile_all", lambda task, layouts, *_: asked.append(task.hlo) or [blank(n, CPU) for n in layouts])
-    argv = ["plan", "--config=experiments/ernie_vilg.py:tiny", "--layouts=dp", f"--hlo={tmp_path}", "--topology=cpu:8"]
+    monkeypatch.setattr(
+        plan,
+        "compile_all",
+        lambda task, layouts, *_: asked.append(task.hlo) or [blank(n, CPU) for n in layouts],
+    )
+    argv = [
+        "plan",
+        "--config=experiments/ernie_vilg.py:tiny",
+        "--layouts=dp",
+        f"--hlo={tmp_path}",
+        "--topology=cpu:8",
+    ]
     assert cli.main(argv) == 1 and cli.main([*argv, "--topology=cpu:4"]) == 1
     assert asked == [str(tmp_path), str(tmp_path / "cpu_8"), str(tmp_path / "cpu_4")]
 
@@ -267,16 +483,22 @@ def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):
 def test_no_compilation_outlives_a_killed_command(tmp_path):
     """The child of a pool says who it is, then compiles for ever; its parent is killed."""
     (tmp_path / "endless.py").write_text(
-        "import concurrent.futures, multiprocessing, os, time\n"
-        "from vilg.run.plan import end_with_parent\n"
-        f"def forever():\n    open({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}} ')\n    time.sleep(600)\n"
-        "if __name__ == '__main__':\n"
-        "    context = multiprocessing.get_context('spawn')\n"
-        "    concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent).submit(forever).result()\n"
+        "import concurrent.futures, multiprocessing, os, time\nfrom vilg.run.plan import"
+        f" end_with_parent\ndef forever():\n    open({str(tmp_path / 'pid')!r},"
+        " 'w').write(f'{os.getpid()} ')\n    time.sleep(600)\nif __name__ == '__main__':\n   "
+        " context = multiprocessing.get_context('spawn')\n   "
+        " concurrent.futures.ProcessPoolExecutor(1, mp_context=context,"
+        " initializer=end_with_parent).submit(forever).result()\n"
     )
-    parent = subprocess.Popen([sys.executable, "endless.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    parent = subprocess.Popen(
+        [sys.executable, "endless.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )
     try:
-        assert within(60, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith(" "))
+        assert within(
+            60, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith(" ")
+        )
         child = int((tmp_path / "pid").read_text())
     finally:
         parent.kill()

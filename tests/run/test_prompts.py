@@ -1,4 +1,6 @@
-"""Suites through the verbs: sample by name, language and category; evaluate skills of a finished run, and with a ranker."""
+"""Suites through the verbs: sample by name, language and category; evaluate skills of a finished
+run, and with a ranker.
+"""
 
 import json
 import shutil
@@ -19,7 +21,10 @@ from vilg.workdir.training import train
 @pytest.fixture
 def suite(tmp_path, monkeypatch):
     (tmp_path / "data" / "vilg_300").mkdir(parents=True)
-    rows = '\ufeffPrompt,文本,类别,来源\r\n"a red\r\nring",红色圆环,颜色,DrawBench\r\ntwo rings,两个圆环,计数,ERNIE-VILG\r\n'
+    rows = (
+        '\ufeffPrompt,文本,类别,来源\r\n"a red\r\nring",红色圆环,颜色,DrawBench\r\ntwo'
+        " rings,两个圆环,计数,ERNIE-VILG\r\n"
+    )
     (tmp_path / "data" / "vilg_300" / "ViLG-300.csv").write_bytes(rows.encode())
     monkeypatch.setenv("VILG_DATA", str(tmp_path / "data"))
     return tmp_path / "data" / "vilg_300" / "ViLG-300.csv"
@@ -31,13 +36,40 @@ def lines(out):
 
 def test_sample_takes_a_suite_by_name_and_writes_where_each_prompt_is_from(run, suite, tmp_path):
     common = ["sample", f"--workdir={run}", f"--out={tmp_path / 'o'}", "--quiet"]
-    assert cli.main([*common, "--prompts=vilg_300", "--language=zh", "--category=Colors", "--prompt=x", "--num=2"]) == 0
+    assert (
+        cli.main(
+            [
+                *common,
+                "--prompts=vilg_300",
+                "--language=zh",
+                "--category=Colors",
+                "--prompt=x",
+                "--num=2",
+            ]
+        )
+        == 0
+    )
     made = lines(tmp_path / "o")
-    assert [m["prompt"] for m in made] == ["x", "x", "红色圆环", "红色圆环"] and "suite" not in made[0]
-    told = {"suite": "vilg_300", "id": "ViLG-300/1", "category": "颜色", "category_en": "Colors", "source": "DrawBench", "language": "zh"}
+    assert [m["prompt"] for m in made] == [
+        "x",
+        "x",
+        "红色圆环",
+        "红色圆环",
+    ] and "suite" not in made[0]
+    told = {
+        "suite": "vilg_300",
+        "id": "ViLG-300/1",
+        "category": "颜色",
+        "category_en": "Colors",
+        "source": "DrawBench",
+        "language": "zh",
+    }
     assert made[2].items() >= told.items() and made[3].items() >= told.items()
     assert cli.main([*common, f"--prompts={suite}", "--num=2"]) == 0
-    assert [m["prompt"] for m in lines(tmp_path / "o")][::2] == ["a red ring", "two rings"], "a path alone is read as any file"
+    assert [m["prompt"] for m in lines(tmp_path / "o")][::2] == [
+        "a red ring",
+        "two rings",
+    ], "a path alone is read as any file"
     assert cli.main([*common, f"--prompts={suite}", "--language=zh,en"]) == 0
     assert len(lines(tmp_path / "o")) == 4
 
@@ -46,7 +78,12 @@ def test_the_list_of_suites_says_what_is_here(suite, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["sample", "--prompts=list"])
     rows = {line.split("\t")[0]: line.split("\t") for line in capsys.readouterr().out.splitlines()}
-    assert stop.value.code == 0 and rows["vilg_300"][1] == "yes" and rows["geneval"][1] == "no" and "djghosh13" in rows["geneval"][-1]
+    assert (
+        stop.value.code == 0
+        and rows["vilg_300"][1] == "yes"
+        and rows["geneval"][1] == "no"
+        and "djghosh13" in rows["geneval"][-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +93,10 @@ def test_the_list_of_suites_says_what_is_here(suite, capsys):
         (["--prompts=vilg300"], "did you mean 'vilg_300'"),
         (["--prompts=vilg_300", "--language=fr"], "language='fr'"),
         (["--prompts=vilg_300", "--category=Colour"], "did you mean 'Colors'"),
-        (["--prompts=vilg_300", "--column=Prompt"], "column='Prompt': the suite vilg_300 knows its columns"),
+        (
+            ["--prompts=vilg_300", "--column=Prompt"],
+            "column='Prompt': the suite vilg_300 knows its columns",
+        ),
         (["--prompt=x", "--category=Colors"], "chooses among --prompts=FILE"),
         (["--prompt=x", "--language=zh"], "language='zh': chooses among --prompts=FILE"),
     ],
@@ -69,16 +109,24 @@ def test_mistakes_are_one_sentence(run, suite, tmp_path, capsys, options, words)
 
 def test_training_that_evaluates_says_at_once_which_file_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("VILG_DATA", str(tmp_path))
-    config = tiny_config(evals={"prompts": dict(suite="geneval", ranker="r")}, training__evaluate_every=2)
+    config = tiny_config(
+        evals={"prompts": dict(suite="geneval", ranker="r")}, training__evaluate_every=2
+    )
     with pytest.raises(UserError, match="prompts='geneval': there is no .* get it from"):
         train(config, tmp_path / "w", quiet=True)
     assert not (tmp_path / "w" / "codec").exists()
 
 
 def test_a_share_of_nothing_at_one_guidance_is_a_dash_in_the_table(capsys):
-    points = [{"guidance": w, "metrics": {"e": {"all": 0.5, "a": a, "b": b}}} for w, a, b in ((1, 0.25, None), (2, None, 0.75))]
+    points = [
+        {"guidance": w, "metrics": {"e": {"all": 0.5, "a": a, "b": b}}}
+        for w, a, b in ((1, 0.25, None), (2, None, 0.75))
+    ]
     show({"metrics": {}, "guidance": points}, "t")
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+    ]
     assert ["e/a", "0.2500", "-"] in rows and ["e/b", "-", "0.7500"] in rows
 
 
@@ -91,11 +139,19 @@ def with_evals(run, target, evals):
     return target
 
 
-def test_evaluate_scores_skills_and_suites_with_a_ranker_that_moves_with_the_run(run, suite, tmp_path, monkeypatch):
+def test_evaluate_scores_skills_and_suites_with_a_ranker_that_moves_with_the_run(
+    run, suite, tmp_path, monkeypatch
+):
     ranked = dict(name="prompts", suite="vilg_300", ranker=str(tmp_path / "runs" / "ranker"))
-    evals = {"skills": dict(name="prompts", n=1, categories=["colour", "binding"]), "vilg_300": ranked}
+    evals = {
+        "skills": dict(name="prompts", n=1, categories=["colour", "binding"]),
+        "vilg_300": ranked,
+    }
     copy = with_evals(run, tmp_path / "runs" / "w", evals)
-    assert json.loads((copy / "config.json").read_text())["config"]["evals"]["vilg_300"]["ranker"] == "../ranker"
+    assert (
+        json.loads((copy / "config.json").read_text())["config"]["evals"]["vilg_300"]["ranker"]
+        == "../ranker"
+    )
     shutil.move(tmp_path / "runs", tmp_path / "moved")
     shutil.copytree(run, tmp_path / "moved" / "ranker")
     opened = []
@@ -104,15 +160,32 @@ def test_evaluate_scores_skills_and_suites_with_a_ranker_that_moves_with_the_run
         opened.append(self)
         return np.ones((len(images), 1), np.float32)
 
-    monkeypatch.setattr(Session, "check_embedder", lambda self: None)  # the ranker is a copy of the run, its features are made up
+    monkeypatch.setattr(
+        Session, "check_embedder", lambda self: None
+    )  # the ranker is a copy of the run, its features are made up
     monkeypatch.setattr(Session, "image_features", image_features)
-    monkeypatch.setattr(Session, "text_features", lambda self, texts, languages: np.full((len(texts), 1), 0.25, np.float32))
+    monkeypatch.setattr(
+        Session,
+        "text_features",
+        lambda self, texts, languages: np.full((len(texts), 1), 0.25, np.float32),
+    )
     out = tmp_path / "o.json"
-    assert cli.main(["evaluate", f"--workdir={tmp_path / 'moved' / 'w'}", "--guidance=1", f"--out={out}"]) == 0
+    assert (
+        cli.main(
+            ["evaluate", f"--workdir={tmp_path / 'moved' / 'w'}", "--guidance=1", f"--out={out}"]
+        )
+        == 0
+    )
     result = json.loads(out.read_text())
     found = result["guidance"][0]["metrics"]
-    assert found["skills"]["all"]["skills"]["colour"]["n"] == 4 and result["protocol"]["skills"]["suite"] == "synthetic"
-    assert found["vilg_300"]["all"]["score"] == 0.25 and found["vilg_300"]["all"]["zh_minus_en"]["pairs"] == 2
+    assert (
+        found["skills"]["all"]["skills"]["colour"]["n"] == 4
+        and result["protocol"]["skills"]["suite"] == "synthetic"
+    )
+    assert (
+        found["vilg_300"]["all"]["score"] == 0.25
+        and found["vilg_300"]["all"]["zh_minus_en"]["pairs"] == 2
+    )
     assert found["vilg_300"]["by_category"]["计数"]["category_en"] == "Counting"
     assert len(opened) == 1 and opened[0] is open_session(str(tmp_path / "moved" / "ranker"))
     assert out.with_suffix(".png").is_file()

@@ -11,9 +11,20 @@ from vilg.evals.scenes import CELLS
 
 
 def quickstart(workdir: Path) -> int:
-    """The verb as launch/quickstart.sh calls it, but for programs compiled without optimization: a process of its own, one device."""
-    command = ["-m", "vilg.run.cli", "quickstart", "--config=experiments/quickstart.py:smoke", f"--workdir={workdir}", "--quiet"]
-    return subprocess.run([sys.executable, *command], env={**os.environ, "XLA_FLAGS": UNOPTIMIZED}).returncode
+    """The verb as launch/quickstart.sh calls it, but for programs compiled without optimization: a
+    process of its own, one device.
+    """
+    command = [
+        "-m",
+        "vilg.run.cli",
+        "quickstart",
+        "--config=experiments/quickstart.py:smoke",
+        f"--workdir={workdir}",
+        "--quiet",
+    ]
+    return subprocess.run(
+        [sys.executable, *command], env={**os.environ, "XLA_FLAGS": UNOPTIMIZED}
+    ).returncode
 
 
 def test_the_report_holds_what_scripts_depend_on(tmp_path):
@@ -34,13 +45,24 @@ def test_the_report_holds_what_scripts_depend_on(tmp_path):
         and "captions_exact" not in drawn
         and set(drawn["ci95"]) >= {"two_objects"}
     )
-    assert set(report["parameters"]) == {"codec", "autoregressive", "diffusion"} and set(report["protocol"]["generators"]) == set(
-        report["scores"]
+    assert set(report["parameters"]) == {"codec", "autoregressive", "diffusion"} and set(
+        report["protocol"]["generators"]
+    ) == set(report["scores"])
+    assert (
+        set(report["codec"]) == {"psnr", "codebook_usage", "two_objects"}
+        and report["snapped"] is True
     )
-    assert set(report["codec"]) == {"psnr", "codebook_usage", "two_objects"} and report["snapped"] is True
-    assert set(report["seconds"]) == set(report["cpu_seconds"]) == {"codec", "autoregressive", "diffusion", "samples_and_scores", "report"}
-    samples = [json.loads(line) for line in (out / "samples" / "samples.jsonl").read_text().splitlines()]
-    captions = [json.loads(line) for line in (out / "samples" / "captions.jsonl").read_text().splitlines()]
+    assert (
+        set(report["seconds"])
+        == set(report["cpu_seconds"])
+        == {"codec", "autoregressive", "diffusion", "samples_and_scores", "report"}
+    )
+    samples = [
+        json.loads(line) for line in (out / "samples" / "samples.jsonl").read_text().splitlines()
+    ]
+    captions = [
+        json.loads(line) for line in (out / "samples" / "captions.jsonl").read_text().splitlines()
+    ]
     assert len(samples) == 2 * len(captions) == 2 * 8 * len(CELLS)
     assert [s["prompt"] for s in samples if s["generator"] == "diffusion"] == [
         s["prompt"] for s in samples if s["generator"] == "autoregressive"
@@ -48,7 +70,9 @@ def test_the_report_holds_what_scripts_depend_on(tmp_path):
     assert {"generator", "file", "prompt", "language", "seed", "scene"} <= set(samples[0])
     assert {"generator", "file", "caption", "language", "scene"} <= set(captions[0])
     assert all((out / "samples" / s["file"]).exists() for s in samples + captions)
-    assert (tmp_path / "autoregressive" / "text.model").read_bytes() == (tmp_path / "diffusion" / "text.model").read_bytes()
+    assert (tmp_path / "autoregressive" / "text.model").read_bytes() == (
+        tmp_path / "diffusion" / "text.model"
+    ).read_bytes()
     for name in ("codec", "autoregressive", "diffusion"):
         assert (tmp_path / name / "config.json").exists()
     again = json.loads((tmp_path / "costs.json").read_text())

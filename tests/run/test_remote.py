@@ -1,4 +1,6 @@
-"""gs:// for workdirs, checkpoints, data and outputs, through the real clients (gcsfs, TensorStore) against a stand-in server."""
+"""gs:// for workdirs, checkpoints, data and outputs, through the real clients (gcsfs, TensorStore)
+against a stand-in server.
+"""
 
 import contextlib
 import functools
@@ -19,7 +21,9 @@ from vilg.types import UserError
 from vilg.workdir.lock import leased
 from vilg.workdir.session import open_session
 
-pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, of what gcsfs does
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Sending a large body:ResourceWarning"
+)  # aiohttp, of what gcsfs does
 
 
 @pytest.fixture(scope="module")
@@ -32,38 +36,70 @@ def store(tmp_path_factory):
 
 
 def names(store, prefix: str) -> set[str]:
-    return {name.removeprefix(prefix) for bucket, name in store.objects if bucket == "bucket" and name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix)
+        for bucket, name in store.objects
+        if bucket == "bucket" and name.startswith(prefix)
+    }
 
 
 def test_a_run_lives_on_a_store(store, tmp_path, monkeypatch, capsys):
     place = "gs://bucket/runs/one"
-    assert cli.main(["data", "synth", "--n=48", "--seed=1", "--split=train", f"--out={tmp_path / 'data'}"]) == 0
+    assert (
+        cli.main(
+            ["data", "synth", "--n=48", "--seed=1", "--split=train", f"--out={tmp_path / 'data'}"]
+        )
+        == 0
+    )
     copy_tree(tmp_path / "data", as_path("gs://bucket/data/train"))
 
     def train(steps: int, *more: str) -> int:
         data = {"name": "folder", "path": "gs://bucket/data/train"}
-        config = tiny_diffusion(data__train=data, training__steps=steps, training__checkpoint_every=3, codec=tiny_ranker().codec)
+        config = tiny_diffusion(
+            data__train=data,
+            training__steps=steps,
+            training__checkpoint_every=3,
+            codec=tiny_ranker().codec,
+        )
         config.evals = {"losses": {"batches": 1, "batch_size": 8}}
         monkeypatch.setattr(cli, "read_config", lambda _: config)
         return cli.main(["train", "--config=x.py", f"--workdir={place}", "--quiet", *more])
 
     assert train(3) == 0
     there = names(store, "runs/one/")
-    assert {"config.json", "metrics.jsonl", "parameters.txt", "text.model"} <= there and any(n.startswith("events.out") for n in there)
+    assert {"config.json", "metrics.jsonl", "parameters.txt", "text.model"} <= there and any(
+        n.startswith("events.out") for n in there
+    )
     assert any(n.startswith("checkpoints/3/") for n in there) and ".lock" not in there
     assert train(5, "--profile=4:4") == 0, "goes on"
     assert [line["step"] for line in read_metrics(f"{place}/metrics.jsonl")] == [1, 2, 3, 4, 5]
-    assert any(n.startswith("profile/") and n.endswith(".xplane.pb") for n in names(store, "runs/one/"))
+    assert any(
+        n.startswith("profile/") and n.endswith(".xplane.pb") for n in names(store, "runs/one/")
+    )
     open_session.cache_clear()
     assert cli.main(["evaluate", f"--workdir={place}", "--out=gs://bucket/scores/one.json"]) == 0
     assert json.loads(as_path("gs://bucket/scores/one.json").read_text())["protocol"]["step"] == 5
     assert not list(tmp_path.glob("gs:*")), "nothing was written to a local directory of that name"
-    assert cli.main(["sample", f"--workdir={place}", "--prompt=a red ring", "--steps=2", "--out=gs://bucket/samples", "--quiet"]) == 0
+    assert (
+        cli.main(
+            [
+                "sample",
+                f"--workdir={place}",
+                "--prompt=a red ring",
+                "--steps=2",
+                "--out=gs://bucket/samples",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert names(store, "samples/") == {"00000.png", "grid.png", "samples.jsonl"}
     before = len(store.objects)
     assert train(5) == 0 and len(store.objects) == before, "finished"
     assert cli.main(["compare", f"--workdirs=a={place}", "--out=gs://bucket/compare"]) == 2
-    assert "out='gs://bucket/compare': `vilg compare` works in these files" in capsys.readouterr().err
+    assert (
+        "out='gs://bucket/compare': `vilg compare` works in these files" in capsys.readouterr().err
+    )
 
 
 def test_a_checkpoint_that_cannot_be_read_is_set_aside_there_too(store):
@@ -86,7 +122,10 @@ def test_a_checkpoint_that_cannot_be_read_is_set_aside_there_too(store):
 def test_a_lease_excludes_and_outlives_a_kill(store):
     directory = as_path("gs://bucket/runs/leased")
     with leased(directory, renewed=0.3, settled=0.05):
-        with pytest.raises(UserError, match="another run is writing there"), leased(directory, renewed=0.3, settled=0.05):
+        with (
+            pytest.raises(UserError, match="another run is writing there"),
+            leased(directory, renewed=0.3, settled=0.05),
+        ):
             pass
     assert not (directory / ".lock").exists()
     (directory / ".lock").write_text(json.dumps({"holder": "killed", "count": 7}))
@@ -115,13 +154,25 @@ def test_a_lease_excludes_and_outlives_a_kill(store):
 def test_a_sweep_may_be_written_there(store, tmp_path, monkeypatch):
     file = tmp_path / "ablation.py"
     cells = "SEEDS = (0, 1)\nCELLS = {'base': {}, 'odd': {'optimizer.clip': 0.5}}"
-    file.write_text(f"from tests.conftest import tiny_ranker\n\n{cells}\n\ndef get_config(size=''):\n    return tiny_ranker()\n")
-    as_path("gs://bucket/sweep/base/0").joinpath("metrics.jsonl").write_text('{"step": 2, "loss": 4.0}\n')
+    file.write_text(
+        f"from tests.conftest import tiny_ranker\n\n{cells}\n\ndef get_config(size=''):\n    return"
+        " tiny_ranker()\n"
+    )
+    as_path("gs://bucket/sweep/base/0").joinpath("metrics.jsonl").write_text(
+        '{"step": 2, "loss": 4.0}\n'
+    )
     monkeypatch.setattr(sweep, "train", lambda config, workdir, quiet, title: None)
-    monkeypatch.setattr(sweep, "open_session", functools.cache(lambda workdir: SimpleNamespace(program=SimpleNamespace(parameters=7))))
+    monkeypatch.setattr(
+        sweep,
+        "open_session",
+        functools.cache(lambda workdir: SimpleNamespace(program=SimpleNamespace(parameters=7))),
+    )
     assert cli.main(["sweep", f"--config={file}", "--out=gs://bucket/sweep", "--quiet"]) == 0
     rows = json.loads(as_path("gs://bucket/sweep/sweep.json").read_text())["rows"]
-    assert [(row["workdir"], row["metrics"]) for row in rows][0] == ("base/0", {"training/loss": 4.0}) and len(rows) == 4
+    assert [(row["workdir"], row["metrics"]) for row in rows][0] == (
+        "base/0",
+        {"training/loss": 4.0},
+    ) and len(rows) == 4
     assert len(store.objects["bucket", "sweep/sweep.png"][0]) > 1000
 
 

@@ -21,5 +21,13 @@ def test_hidden_packages_seem_not_installed_and_are_there_again(monkeypatch):
 
 def test_the_writer_needs_no_torch():
     """In a process of its own: other tests import torch."""
-    told = "import sys; from vilg.training.board import SummaryWriter; print('torch' in sys.modules, SummaryWriter.__name__)"
-    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout == "False SummaryWriter\n"
+    told = (
+        "import sys; from vilg.training.board import SummaryWriter; print('torch' in sys.modules,"
+        " SummaryWriter.__name__)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", told], capture_output=True, text=True, check=True
+        ).stdout
+        == "False SummaryWriter\n"
+    )

@@ -18,11 +18,17 @@ from vilg.types import UserError
 
 def state(step: int) -> dict:
     w = jax.random.normal(jax.random.key(step), (8, 4))
-    return {"params": {"w": w, "b": jnp.arange(4.0) + step}, "step": jnp.int32(step), "half": w.astype(jnp.bfloat16)}
+    return {
+        "params": {"w": w, "b": jnp.arange(4.0) + step},
+        "step": jnp.int32(step),
+        "half": w.astype(jnp.bfloat16),
+    }
 
 
 def abstract(like: dict, sharding=None) -> dict:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), like)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), like
+    )
 
 
 def saved(path, steps=(1, 2, 3), **options) -> Checkpoints:
@@ -57,20 +63,27 @@ def test_the_digest_is_the_same_on_every_mesh_and_moves_with_every_bit():
     for flip in (0, 77, 8 * 4 * 32 - 1):
         words = w.view(np.uint32).ravel().copy()
         words[flip // 32] ^= np.uint32(1 << (flip % 32))
-        assert int(digest({"w": jnp.asarray(words.view(np.float32).reshape(8, 4))})["w"]) != plain["params/w"]
+        assert (
+            int(digest({"w": jnp.asarray(words.view(np.float32).reshape(8, 4))})["w"])
+            != plain["params/w"]
+        )
     assert int(digest({"w": jnp.asarray(w[::-1].copy())})["w"]) != plain["params/w"]
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path):
     saved(tmp_path / "c").manager.close()
     damage(tmp_path / "c" / "3")
-    restored, position = Checkpoints(tmp_path / "c", digest=jax.jit(digest)).restore(abstract(state(2)))
+    restored, position = Checkpoints(tmp_path / "c", digest=jax.jit(digest)).restore(
+        abstract(state(2))
+    )
     assert position == {"step": 2} and int(restored["step"]) == 2
     assert (tmp_path / "c.unreadable.3").exists()
 
 
 def damage(step):
-    biggest = max((p for p in (step / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    biggest = max(
+        (p for p in (step / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+    )
     data = bytearray(biggest.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
     biggest.write_bytes(bytes(data))
@@ -116,7 +129,9 @@ def test_a_run_can_save_again_past_a_damaged_step(tmp_path):
     assert position == {"step": 2}
     checkpoints.save(3, state(3), {"step": 3})
     checkpoints.close()
-    assert Checkpoints(tmp_path / "c", digest=jax.jit(digest)).restore(abstract(state(3)))[1] == {"step": 3}
+    assert Checkpoints(tmp_path / "c", digest=jax.jit(digest)).restore(abstract(state(3)))[1] == {
+        "step": 3
+    }
 
 
 def test_another_model_is_refused_by_the_parameters_name(tmp_path):
@@ -144,7 +159,9 @@ def test_a_restore_lands_on_another_mesh(tmp_path):
     checkpoints = saved(tmp_path / "c")
     mesh = make_mesh(parse_layout("fsdp"))
     wanted = abstract(state(3), NamedSharding(mesh, PartitionSpec()))
-    wanted["params"]["w"] = jax.ShapeDtypeStruct((8, 4), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data")))
+    wanted["params"]["w"] = jax.ShapeDtypeStruct(
+        (8, 4), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data"))
+    )
     restored, _ = checkpoints.restore(wanted)
     assert restored["params"]["w"].sharding.spec == PartitionSpec("data")
     np.testing.assert_array_equal(restored["params"]["w"], state(3)["params"]["w"])

@@ -45,9 +45,17 @@ def go(tmp_path, state=None, steps=7, periodic=(), call=update, log_every=2):
     log = RunLog(tmp_path, steps, 0, 1, quiet=True)
     try:
         return train(
-            state or start(), call, Numbers(), lambda b: {"x": b["x"]}, checkpoints, log,
-            steps=steps, log_every=log_every, checkpoint_every=3, periodic=periodic,
-        )  # fmt: skip
+            state or start(),
+            call,
+            Numbers(),
+            lambda b: {"x": b["x"]},
+            checkpoints,
+            log,
+            steps=steps,
+            log_every=log_every,
+            checkpoint_every=3,
+            periodic=periodic,
+        )
     finally:
         checkpoints.close()
         log.close()
@@ -58,13 +66,20 @@ def test_a_line_holds_that_steps_own_loss(tmp_path):
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 4, 6, 7]
     assert [line["loss"] for line in lines] == [1, 2, 4, 6, 7]
-    assert all(set(line) == {"step", "time", "loss", "gradient_norm", "step_seconds"} for line in lines)
+    assert all(
+        set(line) == {"step", "time", "loss", "gradient_norm", "step_seconds"} for line in lines
+    )
     assert Checkpoints(tmp_path / "checkpoints").steps() == [3, 6, 7]
 
 
 def test_periodic_numbers_join_their_steps_line(tmp_path):
     seen = []
-    go(tmp_path, periodic=[Periodic(3, "valid/", lambda state, step: seen.append(step) or {"loss": 10.0 + step})])
+    go(
+        tmp_path,
+        periodic=[
+            Periodic(3, "valid/", lambda state, step: seen.append(step) or {"loss": 10.0 + step})
+        ],
+    )
     assert seen == [3, 6, 7]
     lines = {line["step"]: line for line in read_metrics(tmp_path / "metrics.jsonl")}
     assert lines[3]["loss"] == 3 and lines[3]["valid/loss"] == 13
@@ -81,7 +96,11 @@ def test_nan_stops_the_run_with_step_ids_and_the_last_good_checkpoint(tmp_path):
 
 def test_a_nan_at_a_checkpoint_step_is_not_saved(tmp_path):
     with pytest.raises(Diverged, match="step 6"):
-        go(tmp_path, start().replace(params={"w": jnp.float32(6)}), periodic=[Periodic(6, "", lambda s, k: pytest.fail("evaluated NaN"))])
+        go(
+            tmp_path,
+            start().replace(params={"w": jnp.float32(6)}),
+            periodic=[Periodic(6, "", lambda s, k: pytest.fail("evaluated NaN"))],
+        )
     assert Checkpoints(tmp_path / "checkpoints").steps() == [3]
 
 
@@ -109,7 +128,10 @@ def test_what_was_trained_is_kept_when_an_evaluator_fails(tmp_path, error):
 
 def test_a_torn_last_line_is_mended_and_the_last_line_of_a_step_counts(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 2.0}\n{"step": 2, "loss": 2.5}\n{"step": 3, "lo')
+    path.write_text(
+        '{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 2.0}\n{"step": 2, "loss": 2.5}\n{"step":'
+        ' 3, "lo'
+    )
     mend(path)
     assert path.read_text().endswith("2.5}\n")
     assert [line["loss"] for line in read_metrics(path)] == [1.0, 2.5]

@@ -14,7 +14,9 @@ PARAMS = {"matrix": jnp.ones((8, 16)), "table": jnp.ones((32, 8)), "bias": jnp.o
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_every_optimizer_goes_downhill(kind):
-    optimizer = Optimizer(kind=kind, learning_rate=0.05, warmup_steps=0, schedule="constant").build(100, AXES)
+    optimizer = Optimizer(kind=kind, learning_rate=0.05, warmup_steps=0, schedule="constant").build(
+        100, AXES
+    )
     params, state = PARAMS, optimizer.init(PARAMS)
 
     def loss(p):
@@ -45,7 +47,9 @@ def test_every_schedule_warms_up_to_the_peak_and_never_exceeds_it(name):
 
 def test_muon_takes_matrices_by_their_axes_and_leaves_tables_to_adam():
     assert muon_dimensions(("vocab", "embed")) is None and muon_dimensions(("mlp",)) is None
-    assert muon_dimensions(("embed", "vocab")) is None and muon_dimensions(("vocab", "code")) is None
+    assert (
+        muon_dimensions(("embed", "vocab")) is None and muon_dimensions(("vocab", "code")) is None
+    )
     d = muon_dimensions(("code", "mlp"))
     assert (d.reduction_axis, d.output_axis) == ((0,), (1,))
     d = muon_dimensions(("layers", "embed", None, "heads", "head_dim"))
@@ -57,8 +61,13 @@ def test_muon_takes_matrices_by_their_axes_and_leaves_tables_to_adam():
 
 
 def test_muon_updates_have_the_singular_values_of_an_orthogonal_matrix():
-    optimizer = Optimizer(kind="muon", learning_rate=1.0, warmup_steps=0, schedule="constant", clip=0.0).build(10, AXES)
-    grads = {**jax.tree.map(jnp.zeros_like, PARAMS), "matrix": jax.random.normal(jax.random.key(0), (8, 16))}
+    optimizer = Optimizer(
+        kind="muon", learning_rate=1.0, warmup_steps=0, schedule="constant", clip=0.0
+    ).build(10, AXES)
+    grads = {
+        **jax.tree.map(jnp.zeros_like, PARAMS),
+        "matrix": jax.random.normal(jax.random.key(0), (8, 16)),
+    }
     updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
     singular = np.linalg.svd(updates["matrix"], compute_uv=False)
     assert singular.max() / singular.min() < 2.5
@@ -68,14 +77,23 @@ def test_muon_updates_have_the_singular_values_of_an_orthogonal_matrix():
 def test_the_discriminator_has_its_own_optimizer():
     labels = {"matrix": "generator", "table": "generator", "bias": "discriminator"}
     for kind in OPTIMIZERS:
-        optimizer = Optimizer(kind=kind, learning_rate=0.1, discriminator_rate=0.001, warmup_steps=0, schedule="constant").build(
-            10, AXES, labels
+        optimizer = Optimizer(
+            kind=kind,
+            learning_rate=0.1,
+            discriminator_rate=0.001,
+            warmup_steps=0,
+            schedule="constant",
+        ).build(10, AXES, labels)
+        updates, _ = optimizer.update(
+            jax.tree.map(jnp.ones_like, PARAMS), optimizer.init(PARAMS), PARAMS
         )
-        updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, PARAMS), optimizer.init(PARAMS), PARAMS)
         np.testing.assert_allclose(updates["bias"], -0.001, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("field", "value"), [("kind", "adam"), ("schedule", "cosin"), ("b2", 1.0), ("learning_rate", 0.0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("kind", "adam"), ("schedule", "cosin"), ("b2", 1.0), ("learning_rate", 0.0)],
+)
 def test_bad_fields_are_named(field, value):
     with pytest.raises(UserError, match=field):
         Optimizer(**{field: value})

@@ -1,4 +1,6 @@
-"""The caption gap: 0 for a model that ignores its captions, large where only the caption tells, and doctor's words about both."""
+"""The caption gap: 0 for a model that ignores its captions, large where only the caption tells, and
+doctor's words about both.
+"""
 
 import dataclasses
 
@@ -13,14 +15,18 @@ from vilg.workdir.session import open_session
 
 
 class Knows:
-    """A program whose error at t is 1 with the own caption (the text of a picture is its code), and 1 + t with another."""
+    """A program whose error at t is 1 with the own caption (the text of a picture is its code), and
+    1 + t with another.
+    """
 
     def __init__(self, program, minds: bool):
         self.experiment, self.minds, self.program = program.experiment, minds, program
         self.batch_shards = program.batch_shards
 
     def errors_at(self, params, text, codes, t):
-        own = np.array([hash(c.tobytes()) == self.owner[i.tobytes()] for i, c in zip(text, codes, strict=True)])
+        own = np.array(
+            [hash(c.tobytes()) == self.owner[i.tobytes()] for i, c in zip(text, codes, strict=True)]
+        )
         return np.where(own | (not self.minds), 1.0, 1.0 + float(t))
 
 
@@ -39,7 +45,9 @@ def test_the_gap_is_what_another_caption_costs(session, minds):
     object.__setattr__(subject, "program", Proxy(session.program, fake.errors_at))
     figures = evaluator(subject)
     gaps = [figures[f"level_{k:02d}"]["gap"] for k in range(4)]
-    np.testing.assert_allclose(gaps, [0.125, 0.375, 0.625, 0.875] if minds else [0.0] * 4, atol=1e-6)
+    np.testing.assert_allclose(
+        gaps, [0.125, 0.375, 0.625, 0.875] if minds else [0.0] * 4, atol=1e-6
+    )
     assert figures["largest"] == max(gaps)
 
 
@@ -58,18 +66,33 @@ def test_every_run_ends_with_it(session, diffusion_run):
 
 
 def test_doctor_says_where_training_misses_the_caption():
-    generator = build_experiment(tiny_diffusion(generator__process=dict(
-        name="gaussian", prediction="x0", schedule=dict(name="log_linear", sigma_min=0.01, sigma_max=100.0),
-        times=dict(name="lognormal", mean=-2.0, std=0.5),
-    ))).generator  # fmt: skip
+    generator = build_experiment(
+        tiny_diffusion(
+            generator__process=dict(
+                name="gaussian",
+                prediction="x0",
+                schedule=dict(name="log_linear", sigma_min=0.01, sigma_max=100.0),
+                times=dict(name="lognormal", mean=-2.0, std=0.5),
+            )
+        )
+    ).generator
 
-    def figures(costs):  # of a model whose own error grows with noise: the relative gap is largest at the lowest noise at all
-        rows = [{"t": (k + 0.5) / 10, "noise": 10.0**k, "own": 0.01 * 2**k, "other": 0.01 * 2**k + cost} for k, cost in enumerate(costs)]
+    def figures(
+        costs,
+        # of a model whose own error grows with noise: the relative gap is largest at the lowest
+        # noise at all
+    ):
+        rows = [
+            {"t": (k + 0.5) / 10, "noise": 10.0**k, "own": 0.01 * 2**k, "other": 0.01 * 2**k + cost}
+            for k, cost in enumerate(costs)
+        ]
         return summary([{**row, "gap": row["other"] / row["own"] - 1} for row in rows], generator)
 
     missed = figures([0.02, 0, 0, 0, 0, 0, 0.1, 0.9, 1.0, 0.8])
     assert missed["largest_at_noise"] == 1.0
-    assert (missed["matters_from_noise"], missed["matters_to_noise"]) == (1e7, 1e9) and missed["drawn_where_it_matters"] < 0.01
+    assert (missed["matters_from_noise"], missed["matters_to_noise"]) == (1e7, 1e9) and missed[
+        "drawn_where_it_matters"
+    ] < 0.01
     assert "0% of the training draws fall where the caption matters" in verdict(missed)
     met = figures([0, 0, 0.9, 1.0, 0.9, 0, 0, 0, 0, 0])
     assert met["drawn_where_it_matters"] > 0.9 and verdict(met) == "ok"

@@ -1,4 +1,6 @@
-"""Codecs: pixels <-> latents, some with codes. `CODECS` is the table that `codec.name` resolves through."""
+"""Codecs: pixels <-> latents, some with codes. `CODECS` is the table that `codec.name` resolves
+through.
+"""
 
 from vilg.codecs.kl import KL
 from vilg.codecs.pixels import Pixels

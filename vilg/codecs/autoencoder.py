@@ -1,11 +1,13 @@
-"""What the learned codecs share: encoder, decoder, the loss of a reconstruction, and the discriminator that sharpens it.
+"""What the learned codecs share: encoder, decoder, the loss of a reconstruction, and the
+discriminator that sharpens it.
 
-    image [b H W 3] --encoder--> [b y x moments * d] --(vq.py, kl.py)--> [b y x d] --decoder--> features --output--> image
+    image [b H W 3] --encoder--> [b y x moments * d] --(vq.py, kl.py)--> [b y x d] --decoder-->
+    features --output--> image
 
-Separate from vq.py and kl.py, which say what lies between encoder and decoder and what that costs. Parameters are {"encoder", "decoder",
-"output"} and, where it has a weight, "discriminator"; the last convolution stands apart as "output" because the adversarial weight needs
-the gradient there. Architectures are a table; adversarial.py routes gradients; scoring pictures is left to evals.
-"""
+Separate from vq.py and kl.py, which say what lies between encoder and decoder and what that costs.
+Parameters are {"encoder", "decoder", "output"} and, where it has a weight, "discriminator"; the
+last convolution stands apart as "output" because the adversarial weight needs the gradient there.
+Architectures are a table; adversarial.py routes gradients; scoring pictures is left to evals."""
 
 import abc
 from collections.abc import Mapping
@@ -33,12 +35,16 @@ PICTURE = ("batch", "rows", "columns", None)
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder(abc.ABC):
-    """The fields are the config. `architecture` and `discriminator` are sections; the first has a "name" in ARCHITECTURES.
+    """The fields are the config. `architecture` and `discriminator` are sections; the first has a
+    "name" in ARCHITECTURES.
 
-    l1, l2, perceptual_weight: weights of the loss terms. perceptual: path of LPIPS-VGG weights, "" leaves the term out.
-    """
+    l1, l2, perceptual_weight: weights of the loss terms. perceptual: path of LPIPS-VGG weights, ""
+    leaves the term out."""
 
-    PARTS: ClassVar[Mapping[str, Any]] = {"architecture": ARCHITECTURES, "discriminator": Adversary}  # the classes of the sections
+    PARTS: ClassVar[Mapping[str, Any]] = {
+        "architecture": ARCHITECTURES,
+        "discriminator": Adversary,
+    }  # the classes of the sections
     moments: ClassVar[int] = 1  # arrays of `width` channels that the encoder puts out
 
     image_size: int
@@ -55,14 +61,29 @@ class Autoencoder(abc.ABC):
             object.__setattr__(self, name, build_part(kind, getattr(self, name), f"codec.{name}"))
         require(self.image_size > 0, "codec.image_size", self.image_size, "must be at least 1")
         factor = self.architecture.downsample
-        require(self.image_size % factor == 0, "codec.image_size", self.image_size, f"must be a multiple of the codec's factor {factor}")
-        require(self.l1 + self.l2 > 0, "codec.l1", self.l1, "l1 and l2 are both 0: give one of them a weight")
+        require(
+            self.image_size % factor == 0,
+            "codec.image_size",
+            self.image_size,
+            f"must be a multiple of the codec's factor {factor}",
+        )
+        require(
+            self.l1 + self.l2 > 0,
+            "codec.l1",
+            self.l1,
+            "l1 and l2 are both 0: give one of them a weight",
+        )
         self._encoder()  # refuses sizes that do not go together
         if self.perceptual:
             perceptual.load(self.perceptual)  # refuses now what would fail in the first step
         if self.adversary.weight > 0:
             smallest = self.adversary.smallest()
-            require(self.image_size >= smallest, "codec.discriminator.layers", self.adversary.layers, f"needs images of {smallest} px")
+            require(
+                self.image_size >= smallest,
+                "codec.discriminator.layers",
+                self.adversary.layers,
+                f"needs images of {smallest} px",
+            )
 
     @property
     @abc.abstractmethod
@@ -88,9 +109,16 @@ class Autoencoder(abc.ABC):
 
     def describe(self) -> dict[str, str]:
         """What is in the loss and what is left out, for the log and the report."""
-        adversary = f"weight {self.adversary.weight:g} from step {self.adversary.start + self.adversary.warmup}"
+        adversary = (
+            f"weight {self.adversary.weight:g} from step"
+            f" {self.adversary.start + self.adversary.warmup}"
+        )
         return {
-            "perceptual": f"LPIPS-VGG from {self.perceptual}" if self.perceptual else "left out (no weights given)",
+            "perceptual": (
+                f"LPIPS-VGG from {self.perceptual}"
+                if self.perceptual
+                else "left out (no weights given)"
+            ),
             "discriminator": adversary if self.adversary.weight > 0 else "left out (weight 0)",
         }
 
@@ -110,13 +138,27 @@ class Autoencoder(abc.ABC):
         return params
 
     def labels(self, params: Params) -> Any:
-        """For every parameter "generator" or "discriminator": the published training gives each its own optimizer."""
-        return {k: jax.tree.map(lambda _, k=k: "discriminator" if k == "discriminator" else "generator", v) for k, v in params.items()}
+        """For every parameter "generator" or "discriminator": the published training gives each its
+        own optimizer.
+        """
+        return {
+            k: jax.tree.map(
+                lambda _, k=k: "discriminator" if k == "discriminator" else "generator", v
+            )
+            for k, v in params.items()
+        }
 
     def reconstruction(
-        self, params: Params, images: Float[Array, "b H W 3"], inner: Float[Array, "b y x d"], regularizer: Array, step: Array
+        self,
+        params: Params,
+        images: Float[Array, "b H W 3"],
+        inner: Float[Array, "b y x d"],
+        regularizer: Array,
+        step: Array,
     ) -> tuple[Array, dict[str, Any]]:
-        """(the weighted terms of what `inner` decodes to + `regularizer` [+ adversarial], metrics), float32."""
+        """(the weighted terms of what `inner` decodes to + `regularizer` [+ adversarial], metrics),
+        float32.
+        """
         features = self._features(params, inner)
         decoded = self._paint(params["output"], features)
 
@@ -157,7 +199,9 @@ class Autoencoder(abc.ABC):
         if self.l2 > 0:
             terms["l2"] = self.l2 * jnp.mean(jnp.square(decoded - images))
         if self.perceptual:
-            terms["perceptual"] = self.perceptual_weight * jnp.mean(perceptual.load(self.perceptual)(images, decoded))
+            terms["perceptual"] = self.perceptual_weight * jnp.mean(
+                perceptual.load(self.perceptual)(images, decoded)
+            )
         return terms
 
     def _features(self, params: Params, inner: Array) -> Array:
@@ -167,7 +211,9 @@ class Autoencoder(abc.ABC):
         return constrain(run(self._output(), output, features).astype(jnp.float32), *PICTURE)
 
     def _encoder(self) -> nn.Module:
-        return self.architecture.encoder(self.image_size, self.width, self.compute_dtype, self.moments)
+        return self.architecture.encoder(
+            self.image_size, self.width, self.compute_dtype, self.moments
+        )
 
     def _decoder(self) -> nn.Module:
         return self.architecture.decoder(self.image_size, self.width, self.compute_dtype)

@@ -1,7 +1,7 @@
 """What every codec shares: pixel scale, PSNR, counts of codes, and the gate before a generator.
 
-Separate because none of it depends on how a codec is built. What `gate` reads is measured by evals/reconstruction.py.
-"""
+Separate because none of it depends on how a codec is built. What `gate` reads is measured by
+evals/reconstruction.py."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,9 @@ def psnr(mean_squared_error: Array) -> Array:
 
 
 def perplexity(counts: Float[Array, " v"]) -> Float[Array, ""]:
-    """exp(entropy) of the distribution that is proportional to `counts`: how many codes are in use, in effect."""
+    """exp(entropy) of the distribution that is proportional to `counts`: how many codes are in use,
+    in effect.
+    """
     p = counts / jnp.maximum(jnp.sum(counts), 1e-20)
     return jnp.exp(-jnp.sum(p * jnp.log(p + 1e-20)))
 
@@ -38,12 +40,17 @@ def count_codes(codes: Int[Array, "..."], vocabulary: int) -> Float[Array, " v"]
 
 
 def gate(scores: Mapping[str, float], floors: Mapping[str, float]) -> None:
-    """Raises a UserError unless each score that has a floor reaches it: no generator is trained on a codec that is not good enough."""
+    """Raises a UserError unless each score that has a floor reaches it: no generator is trained on
+    a codec that is not good enough.
+    """
     for name, floor in floors.items():
         if name not in scores:
-            raise UserError(f"codec.floors.{name}={floor!r}: unknown figure; this codec and data have {', '.join(scores) or 'none'}")
+            raise UserError(
+                f"codec.floors.{name}={floor!r}: unknown figure; this codec and data have"
+                f" {', '.join(scores) or 'none'}"
+            )
         if not scores[name] >= floor:
             raise UserError(
-                f"codec.floors.{name}={floor!r}: the codec reaches {scores[name]:.4f}, too little to train a generator on; "
-                "train the codec longer, or lower the floor knowingly"
+                f"codec.floors.{name}={floor!r}: the codec reaches {scores[name]:.4f}, too little"
+                " to train a generator on; train the codec longer, or lower the floor knowingly"
             )

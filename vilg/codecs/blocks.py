@@ -1,8 +1,9 @@
-"""The blocks of the published VQGAN (SPEC 3.2; taming-transformers `diffusionmodules/model.py`), NHWC, with named axes.
+"""The blocks of the published VQGAN (SPEC 3.2; taming-transformers `diffusionmodules/model.py`),
+NHWC, with named axes.
 
-Separate from the encoder and decoder that are made of them, so that the discriminator and the patch codec can use them too.
-Submodules bear the published names: import_taming.py maps parameters by name.
-"""
+Separate from the encoder and decoder that are made of them, so that the discriminator and the patch
+codec can use them too. Submodules bear the published names: import_taming.py maps parameters by
+name."""
 
 from typing import Any
 
@@ -14,11 +15,21 @@ from jaxtyping import Array, Float
 from vilg.nn.convolution import convolution, group_norm, upsample
 from vilg.types import Params
 
-__all__ = ["AttentionBlock", "ResidualBlock", "convolution", "downsample", "group_norm", "run", "upsample"]
+__all__ = [
+    "AttentionBlock",
+    "ResidualBlock",
+    "convolution",
+    "downsample",
+    "group_norm",
+    "run",
+    "upsample",
+]
 
 
 class ResidualBlock(nn.Module):
-    """norm, swish, conv, norm, swish, dropout-free conv; a 1x1 shortcut only where the number of channels changes."""
+    """norm, swish, conv, norm, swish, dropout-free conv; a 1x1 shortcut only where the number of
+    channels changes.
+    """
 
     channels: int
     groups: int = 32
@@ -36,7 +47,9 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """One head over all positions, 1x1 projections, scale c^-1/2, residual; the softmax is in float32."""
+    """One head over all positions, 1x1 projections, scale c^-1/2, residual; the softmax is in
+    float32.
+    """
 
     groups: int = 32
     dtype: Any = jnp.float32
@@ -45,7 +58,10 @@ class AttentionBlock(nn.Module):
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
         b, y, w, c = x.shape
         hidden = group_norm(self.groups, "norm", self.dtype)(x)
-        q, k, v = (convolution(c, n, size=1, padding=0, dtype=self.dtype)(hidden).reshape(b, y * w, c) for n in "qkv")
+        q, k, v = (
+            convolution(c, n, size=1, padding=0, dtype=self.dtype)(hidden).reshape(b, y * w, c)
+            for n in "qkv"
+        )
         scores = jnp.einsum("bqc,bsc->bqs", q, k, preferred_element_type=jnp.float32) * c**-0.5
         weights = jax.nn.softmax(scores).astype(self.dtype)
         mixed = jnp.einsum("bqs,bsc->bqc", weights, v).reshape(b, y, w, c)
@@ -53,8 +69,8 @@ class AttentionBlock(nn.Module):
 
 
 def downsample(channels: int, name: str, dtype: Any = jnp.float32) -> nn.Conv:
-    """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2 (SPEC 3.2: symmetric padding shifts the
-    picture of imported weights)."""
+    """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2 (SPEC
+    3.2: symmetric padding shifts the picture of imported weights)."""
     return convolution(channels, name, stride=2, padding=(0, 1), dtype=dtype)
 
 

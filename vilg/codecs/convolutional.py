@@ -1,10 +1,12 @@
-"""The published VQGAN's encoder and decoder (SPEC 3.2): residual convolutions in levels of halving size, attention at given sizes.
+"""The published VQGAN's encoder and decoder (SPEC 3.2): residual convolutions in levels of halving
+size, attention at given sizes.
 
     encoder: conv_in, per level {blocks, attention, down}, mid, norm_out, conv_out, quant_conv
-    decoder: post_quant_conv, conv_in, mid, per level from the last {blocks + 1, attention, up}, norm_out, (the codec's last convolution)
+    decoder: post_quant_conv, conv_in, mid, per level from the last {blocks + 1, attention, up},
+    norm_out, (the codec's last convolution)
 
-Separate because it is one entry of a table (autoencoder.py). Parameter names follow the published ones, "_" for ".".
-"""
+Separate because it is one entry of a table (autoencoder.py). Parameter names follow the published
+ones, "_" for "."."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vilg.codecs.blocks import AttentionBlock, ResidualBlock, convolution, downsample, group_norm, upsample
+from vilg.codecs.blocks import (
+    AttentionBlock,
+    ResidualBlock,
+    convolution,
+    downsample,
+    group_norm,
+    upsample,
+)
 from vilg.config import require
 from vilg.parallel.constrain import constrain
 
@@ -22,8 +31,9 @@ FEATURES = ("batch", "rows", "columns", "channels_out")
 
 @dataclass(frozen=True)
 class Convolutional:
-    """Widths are channels * multipliers, a level each; f = 2^(levels - 1). Attention follows each block of the levels whose size, for the
-    configured image size and not for the image at hand, is in `attention_at`."""
+    """Widths are channels * multipliers, a level each; f = 2^(levels - 1). Attention follows each
+    block of the levels whose size, for the configured image size and not for the image at hand, is
+    in `attention_at`."""
 
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 4)
@@ -33,10 +43,25 @@ class Convolutional:
     groups: int = 32
 
     def __post_init__(self) -> None:
-        require(len(self.multipliers) > 0, "architecture.multipliers", self.multipliers, "must have at least one level")
+        require(
+            len(self.multipliers) > 0,
+            "architecture.multipliers",
+            self.multipliers,
+            "must have at least one level",
+        )
         require(self.blocks > 0, "architecture.blocks", self.blocks, "must be at least 1")
-        require(self.groups > 0 and self.channels > 0, "architecture.channels", self.channels, "channels and groups must be at least 1")
-        require(self.channels % self.groups == 0, "architecture.groups", self.groups, f"must divide channels={self.channels}")
+        require(
+            self.groups > 0 and self.channels > 0,
+            "architecture.channels",
+            self.channels,
+            "channels and groups must be at least 1",
+        )
+        require(
+            self.channels % self.groups == 0,
+            "architecture.groups",
+            self.groups,
+            f"must divide channels={self.channels}",
+        )
 
     @property
     def downsample(self) -> int:
@@ -50,9 +75,20 @@ class Convolutional:
         return image_size // 2**level in self.attention_at
 
     def encoder(self, image_size: int, code_width: int, dtype: Any, moments: int = 1) -> nn.Module:
-        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and log-variance of a posterior."""
-        unreachable = [size for size in self.attention_at if size not in [image_size // 2**i for i in range(len(self.multipliers))]]
-        require(not unreachable, "architecture.attention_at", self.attention_at, f"no level of {image_size} px has size {unreachable}")
+        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and
+        log-variance of a posterior.
+        """
+        unreachable = [
+            size
+            for size in self.attention_at
+            if size not in [image_size // 2**i for i in range(len(self.multipliers))]
+        ]
+        require(
+            not unreachable,
+            "architecture.attention_at",
+            self.attention_at,
+            f"no level of {image_size} px has size {unreachable}",
+        )
         return ConvolutionalEncoder(self, image_size, code_width, moments, dtype)
 
     def decoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
@@ -60,7 +96,9 @@ class Convolutional:
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Images in [-1, 1] to latents, or to `moments` of them side by side (the published double_z)."""
+    """Images in [-1, 1] to latents, or to `moments` of them side by side (the published
+    double_z).
+    """
 
     config: Convolutional
     image_size: int
@@ -74,7 +112,9 @@ class ConvolutionalEncoder(nn.Module):
         x = convolution(c.channels, "conv_in", dtype=self.dtype)(images.astype(self.dtype))
         for level, multiplier in enumerate(c.multipliers):
             for i in range(c.blocks):
-                x = ResidualBlock(c.channels * multiplier, c.groups, self.dtype, name=f"down_{level}_block_{i}")(x)
+                x = ResidualBlock(
+                    c.channels * multiplier, c.groups, self.dtype, name=f"down_{level}_block_{i}"
+                )(x)
                 if c.attends(self.image_size, level):
                     x = AttentionBlock(c.groups, self.dtype, name=f"down_{level}_attn_{i}")(x)
                 x = constrain(x, *FEATURES)
@@ -83,11 +123,15 @@ class ConvolutionalEncoder(nn.Module):
         x = middle(x, c.groups, self.dtype)
         x = nn.silu(group_norm(c.groups, "norm_out", self.dtype)(x))
         x = convolution(self.moments * c.latent_channels, "conv_out", dtype=self.dtype)(x)
-        return convolution(self.moments * self.code_width, "quant_conv", size=1, padding=0, dtype=self.dtype)(x)
+        return convolution(
+            self.moments * self.code_width, "quant_conv", size=1, padding=0, dtype=self.dtype
+        )(x)
 
 
 class ConvolutionalDecoder(nn.Module):
-    """Embeddings to the feature map of full size that the codec's last convolution turns into pixels."""
+    """Embeddings to the feature map of full size that the codec's last convolution turns into
+    pixels.
+    """
 
     config: Convolutional
     image_size: int
@@ -97,22 +141,33 @@ class ConvolutionalDecoder(nn.Module):
     @nn.compact
     def __call__(self, embeddings: Float[Array, "b y x d"]) -> Float[Array, "b H W c"]:
         c = self.config
-        x = convolution(c.latent_channels, "post_quant_conv", size=1, padding=0, dtype=self.dtype)(embeddings.astype(self.dtype))
+        x = convolution(c.latent_channels, "post_quant_conv", size=1, padding=0, dtype=self.dtype)(
+            embeddings.astype(self.dtype)
+        )
         x = convolution(c.channels * c.multipliers[-1], "conv_in", dtype=self.dtype)(x)
         x = middle(x, c.groups, self.dtype)
         for level in reversed(range(len(c.multipliers))):
             for i in range(c.blocks + 1):
-                x = ResidualBlock(c.channels * c.multipliers[level], c.groups, self.dtype, name=f"up_{level}_block_{i}")(x)
+                x = ResidualBlock(
+                    c.channels * c.multipliers[level],
+                    c.groups,
+                    self.dtype,
+                    name=f"up_{level}_block_{i}",
+                )(x)
                 if c.attends(self.image_size, level):
                     x = AttentionBlock(c.groups, self.dtype, name=f"up_{level}_attn_{i}")(x)
                 x = constrain(x, *FEATURES)
             if level > 0:
-                x = convolution(x.shape[-1], f"up_{level}_upsample_conv", dtype=self.dtype)(upsample(x))
+                x = convolution(x.shape[-1], f"up_{level}_upsample_conv", dtype=self.dtype)(
+                    upsample(x)
+                )
         return nn.silu(group_norm(c.groups, "norm_out", self.dtype)(x))
 
 
 def middle(x: Float[Array, "b y x c"], groups: int, dtype: Any) -> Float[Array, "b y x c"]:
-    """Block, attention, block at the smallest size (called inside a compact method: its modules belong to the caller)."""
+    """Block, attention, block at the smallest size (called inside a compact method: its modules
+    belong to the caller).
+    """
     x = ResidualBlock(x.shape[-1], groups, dtype, name="mid_block_1")(x)
     x = AttentionBlock(groups, dtype, name="mid_attn_1")(x)
     return ResidualBlock(x.shape[-1], groups, dtype, name="mid_block_2")(x)

@@ -1,8 +1,9 @@
-"""PatchGAN: a convolutional critic of overlapping patches, and the hinge losses (SPEC 3.4; taming `discriminator/model.py`).
+"""PatchGAN: a convolutional critic of overlapping patches, and the hinge losses (SPEC 3.4; taming
+`discriminator/model.py`).
 
-Where we differ: GroupNorm for BatchNorm, because a loss here sees parameters and nothing that batches leave behind. The routing of
-gradients and the weight of the generator's term are in adversarial.py.
-"""
+Where we differ: GroupNorm for BatchNorm, because a loss here sees parameters and nothing that
+batches leave behind. The routing of gradients and the weight of the generator's term are in
+adversarial.py."""
 
 from typing import Any
 
@@ -17,7 +18,9 @@ normal = nn.initializers.normal(0.02)
 
 
 class PatchGAN(nn.Module):
-    """4x4 convolutions: `layers` of stride 2 with doubling width (at most 8 times), one of stride 1, one to a single channel of logits."""
+    """4x4 convolutions: `layers` of stride 2 with doubling width (at most 8 times), one of stride
+    1, one to a single channel of logits.
+    """
 
     width: int = 64
     layers: int = 3
@@ -26,13 +29,19 @@ class PatchGAN(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x 1"]:
-        x = convolution(self.width, "conv_0", size=4, stride=2, kernel_init=normal, dtype=self.dtype)(images.astype(self.dtype))
+        x = convolution(
+            self.width, "conv_0", size=4, stride=2, kernel_init=normal, dtype=self.dtype
+        )(images.astype(self.dtype))
         x = nn.leaky_relu(x, 0.2)
         for i in range(1, self.layers + 1):
             width, stride = self.width * min(2**i, 8), 2 if i < self.layers else 1
-            x = convolution(width, f"conv_{i}", 4, stride, use_bias=False, kernel_init=normal, dtype=self.dtype)(x)
+            x = convolution(
+                width, f"conv_{i}", 4, stride, use_bias=False, kernel_init=normal, dtype=self.dtype
+            )(x)
             x = nn.leaky_relu(group_norm(self.groups, f"norm_{i}", self.dtype)(x), 0.2)
-        logits = convolution(1, f"conv_{self.layers + 1}", size=4, kernel_init=normal, dtype=self.dtype)(x)
+        logits = convolution(
+            1, f"conv_{self.layers + 1}", size=4, kernel_init=normal, dtype=self.dtype
+        )(x)
         return logits.astype(jnp.float32)
 
 

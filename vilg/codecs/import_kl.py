@@ -1,7 +1,8 @@
-"""Imports a published KL autoencoder (LDM's kl-f8 and its kin): a state dict of CompVis' first stage or of diffusers' AutoencoderKL.
+"""Imports a published KL autoencoder (LDM's kl-f8 and its kin): a state dict of CompVis' first
+stage or of diffusers' AutoencoderKL.
 
-Separate because only here do diffusers' names occur; they become CompVis' names, which import_taming.py maps and checks.
-"""
+Separate because only here do diffusers' names occur; they become CompVis' names, which
+import_taming.py maps and checks."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +15,8 @@ from vilg.codecs.kl import KL
 from vilg.codecs.weights import read
 from vilg.types import Params
 
-PUBLISHED_SCALE = 0.18215  # of the published kl-f8's latents, and of no other codec's: a trained one's scale is measured
+# of the published kl-f8's latents, and of no other codec's: a trained one's scale is measured
+PUBLISHED_SCALE = 0.18215
 RENAMED = (
     (r"\.down_blocks\.(\d+)\.resnets\.", r".down.\1.block."),
     (r"\.down_blocks\.(\d+)\.downsamplers\.0\.", r".down.\1.downsample."),
@@ -32,7 +34,9 @@ RENAMED = (
 
 
 def compvis(codec: KL, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict by CompVis' names; diffusers counts the decoder's levels from the other end, and its attention is of matrices."""
+    """The state dict by CompVis' names; diffusers counts the decoder's levels from the other end,
+    and its attention is of matrices.
+    """
     last = len(getattr(codec.architecture, "multipliers", ())) - 1
     renamed = {}
     for name, array in state.items():
@@ -45,10 +49,14 @@ def compvis(codec: KL, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def convert(codec: KL, state: Mapping[str, Any]) -> Params:
-    """The codec's parameters (arrays, no discriminator) from a published state dict of either kind. Errors: import_taming.convert's."""
+    """The codec's parameters (arrays, no discriminator) from a published state dict of either kind.
+    Errors: import_taming.convert's.
+    """
     return import_taming.convert(codec, compvis(codec, state))
 
 
 def load(codec: KL, path: str) -> Params:
-    """The codec's parameters from a .ckpt (read without running its code), .safetensors, .bin or .npz file."""
+    """The codec's parameters from a .ckpt (read without running its code), .safetensors, .bin or
+    .npz file.
+    """
     return convert(codec, read(path, "codec.import"))

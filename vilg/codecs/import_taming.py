@@ -1,9 +1,10 @@
-"""Imports a taming-transformers VQGAN: its state dict as a codec's parameters (SPEC 3.3; the f = 8, 8192-code one of OpenImages among them).
+"""Imports a taming-transformers VQGAN: its state dict as a codec's parameters (SPEC 3.3; the f = 8,
+8192-code one of OpenImages among them).
 
-LDM's KL autoencoders bear the same names (import_kl.py). Separate because only here do the published names and layouts occur:
-(O, I, kh, kw) kernels become (kh, kw, I, O), norm weights scales.
-Every array that the codec needs has to be there in the right shape, and nothing else may be, except the training losses ("loss.*").
-"""
+LDM's KL autoencoders bear the same names (import_kl.py). Separate because only here do the
+published names and layouts occur: (O, I, kh, kw) kernels become (kh, kw, I, O), norm weights
+scales. Every array that the codec needs has to be there in the right shape, and nothing else may
+be, except the training losses ("loss.*")."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +32,9 @@ QUANTIZERS = {
 
 
 def published_name(path: tuple[str, ...], quantizer: str) -> str:
-    """The state-dict key of one of our parameters; path as in ("encoder", "down_0_block_1", "conv1", "kernel")."""
+    """The state-dict key of one of our parameters; path as in ("encoder", "down_0_block_1",
+    "conv1", "kernel").
+    """
     if path[0] == "quantizer":
         return QUANTIZERS[quantizer][path[1:]]
     leaf = "bias" if path[-1] == "bias" else "weight"
@@ -65,11 +68,18 @@ def expected(codec: Autoencoder) -> dict[str, tuple[tuple[str, ...], tuple[int, 
 
     Errors: UserError for an architecture that was not published.
     """
-    require(isinstance(codec.architecture, Convolutional), "codec.architecture", codec.architecture, 'importing needs name="convolutional"')
+    require(
+        isinstance(codec.architecture, Convolutional),
+        "codec.architecture",
+        codec.architecture,
+        'importing needs name="convolutional"',
+    )
     shapes = nn.meta.unbox(jax.eval_shape(codec.init, jax.random.key(0)))
     kind = "gumbel" if "projection" in shapes.get("quantizer", {}) else "nearest"
     layout = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path({k: v for k, v in shapes.items() if k != "discriminator"}):
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(
+        {k: v for k, v in shapes.items() if k != "discriminator"}
+    ):
         path = tuple(k.key for k in keys)
         name = published_name(path, kind)
         layout[name] = (path, published_shape(name, leaf.shape))
@@ -82,7 +92,11 @@ def convert(codec: Autoencoder, state: Mapping[str, Any]) -> Params:
     Errors: UserError naming what is missing, unexpected or of another shape.
     """
     if any(key.startswith(PREFIX) for key in state):
-        state = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+        state = {
+            key.removeprefix(PREFIX): value
+            for key, value in state.items()
+            if key.startswith(PREFIX)
+        }
     state = {key: value for key, value in state.items() if not key.startswith("loss.")}
     layout = expected(codec)
     wrong = [f"missing {name}" for name in layout if name not in state]
@@ -106,5 +120,7 @@ def convert(codec: Autoencoder, state: Mapping[str, Any]) -> Params:
 
 
 def load(codec: Autoencoder, path: str) -> Params:
-    """The codec's parameters from a .ckpt (read without running its code), .safetensors or .npz file."""
+    """The codec's parameters from a .ckpt (read without running its code), .safetensors or .npz
+    file.
+    """
     return convert(codec, read(path, "codec.import"))

@@ -1,9 +1,10 @@
-"""A codec architecture whose encoder sees one patch at a time: equal patches get equal codes wherever they are.
+"""A codec architecture whose encoder sees one patch at a time: equal patches get equal codes
+wherever they are.
 
-Separate from the convolutional one because its property is different: with codes that do not depend on their neighbours a plain
-background is one single code, and a generator has far less to learn (shared CALIBRATION: token perplexity 209 -> 7 at equal PSNR).
-Everything is a matrix product, a 3x3 convolution or a depth-to-space: the fast operations of a CPU.
-"""
+Separate from the convolutional one because its property is different: with codes that do not depend
+on their neighbours a plain background is one single code, and a generator has far less to learn
+(shared CALIBRATION: token perplexity 209 -> 7 at equal PSNR). Everything is a matrix product, a 3x3
+convolution or a depth-to-space: the fast operations of a CPU."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,22 +20,35 @@ from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 
 
-def dense(features: int, dtype: Any, name: str, axes: tuple[str | None, str | None] = ("channels_in", "channels_out")) -> nn.Dense:
+def dense(
+    features: int,
+    dtype: Any,
+    name: str,
+    axes: tuple[str | None, str | None] = ("channels_in", "channels_out"),
+) -> nn.Dense:
     """A 1x1 convolution; `axes` are the names of its kernel's two dimensions."""
-    kernel, bias = named(nn.initializers.lecun_normal(), *axes), named(nn.initializers.zeros_init(), axes[1])
+    kernel, bias = (
+        named(nn.initializers.lecun_normal(), *axes),
+        named(nn.initializers.zeros_init(), axes[1]),
+    )
     return nn.Dense(features, dtype=dtype, kernel_init=kernel, bias_init=bias, name=name)
 
 
 def norm(dtype: Any, name: str) -> nn.LayerNorm:
     """LayerNorm over channels at each position (GroupNorm would mix positions)."""
-    scale, bias = named(nn.initializers.ones_init(), "channels_out"), named(nn.initializers.zeros_init(), "channels_out")
+    scale, bias = (
+        named(nn.initializers.ones_init(), "channels_out"),
+        named(nn.initializers.zeros_init(), "channels_out"),
+    )
     return nn.LayerNorm(epsilon=1e-6, dtype=dtype, scale_init=scale, bias_init=bias, name=name)
 
 
 def mix(x: Float[Array, "b y x c"], count: int, width: int, dtype: Any) -> Float[Array, "b y x c"]:
     """`count` residual 3x3 convolutions between patches; inside a module's compact call."""
     for i in range(count):
-        x = x + convolution(width, f"context_{i}", dtype=dtype)(nn.silu(norm(dtype, f"context_norm_{i}")(x)))
+        x = x + convolution(width, f"context_{i}", dtype=dtype)(
+            nn.silu(norm(dtype, f"context_norm_{i}")(x))
+        )
     return x
 
 
@@ -62,16 +76,27 @@ class PatchEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
-        x = rearrange(images.astype(self.dtype), "b (y p) (x q) c -> b y x (p q c)", p=self.patch, q=self.patch)
-        x = constrain(dense(self.width, self.dtype, "patches")(x), "batch", "rows", "columns", "channels_out")
+        x = rearrange(
+            images.astype(self.dtype),
+            "b (y p) (x q) c -> b y x (p q c)",
+            p=self.patch,
+            q=self.patch,
+        )
+        x = constrain(
+            dense(self.width, self.dtype, "patches")(x), "batch", "rows", "columns", "channels_out"
+        )
         x = mix(x, self.context, self.width, self.dtype)
         for i in range(self.depth):
             x = PatchBlock(self.width, self.dtype, name=f"block_{i}")(x)
-        return dense(self.code_width, self.dtype, "latents", ("channels_in", None))(norm(self.dtype, "norm_out")(x))
+        return dense(self.code_width, self.dtype, "latents", ("channels_in", None))(
+            norm(self.dtype, "norm_out")(x)
+        )
 
 
 class PatchDecoder(nn.Module):
-    """Embeddings to the feature map of full size that the codec's last convolution turns into pixels."""
+    """Embeddings to the feature map of full size that the codec's last convolution turns into
+    pixels.
+    """
 
     patch: int
     width: int
@@ -83,11 +108,15 @@ class PatchDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: Float[Array, "b y x d"]) -> Float[Array, "b H W c"]:
-        x = dense(self.width, self.dtype, "embeddings", (None, "channels_out"))(embeddings.astype(self.dtype))
+        x = dense(self.width, self.dtype, "embeddings", (None, "channels_out"))(
+            embeddings.astype(self.dtype)
+        )
         x = mix(x, self.context, self.width, self.dtype)
         for i in range(self.depth):
             x = PatchBlock(self.width, self.dtype, name=f"block_{i}")(x)
-        x = dense(self.patch**2 * self.channels, self.dtype, "pixels")(norm(self.dtype, "norm_out")(x))
+        x = dense(self.patch**2 * self.channels, self.dtype, "pixels")(
+            norm(self.dtype, "norm_out")(x)
+        )
         x = rearrange(x, "b y x (p q c) -> b (y p) (x q) c", p=self.patch, q=self.patch)
         x = constrain(x, "batch", "rows", "columns", "channels_out")
         for i in range(self.refinements):
@@ -97,10 +126,11 @@ class PatchDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class Patch:
-    """Encoder of `encoder_context` 3x3 convolutions between patches (0: patch-local) and `depth` blocks a patch; decoder of `context` 3x3
-    convolutions between patches (0: none), then `depth` blocks a patch, then
-    `refinements` 3x3 convolutions of `channels` at full size. The last convolution is `output_size` square: with 1 and no other 3x3
-    convolution a patch is a function of its code alone."""
+    """Encoder of `encoder_context` 3x3 convolutions between patches (0: patch-local) and `depth`
+    blocks a patch; decoder of `context` 3x3 convolutions between patches (0: none), then `depth`
+    blocks a patch, then `refinements` 3x3 convolutions of `channels` at full size. The last
+    convolution is `output_size` square: with 1 and no other 3x3 convolution a patch is a function
+    of its code alone."""
 
     patch: int = 4
     width: int = 128
@@ -113,15 +143,26 @@ class Patch:
 
     def __post_init__(self) -> None:
         for field in ("patch", "width", "channels"):
-            require(getattr(self, field) > 0, f"architecture.{field}", getattr(self, field), "must be at least 1")
+            require(
+                getattr(self, field) > 0,
+                f"architecture.{field}",
+                getattr(self, field),
+                "must be at least 1",
+            )
 
     @property
     def downsample(self) -> int:
         return self.patch
 
     def encoder(self, image_size: int, code_width: int, dtype: Any, moments: int = 1) -> nn.Module:
-        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and log-variance of a posterior."""
-        return PatchEncoder(self.patch, self.width, self.depth, self.encoder_context, moments * code_width, dtype)
+        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and
+        log-variance of a posterior.
+        """
+        return PatchEncoder(
+            self.patch, self.width, self.depth, self.encoder_context, moments * code_width, dtype
+        )
 
     def decoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
-        return PatchDecoder(self.patch, self.width, self.depth, self.context, self.channels, self.refinements, dtype)
+        return PatchDecoder(
+            self.patch, self.width, self.depth, self.context, self.channels, self.refinements, dtype
+        )

@@ -1,4 +1,5 @@
-"""LPIPS with VGG16 from given weights: a distance between images that is not per pixel (SPEC 3.4; Zhang et al. 2018).
+"""LPIPS with VGG16 from given weights: a distance between images that is not per pixel (SPEC 3.4;
+Zhang et al. 2018).
 
 Separate because its weights are nobody's parameters: they are read once from a file, never trained, and no checkpoint holds them.
 vilg ships none: without a file the codec leaves this term out and says so.
@@ -17,7 +18,13 @@ from jaxtyping import Array, Float
 from vilg.codecs.weights import read
 from vilg.types import UserError
 
-WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # VGG16 between its max-pools
+WIDTHS = (
+    (64, 64),
+    (128, 128),
+    (256, 256, 256),
+    (512, 512, 512),
+    (512, 512, 512),
+)  # VGG16 between its max-pools
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 PREFIXES = ("loss.perceptual_loss.", "perceptual_loss.", "module.")
@@ -25,33 +32,48 @@ PREFIXES = ("loss.perceptual_loss.", "perceptual_loss.", "module.")
 
 @dataclass(frozen=True)
 class LPIPS:
-    """levels: a tuple of (kernel [3, 3, i, o], bias [o]) for each of five levels; heads: five [c] weights of channels."""
+    """levels: a tuple of (kernel [3, 3, i, o], bias [o]) for each of five levels; heads: five [c]
+    weights of channels.
+    """
 
     levels: tuple[tuple[tuple[Any, Any], ...], ...]  # of arrays, numpy or traced
     heads: tuple[Any, ...]
 
-    def __call__(self, a: Float[Array, "b H W 3"], b: Float[Array, "b H W 3"]) -> Float[Array, " b"]:
+    def __call__(
+        self, a: Float[Array, "b H W 3"], b: Float[Array, "b H W 3"]
+    ) -> Float[Array, " b"]:
         """The distance of each pair of images in [-1, 1]."""
         both = (jnp.concatenate([a, b]) - jnp.asarray(SHIFT)) / jnp.asarray(SCALE)
         distance = jnp.zeros(a.shape[0], jnp.float32)
         for i, (level, head) in enumerate(zip(self.levels, self.heads, strict=True)):
             if i > 0:
-                both = jax.lax.reduce_window(both, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+                both = jax.lax.reduce_window(
+                    both, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+                )
             for kernel, bias in level:
-                kernel = jax.lax.optimization_barrier(jnp.asarray(kernel))  # or XLA spends its time flipping constants for the gradient
-                both = jax.lax.conv_general_dilated(both, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+                kernel = jax.lax.optimization_barrier(
+                    jnp.asarray(kernel)
+                )  # or XLA spends its time flipping constants for the gradient
+                both = jax.lax.conv_general_dilated(
+                    both, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )
                 both = jax.nn.relu(both + jnp.asarray(bias))
             squares = jnp.sum(jnp.square(both), axis=-1, keepdims=True)
-            # where all features are 0 the root has no finite gradient, but there the ReLU before it passes none on
+            # where all features are 0 the root has no finite gradient, but there the ReLU before it
+            # passes none on
             first, second = jnp.split(both / (jnp.sqrt(squares) + 1e-10), 2)
-            distance += jnp.mean(jnp.sum(jnp.square(first - second) * jnp.asarray(head), axis=-1), axis=(1, 2))
+            distance += jnp.mean(
+                jnp.sum(jnp.square(first - second) * jnp.asarray(head), axis=-1), axis=(1, 2)
+            )
         return distance
 
 
 @functools.lru_cache(maxsize=2)
 def load(path: str) -> LPIPS:
-    """LPIPS from .npz, .safetensors or a torch file with the keys of LPIPS-VGG: `net.slice{1-5}.{n}.weight` (or torchvision's
-    `features.{n}.weight`) and `lin{0-4}.model.1.weight`. Errors: UserError naming a key that is missing or has another shape."""
+    """LPIPS from .npz, .safetensors or a torch file with the keys of LPIPS-VGG:
+    `net.slice{1-5}.{n}.weight` (or torchvision's `features.{n}.weight`) and
+    `lin{0-4}.model.1.weight`. Errors: UserError naming a key that is missing or has another
+    shape."""
     return from_state(read(path, "codec.perceptual"), path)
 
 
@@ -62,9 +84,14 @@ def from_state(state: Mapping[str, np.ndarray], path: str = "weights") -> LPIPS:
     def take(names: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
         found = next((short[n] for n in names if n in short), None)
         if found is None:
-            raise UserError(f"codec.perceptual={path!r}: has no {names[0]!r}; give a file in the LPIPS-VGG layout, or leave it empty")
+            raise UserError(
+                f"codec.perceptual={path!r}: has no {names[0]!r}; give a file in the LPIPS-VGG"
+                " layout, or leave it empty"
+            )
         if found.shape != shape:
-            raise UserError(f"codec.perceptual={path!r}: {names[0]} has shape {found.shape}, expected {shape}")
+            raise UserError(
+                f"codec.perceptual={path!r}: {names[0]} has shape {found.shape}, expected {shape}"
+            )
         return np.asarray(found, np.float32)
 
     levels, index, channels = [], 0, 3
@@ -73,9 +100,17 @@ def from_state(state: Mapping[str, np.ndarray], path: str = "weights") -> LPIPS:
         for width in widths:
             stems = (f"net.slice{level + 1}.{index}", f"features.{index}", f"net.features.{index}")
             kernel = take(tuple(f"{s}.weight" for s in stems), (width, channels, 3, 3))
-            convolutions.append((np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), take(tuple(f"{s}.bias" for s in stems), (width,))))
+            convolutions.append(
+                (
+                    np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)),
+                    take(tuple(f"{s}.bias" for s in stems), (width,)),
+                )
+            )
             index, channels = index + 2, width  # a convolution and its ReLU
         levels.append(tuple(convolutions))
         index += 1  # the max-pool
-    heads = [take((f"lin{i}.model.1.weight", f"lins.{i}.model.1.weight"), (1, w[-1], 1, 1)).reshape(-1) for i, w in enumerate(WIDTHS)]
+    heads = [
+        take((f"lin{i}.model.1.weight", f"lins.{i}.model.1.weight"), (1, w[-1], 1, 1)).reshape(-1)
+        for i, w in enumerate(WIDTHS)
+    ]
     return LPIPS(tuple(levels), tuple(heads))

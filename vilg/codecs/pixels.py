@@ -1,7 +1,8 @@
-"""Pixels: the codec of generators that work on pixels. Its latents are the picture itself, `patch` x `patch` pixels to a position.
+"""Pixels: the codec of generators that work on pixels. Its latents are the picture itself, `patch`
+x `patch` pixels to a position.
 
-There is nothing to learn: it is no Trainable, `init` gives the parameters {}, and no run has to make them.
-"""
+There is nothing to learn: it is no Trainable, `init` gives the parameters {}, and no run has to
+make them."""
 
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ from vilg.types import Params
 
 @dataclass(frozen=True)
 class Pixels:
-    """patch 1: plain pixels; else each position holds its patch's rows, columns and colours, in this order."""
+    """patch 1: plain pixels; else each position holds its patch's rows, columns and colours, in
+    this order.
+    """
 
     image_size: int
     patch: int = 1
@@ -23,7 +26,9 @@ class Pixels:
     def __post_init__(self) -> None:
         require(self.patch > 0, "codec.patch", self.patch, "must be at least 1")
         whole = self.image_size > 0 and self.image_size % self.patch == 0
-        require(whole, "codec.image_size", self.image_size, f"must be a multiple of patch={self.patch}")
+        require(
+            whole, "codec.image_size", self.image_size, f"must be a multiple of patch={self.patch}"
+        )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -42,7 +47,9 @@ class Pixels:
         """The pixels, in patches."""
         return rearrange(images, "b (y p) (x q) c -> b y x (p q c)", p=self.patch, q=self.patch)
 
-    def from_latents(self, params: Params, latents: Float[Array, "b y x c"]) -> Float[Array, "b H W 3"]:
+    def from_latents(
+        self, params: Params, latents: Float[Array, "b y x c"]
+    ) -> Float[Array, "b H W 3"]:
         """The picture, clipped to [-1, 1]."""
         images = rearrange(latents, "b y x (p q c) -> b (y p) (x q) c", p=self.patch, q=self.patch)
         return jnp.clip(images, -1.0, 1.0)

@@ -1,10 +1,11 @@
-"""Quantizers: latents to codes and back, with gradients that pass through. `QUANTIZERS` is the table.
+"""Quantizers: latents to codes and back, with gradients that pass through. `QUANTIZERS` is the
+table.
 
     latents [b y x d] --codes--> ids [b y x] --lookup--> embeddings [b y x d]
 
-A quantizer is a frozen dataclass of config fields; its parameters are a dict that VQ keeps. What moves codes without a gradient
-(k-means, revival) is decided in codebook.py; a quantizer only says how a code is put in a place.
-"""
+A quantizer is a frozen dataclass of config fields; its parameters are a dict that VQ keeps. What
+moves codes without a gradient (k-means, revival) is decided in codebook.py; a quantizer only says
+how a code is put in a place."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -22,8 +23,12 @@ Latents = Float[Array, "... d"]
 Ids = Int[Array, "..."]
 
 
-def squared_distances(points: Float[Array, "n d"], centres: Float[Array, "k d"]) -> Float[Array, "n k"]:
-    """|p - c|^2 up to a term |p|^2 that is the same for every centre; full precision, since near ties decide codes."""
+def squared_distances(
+    points: Float[Array, "n d"], centres: Float[Array, "k d"]
+) -> Float[Array, "n k"]:
+    """|p - c|^2 up to a term |p|^2 that is the same for every centre; full precision, since near
+    ties decide codes.
+    """
     products = jnp.matmul(points, centres.T, precision=jax.lax.Precision.HIGHEST)
     return jnp.sum(jnp.square(centres), axis=-1) - 2.0 * products
 
@@ -31,7 +36,11 @@ def squared_distances(points: Float[Array, "n d"], centres: Float[Array, "k d"])
 def nearest(points: Latents, centres: Float[Array, "k d"]) -> Ids:
     """The index of the nearest centre for each point (the first one of equals)."""
     flat = points.reshape(-1, points.shape[-1])
-    return jnp.argmin(squared_distances(flat, centres), axis=-1).astype(jnp.int32).reshape(points.shape[:-1])
+    return (
+        jnp.argmin(squared_distances(flat, centres), axis=-1)
+        .astype(jnp.int32)
+        .reshape(points.shape[:-1])
+    )
 
 
 @runtime_checkable
@@ -44,20 +53,23 @@ class Quantizer(Protocol):
 
     def lookup(self, params: Params, ids: Ids) -> Latents: ...
 
-    def quantize(self, params: Params, latents: Latents, key: Array, step: Array) -> tuple[Latents, Ids, Array, Metrics]: ...
+    def quantize(
+        self, params: Params, latents: Latents, key: Array, step: Array
+    ) -> tuple[Latents, Ids, Array, Metrics]: ...
 
     def place(self, params: Params, centres: Float[Array, "v d"], spread: Array) -> Params: ...
 
-    def revive(self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array) -> Params: ...
+    def revive(
+        self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array
+    ) -> Params: ...
 
 
 @dataclass(frozen=True)
 class Nearest:
     """The nearest code by Euclidean distance, straight-through (VQ-VAE; taming `VectorQuantizer2`).
 
-    loss = mean((sg[z] - e)^2) + beta mean((z - sg[e])^2). `legacy_beta` puts beta on the first term instead, as taming's default does
-    (SPEC 3.4): only for reproducing runs of that code.
-    """
+    loss = mean((sg[z] - e)^2) + beta mean((z - sg[e])^2). `legacy_beta` puts beta on the first term
+    instead, as taming's default does (SPEC 3.4): only for reproducing runs of that code."""
 
     beta: float = 0.25
     legacy_beta: bool = False
@@ -77,29 +89,38 @@ class Nearest:
     def lookup(self, params: Params, ids: Ids) -> Latents:
         return params["codebook"][ids]
 
-    def quantize(self, params: Params, latents: Latents, key: Array, step: Array) -> tuple[Latents, Ids, Array, Metrics]:
+    def quantize(
+        self, params: Params, latents: Latents, key: Array, step: Array
+    ) -> tuple[Latents, Ids, Array, Metrics]:
         ids = jax.lax.stop_gradient(self.codes(params, latents))
         embeddings = self.lookup(params, ids)
         codebook = jnp.mean(jnp.square(jax.lax.stop_gradient(latents) - embeddings))
         commitment = jnp.mean(jnp.square(latents - jax.lax.stop_gradient(embeddings)))
-        loss = self.beta * codebook + commitment if self.legacy_beta else codebook + self.beta * commitment
+        loss = (
+            self.beta * codebook + commitment
+            if self.legacy_beta
+            else codebook + self.beta * commitment
+        )
         passed = latents + jax.lax.stop_gradient(embeddings - latents)
         return passed, ids, loss, {"commitment": commitment}
 
     def place(self, params: Params, centres: Float[Array, "v d"], spread: Array) -> Params:
         return {**params, "codebook": centres}
 
-    def revive(self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array) -> Params:
+    def revive(
+        self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array
+    ) -> Params:
         return {**params, "codebook": jnp.where(dead[:, None], sites, params["codebook"])}
 
 
 @dataclass(frozen=True)
 class Gumbel:
-    """A categorical over codes, sampled by hard Gumbel-softmax, straight-through (DALL-E; taming `GumbelQuantize`).
+    """A categorical over codes, sampled by hard Gumbel-softmax, straight-through (DALL-E; taming
+    `GumbelQuantize`).
 
-    Temperature: cosine from `temperature` to `temperature_end` over `temperature_steps` steps. loss = kl_weight mean over positions of
-    KL(softmax(logits) || uniform). Encoding is the argmax of the logits: the released code adds noise there too (SPEC 3.2, trap).
-    """
+    Temperature: cosine from `temperature` to `temperature_end` over `temperature_steps` steps. loss
+    = kl_weight mean over positions of KL(softmax(logits) || uniform). Encoding is the argmax of the
+    logits: the released code adds noise there too (SPEC 3.2, trap)."""
 
     temperature: float = 0.9
     temperature_end: float = 1e-6
@@ -108,28 +129,47 @@ class Gumbel:
 
     def __post_init__(self) -> None:
         falls = 0 < self.temperature_end <= self.temperature
-        require(falls, "quantizer.temperature_end", self.temperature_end, f"must be above 0, at most temperature={self.temperature}")
-        require(self.temperature_steps > 0, "quantizer.temperature_steps", self.temperature_steps, "must be at least 1")
+        require(
+            falls,
+            "quantizer.temperature_end",
+            self.temperature_end,
+            f"must be above 0, at most temperature={self.temperature}",
+        )
+        require(
+            self.temperature_steps > 0,
+            "quantizer.temperature_steps",
+            self.temperature_steps,
+            "must be at least 1",
+        )
         require(self.kl_weight >= 0, "quantizer.kl_weight", self.kl_weight, "must not be negative")
 
     def init(self, key: Array, vocabulary: int, width: int) -> Params:
         project, embed = jax.random.split(key)
         return {
             "projection": {
-                "kernel": named(nn.initializers.lecun_normal(), "channels_in", "codebook")(project, (width, vocabulary)),
+                "kernel": named(nn.initializers.lecun_normal(), "channels_in", "codebook")(
+                    project, (width, vocabulary)
+                ),
                 "bias": named(nn.initializers.zeros_init(), "codebook")(project, (vocabulary,)),
             },
-            "codebook": named(nn.initializers.normal(1.0), "codebook", "embed")(embed, (vocabulary, width)),
+            "codebook": named(nn.initializers.normal(1.0), "codebook", "embed")(
+                embed, (vocabulary, width)
+            ),
         }
 
     def schedule(self, step: Array) -> Array:
         """The temperature at a step; the end value after the last one."""
         fraction = jnp.clip(step / self.temperature_steps, 0.0, 1.0)
-        return self.temperature_end + 0.5 * (self.temperature - self.temperature_end) * (1.0 + jnp.cos(jnp.pi * fraction))
+        return self.temperature_end + 0.5 * (self.temperature - self.temperature_end) * (
+            1.0 + jnp.cos(jnp.pi * fraction)
+        )
 
     def logits(self, params: Params, latents: Latents) -> Float[Array, "... v"]:
         project = params["projection"]
-        return jnp.matmul(latents, project["kernel"], precision=jax.lax.Precision.HIGHEST) + project["bias"]
+        return (
+            jnp.matmul(latents, project["kernel"], precision=jax.lax.Precision.HIGHEST)
+            + project["bias"]
+        )
 
     def codes(self, params: Params, latents: Latents) -> Ids:
         return jnp.argmax(self.logits(params, latents), axis=-1).astype(jnp.int32)
@@ -137,34 +177,65 @@ class Gumbel:
     def lookup(self, params: Params, ids: Ids) -> Latents:
         return params["codebook"][ids]
 
-    def quantize(self, params: Params, latents: Latents, key: Array, step: Array) -> tuple[Latents, Ids, Array, Metrics]:
+    def quantize(
+        self, params: Params, latents: Latents, key: Array, step: Array
+    ) -> tuple[Latents, Ids, Array, Metrics]:
         logits = self.logits(params, latents)
         temperature = self.schedule(step)
         soft = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature)
         ids = jnp.argmax(soft, axis=-1).astype(jnp.int32)
         hard = jax.nn.one_hot(ids, soft.shape[-1], dtype=soft.dtype)
-        embeddings = jnp.matmul(soft + jax.lax.stop_gradient(hard - soft), params["codebook"], precision=jax.lax.Precision.HIGHEST)
+        embeddings = jnp.matmul(
+            soft + jax.lax.stop_gradient(hard - soft),
+            params["codebook"],
+            precision=jax.lax.Precision.HIGHEST,
+        )
         q = jax.nn.softmax(logits)
         divergence = jnp.mean(jnp.sum(q * jnp.log(q * q.shape[-1] + 1e-10), axis=-1))
-        return embeddings, ids, self.kl_weight * divergence, {"temperature": temperature, "kl": divergence}
+        return (
+            embeddings,
+            ids,
+            self.kl_weight * divergence,
+            {"temperature": temperature, "kl": divergence},
+        )
 
     def place(self, params: Params, centres: Float[Array, "v d"], spread: Array) -> Params:
-        """Logits of the posterior of equal Gaussians at the centres, `spread` their mean squared radius: argmax is the nearest one."""
+        """Logits of the posterior of equal Gaussians at the centres, `spread` their mean squared
+        radius: argmax is the nearest one.
+        """
         scale = centres.shape[-1] / jnp.maximum(spread, 1e-6)
-        projection = {"kernel": scale * centres.T, "bias": -0.5 * scale * jnp.sum(jnp.square(centres), axis=-1)}
+        projection = {
+            "kernel": scale * centres.T,
+            "bias": -0.5 * scale * jnp.sum(jnp.square(centres), axis=-1),
+        }
         return {**params, "projection": projection, "codebook": centres}
 
-    def revive(self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array) -> Params:
-        """Each dead code becomes a copy of the code that its site has now, its logits leaning towards the site by a hundredth."""
+    def revive(
+        self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array
+    ) -> Params:
+        """Each dead code becomes a copy of the code that its site has now, its logits leaning
+        towards the site by a hundredth.
+        """
         kernel, bias = params["projection"]["kernel"], params["projection"]["bias"]
         source = self.codes(params, sites)
         gap = sites - params["codebook"][source]
-        lean = 0.01 * jnp.linalg.norm(kernel[:, source], axis=0) / (jnp.linalg.norm(gap, axis=-1) + 1e-6)
+        lean = (
+            0.01
+            * jnp.linalg.norm(kernel[:, source], axis=0)
+            / (jnp.linalg.norm(gap, axis=-1) + 1e-6)
+        )
         tilt = gap * lean[:, None]
         moved = kernel[:, source] + tilt.T
         offset = bias[source] - jnp.sum(tilt * params["codebook"][source], axis=-1)
-        projection = {"kernel": jnp.where(dead[None, :], moved, kernel), "bias": jnp.where(dead, offset, bias)}
-        return {**params, "projection": projection, "codebook": jnp.where(dead[:, None], sites, params["codebook"])}
+        projection = {
+            "kernel": jnp.where(dead[None, :], moved, kernel),
+            "bias": jnp.where(dead, offset, bias),
+        }
+        return {
+            **params,
+            "projection": projection,
+            "codebook": jnp.where(dead[:, None], sites, params["codebook"]),
+        }
 
 
 QUANTIZERS = {"nearest": Nearest, "gumbel": Gumbel}

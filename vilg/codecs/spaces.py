@@ -1,9 +1,11 @@
-"""Spaces: what a generator draws, as seen through the codec. `ids` are a tokenizer's codes, `latents` floats of zero mean and unit variance.
+"""Spaces: what a generator draws, as seen through the codec. `ids` are a tokenizer's codes,
+`latents` floats of zero mean and unit variance.
 
-Separate from the codecs, because whether a generator wants ids or floats is the generator's question: a VQ codec serves both. The scale
-of latents is measured from data when a run starts (`measure`), stored with the run, and part of its frozen parameters, so that a codec
-that was trained again cannot be decoded with another's scale. SPACES is the table that a generator's `space` resolves through.
-"""
+Separate from the codecs, because whether a generator wants ids or floats is the generator's
+question: a VQ codec serves both. The scale of latents is measured from data when a run starts
+(`measure`), stored with the run, and part of its frozen parameters, so that a codec that was
+trained again cannot be decoded with another's scale. SPACES is the table that a generator's `space`
+resolves through."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,8 +27,8 @@ class Ids:
     def __post_init__(self) -> None:
         if not isinstance(self.codec, Tokenizer):
             raise UserError(
-                f"codec.name: {type(self.codec).__name__} has no ids, and this generator draws ids; give a tokenizer such as 'vq', "
-                "or a generator of latents"
+                f"codec.name: {type(self.codec).__name__} has no ids, and this generator draws ids;"
+                " give a tokenizer such as 'vq', or a generator of latents"
             )
 
     def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Any:
@@ -44,7 +46,9 @@ class Ids:
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-    """Codes are the codec's latents as they are, float32 [b y x c]: what a codec's own run looks at where it has no ids."""
+    """Codes are the codec's latents as they are, float32 [b y x c]: what a codec's own run looks at
+    where it has no ids.
+    """
 
     codec: Codec
 
@@ -59,7 +63,9 @@ class Raw:
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-    """Codes are the codec's latents, each channel less its mean and over its standard deviation: {"codec", "mean", "std"} are frozen."""
+    """Codes are the codec's latents, each channel less its mean and over its standard deviation:
+    {"codec", "mean", "std"} are frozen.
+    """
 
     codec: Codec
     scaled: ClassVar[bool] = True
@@ -73,7 +79,9 @@ class Latents:
         return self.codec.from_latents(frozen["codec"], codes * frozen["std"] + frozen["mean"])
 
     def freeze(self, params: Params, scale: Mapping[str, Sequence[float]] | None) -> Params:
-        """The frozen parameters of this space, from the codec's and the measured scale (the identity where there is none yet)."""
+        """The frozen parameters of this space, from the codec's and the measured scale (the
+        identity where there is none yet).
+        """
         c = self.codec.latent_channels
         scale = scale or {"mean": [0.0] * c, "std": [1.0] * c}
         return {"codec": params, **{k: np.asarray(scale[k], np.float32) for k in ("mean", "std")}}
@@ -86,8 +94,14 @@ class Latents:
         flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
         std = flat.std(0)
         if not np.all(np.isfinite(std)) or std.max() < 1e-6:
-            raise UserError(f"codec: its latents have standard deviation {std.max():.2g} over the data; train the codec longer")
-        return {"mean": flat.mean(0).round(6).tolist(), "std": np.maximum(std, 1e-3 * std.max()).round(6).tolist()}
+            raise UserError(
+                f"codec: its latents have standard deviation {std.max():.2g} over the data; train"
+                " the codec longer"
+            )
+        return {
+            "mean": flat.mean(0).round(6).tolist(),
+            "std": np.maximum(std, 1e-3 * std.max()).round(6).tolist(),
+        }
 
 
 SPACES: dict[str, Any] = {"ids": Ids, "latents": Latents}

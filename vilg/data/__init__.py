@@ -1,1 +1,3 @@
-"""Captioned pictures in: sources with one record schema, text model, loader, prompt files, conversion."""
+"""Captioned pictures in: sources with one record schema, text model, loader, prompt files,
+conversion.
+"""

@@ -1,9 +1,10 @@
-"""Knowledge written into a data set once: words with their parts of speech, and boxes and captions of other models merged by id.
+"""Knowledge written into a data set once: words with their parts of speech, and boxes and captions
+of other models merged by id.
 
-A line of a merged .jsonl has `id`, or `image` as `vilg caption` writes it, and any of: `boxes` (list of {"xyxy" in [0, 1], "label",
-"score"}, or of xyxy lists beside `labels` and `scores`), `captions` or `machine_captions` (kept apart from people's captions),
-`words`, `machine_words`. Nothing is written over, and the result appears whole or not at all.
-"""
+A line of a merged .jsonl has `id`, or `image` as `vilg caption` writes it, and any of: `boxes`
+(list of {"xyxy" in [0, 1], "label", "score"}, or of xyxy lists beside `labels` and `scores`),
+`captions` or `machine_captions` (kept apart from people's captions), `words`, `machine_words`.
+Nothing is written over, and the result appears whole or not at all."""
 
 import contextlib
 import json
@@ -30,14 +31,19 @@ Place = tuple[str, int]  # file and line
 
 
 def annotate(
-    source: Any, out: str | os.PathLike[str], merge: Sequence[str] = (), kind: str = "folder", bad_record_limit: int = 100,
+    source: Any,
+    out: str | os.PathLike[str],
+    merge: Sequence[str] = (),
+    kind: str = "folder",
+    bad_record_limit: int = 100,
     log: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:  # fmt: skip
-    """Writes every good record of a source with its annotations: to the new directory `out` as `kind`, or, where `out` ends in .jsonl,
-    only the annotations by id, which can be merged again. Returns counts.
+) -> dict[str, Any]:
+    """Writes every good record of a source with its annotations: to the new directory `out` as
+    `kind`, or, where `out` ends in .jsonl, only the annotations by id, which can be merged again.
+    Returns counts.
 
-    Errors: UserError for a line that cannot be merged, naming file, line, field and value; for an existing `out`; too many bad records.
-    """
+    Errors: UserError for a line that cannot be merged, naming file, line, field and value; for an
+    existing `out`; too many bad records."""
     as_lines = str(out).endswith(".jsonl")
     writer = AnnotationsWriter if as_lines else lookup(WRITERS, kind, "to")
     if as_lines and Path(out).exists():
@@ -59,17 +65,25 @@ def annotate(
             written.write(record)
             if time.monotonic() - told > EVERY:
                 told = time.monotonic()
-                log(f"{written.count:,} of {len(source):,} records annotated in {told - began:.0f} s")
+                log(
+                    f"{written.count:,} of {len(source):,} records annotated in"
+                    f" {told - began:.0f} s"
+                )
         unknown = [id for id in found if id not in met and id not in (known or bad)]
         if unknown:
             raise unknown_id(places[unknown[0]], unknown[0])
         if not written.count:
-            raise UserError(f"data annotate: the source has no good record ({len(bad)} bad); check its path and split")
+            raise UserError(
+                f"data annotate: the source has no good record ({len(bad)} bad); check its path and"
+                " split"
+            )
     return {"records": written.count, **totals, "bad": bad}
 
 
 def with_words(record: Record) -> tuple[Record, int]:
-    """(The record with the words of every caption, how many captions were tagged); words that are there stay."""
+    """(The record with the words of every caption, how many captions were tagged); words that are
+    there stay.
+    """
     count = 0
     record = dict(record)
     for name, items in (("words", record["captions"]), ("machine_words", machine_captions(record))):
@@ -85,26 +99,50 @@ def with_words(record: Record) -> tuple[Record, int]:
 
 
 def combined(record: Record, merged: Mapping[str, Any], place: Place) -> Record:
-    """The record and what was merged: boxes and machine captions are added where they are new, words replace."""
-    record = {**record, **{name: merged[name] for name in ("words", "machine_words") if name in merged}}
-    for name, before in (("boxes", list(record.get("boxes") or ())), ("machine_captions", machine_captions(record))):
-        added = [item for k, item in enumerate(merged.get(name, ())) if item not in before and item not in merged[name][:k]]
+    """The record and what was merged: boxes and machine captions are added where they are new,
+    words replace.
+    """
+    record = {
+        **record,
+        **{name: merged[name] for name in ("words", "machine_words") if name in merged},
+    }
+    for name, before in (
+        ("boxes", list(record.get("boxes") or ())),
+        ("machine_captions", machine_captions(record)),
+    ):
+        added = [
+            item
+            for k, item in enumerate(merged.get(name, ()))
+            if item not in before and item not in merged[name][:k]
+        ]
         if before or added:
             record[name] = before + added
-    for name, items in (("words", record["captions"]), ("machine_words", record.get("machine_captions", ()))):
+    for name, items in (
+        ("words", record["captions"]),
+        ("machine_words", record.get("machine_captions", ())),
+    ):
         if name in merged and len(merged[name]) != len(items):
-            raise mistake(place, name, merged[name], f"has {len(merged[name])} lists of words for {len(items)} captions; give one each")
+            raise mistake(
+                place,
+                name,
+                merged[name],
+                f"has {len(merged[name])} lists of words for {len(items)} captions; give one each",
+            )
     return record
 
 
-def read_merged(merge: Sequence[str], known: set[str] | None, images: Mapping[str, str]) -> tuple[dict[str, Place], dict[str, Any]]:
-    """(Where each id was first named, its annotations) of .jsonl files. `known` are the source's ids, where they are cheap to have, and
-    `images` its pictures' paths with their ids."""
+def read_merged(
+    merge: Sequence[str], known: set[str] | None, images: Mapping[str, str]
+) -> tuple[dict[str, Place], dict[str, Any]]:
+    """(Where each id was first named, its annotations) of .jsonl files. `known` are the source's
+    ids, where they are cheap to have, and `images` its pictures' paths with their ids."""
     places: dict[str, Place] = {}
     found: dict[str, dict[str, Any]] = {}
     for file in merge:
         if not Path(file).is_file():
-            raise UserError(f"merge={file!r}: there is no such file; give a .jsonl of boxes or captions")
+            raise UserError(
+                f"merge={file!r}: there is no such file; give a .jsonl of boxes or captions"
+            )
         with open(file, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
@@ -113,11 +151,17 @@ def read_merged(merge: Sequence[str], known: set[str] | None, images: Mapping[st
                 id, fields = read_line(line.removeprefix(b"\xef\xbb\xbf"), place, images)
                 if known is not None and id not in known:
                     raise unknown_id(place, id)
-                if id not in places or {"words", "machine_words"} & set(fields):  # whose number is compared with the captions'
+                if id not in places or {"words", "machine_words"} & set(
+                    fields
+                ):  # whose number is compared with the captions'
                     places[id] = place
                 mine = found.setdefault(id, {})
                 for name, value in fields.items():
-                    mine[name] = [*mine[name], *value] if name in ("boxes", "machine_captions") and name in mine else value
+                    mine[name] = (
+                        [*mine[name], *value]
+                        if name in ("boxes", "machine_captions") and name in mine
+                        else value
+                    )
     return places, found
 
 
@@ -126,14 +170,21 @@ def read_line(line: bytes, place: Place, images: Mapping[str, str]) -> tuple[str
     try:
         entry = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise UserError(f"{place[0]}:{place[1]}: the line is not JSON ({error}); write an object a line") from None
+        raise UserError(
+            f"{place[0]}:{place[1]}: the line is not JSON ({error}); write an object a line"
+        ) from None
     if not isinstance(entry, dict):
-        raise UserError(f"{place[0]}:{place[1]}: the line is {shown(entry)}, not an object; write id, boxes or captions in braces")
+        raise UserError(
+            f"{place[0]}:{place[1]}: the line is {shown(entry)}, not an object; write id, boxes or"
+            " captions in braces"
+        )
     named = "id" if "id" in entry else "image"
     id = entry.get(named)
     id = str(id) if isinstance(id, int) else id
     if not isinstance(id, str) or not id:
-        raise mistake(place, named, id, "must be text that names a record; give its id, or its image's path")
+        raise mistake(
+            place, named, id, "must be text that names a record; give its id, or its image's path"
+        )
     if named == "image" and id not in images.values():
         id = images.get(str(Path(id).resolve()), id)
     fields: dict[str, Any] = {}
@@ -142,18 +193,35 @@ def read_line(line: bytes, place: Place, images: Mapping[str, str]) -> tuple[str
     for name in ("captions", "machine_captions"):
         if name in entry:
             try:
-                fields["machine_captions"] = fields.get("machine_captions", []) + captions(id, entry[name])
+                fields["machine_captions"] = fields.get("machine_captions", []) + captions(
+                    id, entry[name]
+                )
             except BadRecord as error:
-                raise mistake(place, name, entry[name], f"{error.reason}; give a list of texts or {{text, language}}") from None
+                raise mistake(
+                    place,
+                    name,
+                    entry[name],
+                    f"{error.reason}; give a list of texts or {{text, language}}",
+                ) from None
     fields |= {name: entry[name] for name in ("words", "machine_words") if name in entry}
     if not fields:
         other = next((key for key in entry if suggestion(key, (*ANNOTATIONS, "captions"))), None)
         near = suggestion(other, (*ANNOTATIONS, "captions")) if other else ""
-        raise UserError(f"{place[0]}:{place[1]}: {named}={id!r} has nothing to merge; {near}give {', '.join(ANNOTATIONS)} or captions")
+        raise UserError(
+            f"{place[0]}:{place[1]}: {named}={id!r} has nothing to merge; {near}give"
+            f" {', '.join(ANNOTATIONS)} or captions"
+        )
     try:
         check_knowledge({"id": id, **fields})
     except BadRecord as error:
-        wrong = next((name for name in ANNOTATIONS if error.reason.startswith((name, name.removesuffix("es")))), ANNOTATIONS[0])
+        wrong = next(
+            (
+                name
+                for name in ANNOTATIONS
+                if error.reason.startswith((name, name.removesuffix("es")))
+            ),
+            ANNOTATIONS[0],
+        )
         raise mistake(place, wrong, fields.get(wrong), f"{error.reason}; correct it") from None
     return id, fields
 
@@ -163,7 +231,11 @@ def read_boxes(entry: Mapping[str, Any], place: Place) -> list[dict[str, Any]]:
     boxes, out = entry["boxes"], []
     if not isinstance(boxes, list):
         raise mistake(place, "boxes", boxes, "must be a list of {xyxy, label, score}")
-    beside = {one: entry[many] for one, many in (("label", "labels"), ("score", "scores")) if many in entry}
+    beside = {
+        one: entry[many]
+        for one, many in (("label", "labels"), ("score", "scores"))
+        if many in entry
+    }
     for one, values in beside.items():
         if not isinstance(values, list) or len(values) != len(boxes):
             raise mistake(place, f"{one}s", values, f"must be a list of {len(boxes)}, one a box")
@@ -171,12 +243,28 @@ def read_boxes(entry: Mapping[str, Any], place: Place) -> list[dict[str, Any]]:
         box = dict(item) if isinstance(item, dict) else {"xyxy": item}
         box = {**{one: values[k] for one, values in beside.items()}, **box}
         xyxy: Any = box.get("xyxy")
-        if not isinstance(xyxy, list) or len(xyxy) != 4 or not all(isinstance(v, Real) and not isinstance(v, bool) for v in xyxy):
-            raise mistake(place, f"boxes[{k}].xyxy", xyxy, "must be four numbers: left, top, right, bottom")
+        if (
+            not isinstance(xyxy, list)
+            or len(xyxy) != 4
+            or not all(isinstance(v, Real) and not isinstance(v, bool) for v in xyxy)
+        ):
+            raise mistake(
+                place, f"boxes[{k}].xyxy", xyxy, "must be four numbers: left, top, right, bottom"
+            )
         if not all(0 <= v <= 1 for v in xyxy):
-            raise mistake(place, f"boxes[{k}].xyxy", xyxy, "must lie in [0, 1]; divide pixels by the picture's width and height")
+            raise mistake(
+                place,
+                f"boxes[{k}].xyxy",
+                xyxy,
+                "must lie in [0, 1]; divide pixels by the picture's width and height",
+            )
         if xyxy[0] > xyxy[2] or xyxy[1] > xyxy[3]:
-            raise mistake(place, f"boxes[{k}].xyxy", xyxy, "is turned round; order it left, top, right, bottom")
+            raise mistake(
+                place,
+                f"boxes[{k}].xyxy",
+                xyxy,
+                "is turned round; order it left, top, right, bottom",
+            )
         out.append(box)
     return out
 
@@ -201,7 +289,10 @@ def files(source: Any) -> Iterator[tuple[str, str]]:
     for line in source.lines if isinstance(source, Folder) else ():
         with contextlib.suppress(Exception):  # a bad record, which the pass over the records names
             entry = json.loads(line)
-            yield str((source.root / entry["image"]).resolve()), str(entry.get("id") or entry["image"])
+            yield (
+                str((source.root / entry["image"]).resolve()),
+                str(entry.get("id") or entry["image"]),
+            )
 
 
 def mistake(place: Place, field: str, value: Any, remedy: str) -> UserError:
@@ -211,7 +302,12 @@ def mistake(place: Place, field: str, value: Any, remedy: str) -> UserError:
 
 def unknown_id(place: Place, id: str) -> UserError:
     """The sentence about an id that the source does not have."""
-    return mistake(place, "id", id, "is no record of the source; remove the line, or give the source that has it")
+    return mistake(
+        place,
+        "id",
+        id,
+        "is no record of the source; remove the line, or give the source that has it",
+    )
 
 
 def shown(value: Any, most: int = 120) -> str:
@@ -245,8 +341,13 @@ class AnnotationsWriter:
 
     def write(self, record: Record) -> None:
         """Adds one record's line."""
-        line = {"id": record["id"], **{name: record[name] for name in ANNOTATIONS if record.get(name)}}
-        self.file.write(json.dumps(line, ensure_ascii=False, default=lambda value: value.tolist()) + "\n")
+        line = {
+            "id": record["id"],
+            **{name: record[name] for name in ANNOTATIONS if record.get(name)},
+        }
+        self.file.write(
+            json.dumps(line, ensure_ascii=False, default=lambda value: value.tolist()) + "\n"
+        )
         self.count += 1
 
     def __exit__(self, *error: Any) -> None:

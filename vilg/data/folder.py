@@ -1,7 +1,8 @@
-"""The `folder` data source: picture files and a `captions.jsonl` with a line a picture; and its writer.
+"""The `folder` data source: picture files and a `captions.jsonl` with a line a picture; and its
+writer.
 
-Separate because this is the layout that people make by hand; everything about trust in foreign paths is here.
-"""
+Separate because this is the layout that people make by hand; everything about trust in foreign
+paths is here."""
 
 import functools
 import hashlib
@@ -19,13 +20,18 @@ CAPTIONS = "captions.jsonl"
 
 @dataclass(frozen=True)
 class Folder(Lazy):
-    """Pictures beside a captions.jsonl: `image` (path relative to the folder), `captions`, and any other field of the schema."""
+    """Pictures beside a captions.jsonl: `image` (path relative to the folder), `captions`, and any
+    other field of the schema.
+    """
 
     path: str
 
     def __post_init__(self):
         if not (local(self.path) / CAPTIONS).is_file():
-            raise UserError(f"folder path={self.path!r}: there is no {CAPTIONS} in it; write one, a line of JSON a picture")
+            raise UserError(
+                f"folder path={self.path!r}: there is no {CAPTIONS} in it; write one, a line of"
+                " JSON a picture"
+            )
 
     @functools.cached_property
     def lines(self) -> list[bytes]:
@@ -64,11 +70,18 @@ class Folder(Lazy):
             raise BadRecord(id, f"image file cannot be read: {error}") from None
         if not inside:
             raise BadRecord(id, f"image path {entry['image']!r} leads out of the folder")
-        return {**entry, "id": id, "image": decode_image(id, data), "captions": captions(id, entry.get("captions"))}
+        return {
+            **entry,
+            "id": id,
+            "image": decode_image(id, data),
+            "captions": captions(id, entry.get("captions")),
+        }
 
 
 class FolderWriter:
-    """Writes records as a folder: images/000000123.png and a line each. Use as a context manager."""
+    """Writes records as a folder: images/000000123.png and a line each. Use as a context
+    manager.
+    """
 
     def __init__(self, path: Path):
         self.path, self.count = path, 0
@@ -82,7 +95,9 @@ class FolderWriter:
         """Adds one record."""
         name = f"images/{self.count:09d}.png"
         (self.path / name).write_bytes(encode_png(record["image"]))
-        self.file.write(json.dumps({"image": name, **json.loads(to_json(record))}, ensure_ascii=False) + "\n")
+        self.file.write(
+            json.dumps({"image": name, **json.loads(to_json(record))}, ensure_ascii=False) + "\n"
+        )
         self.count += 1
 
     def __exit__(self, *error: Any) -> None:

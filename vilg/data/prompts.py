@@ -1,8 +1,9 @@
-"""Prompt files: what people hand to `sample --prompts`, .txt, .csv, .tsv or .jsonl, as they really are.
+"""Prompt files: what people hand to `sample --prompts`, .txt, .csv, .tsv or .jsonl, as they really
+are.
 
-Separate because evaluators read them too. Real files carry a byte-order mark, CRLF, newlines inside quotes, Chinese headers and
-pages that are not UTF-8; each is read or refused in one sentence, never read half.
-"""
+Separate because evaluators read them too. Real files carry a byte-order mark, CRLF, newlines inside
+quotes, Chinese headers and pages that are not UTF-8; each is read or refused in one sentence, never
+read half."""
 
 import csv
 import io
@@ -29,22 +30,27 @@ class Prompt:
 
 
 def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
-    """The prompts of a file, in its order; newlines inside a prompt become spaces, and rows whose prompt is empty are left out.
+    """The prompts of a file, in its order; newlines inside a prompt become spaces, and rows whose
+    prompt is empty are left out.
 
-    A table's prompt column is `column`, else the first of COLUMNS (in any case) that it has. A row's own "language" counts, else
-    Han characters make it zh. Errors: UserError for a missing file, an unknown ending or column, bytes that are not UTF-8 (with the
-    line), a row that does not fit the header, broken JSON, or no prompt at all.
-    """
+    A table's prompt column is `column`, else the first of COLUMNS (in any case) that it has. A
+    row's own "language" counts, else Han characters make it zh. Errors: UserError for a missing
+    file, an unknown ending or column, bytes that are not UTF-8 (with the line), a row that does not
+    fit the header, broken JSON, or no prompt at all."""
     path = Path(path)
-    found = [prompt for row in read_rows(path, column) if (prompt := parse(path, row, column)) is not None]
+    found = [
+        prompt
+        for row in read_rows(path, column)
+        if (prompt := parse(path, row, column)) is not None
+    ]
     if not found:
         raise UserError(f"prompts={str(path)!r}: holds no prompt; write one a line")
     return found
 
 
 def read_utf8(path: Path, where: str) -> str:
-    """The text of a file, without a byte-order mark. Errors: UserError, which begins with `where`, for a file that cannot be read, or whose
-    bytes are not UTF-8 (with the line)."""
+    """The text of a file, without a byte-order mark. Errors: UserError, which begins with `where`,
+    for a file that cannot be read, or whose bytes are not UTF-8 (with the line)."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,7 +64,9 @@ def read_utf8(path: Path, where: str) -> str:
 
 
 def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
-    """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as of `read_prompts`, but for those of columns."""
+    """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as of
+    `read_prompts`, but for those of columns.
+    """
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"prompts={str(path)!r}: give a file that ends in {', '.join(FORMATS)}")
     text = read_utf8(path, f"prompts={str(path)!r}")
@@ -67,11 +75,17 @@ def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
         if column:
             raise UserError(f"column={column!r}: {path.name} has no columns; leave it out")
         return [{"prompt": line} for line in text.splitlines()]
-    return objects(path, text) if kind == ".jsonl" else table(path, text, "," if kind == ".csv" else "\t")
+    return (
+        objects(path, text)
+        if kind == ".jsonl"
+        else table(path, text, "," if kind == ".csv" else "\t")
+    )
 
 
 def table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
-    """The rows of a CSV or TSV as dicts by header. A TSV whose quotes do not pair up is read without quoting (PartiPrompts)."""
+    """The rows of a CSV or TSV as dicts by header. A TSV whose quotes do not pair up is read
+    without quoting (PartiPrompts).
+    """
     try:
         return cut(path, text, delimiter, csv.QUOTE_MINIMAL)
     except UserError:
@@ -82,7 +96,9 @@ def table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
 
 def cut(path: Path, text: str, delimiter: str, quoting: Any) -> list[dict[str, Any]]:
     """The rows under one rule of quoting."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True
+    )
     rows: list[dict[str, Any]] = []
     header: list[str] = []
     try:
@@ -94,11 +110,15 @@ def cut(path: Path, text: str, delimiter: str, quoting: Any) -> list[dict[str, A
                 continue
             if len(cells) > len(header):
                 raise UserError(
-                    f"prompts={str(path)!r}: line {reader.line_num} has {len(cells)} cells under {len(header)} headers; quote its text"
+                    f"prompts={str(path)!r}: line {reader.line_num} has {len(cells)} cells under"
+                    f" {len(header)} headers; quote its text"
                 )
             rows.append(dict(zip(header, cells, strict=False)))
     except csv.Error as error:
-        raise UserError(f"prompts={str(path)!r}: line {reader.line_num} is not {path.suffix[1:]} ({error}); check its quotes") from None
+        raise UserError(
+            f"prompts={str(path)!r}: line {reader.line_num} is not {path.suffix[1:]} ({error});"
+            " check its quotes"
+        ) from None
     return rows
 
 
@@ -111,10 +131,14 @@ def objects(path: Path, text: str) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise UserError(f"prompts={str(path)!r}: line {number} is not JSON ({error}); mend it") from None
+            raise UserError(
+                f"prompts={str(path)!r}: line {number} is not JSON ({error}); mend it"
+            ) from None
         row = {"prompt": row} if isinstance(row, str) else row
         if not isinstance(row, dict):
-            raise UserError(f"prompts={str(path)!r}: line {number} is not an object; write {{\"prompt\": ...}}")
+            raise UserError(
+                f'prompts={str(path)!r}: line {number} is not an object; write {{"prompt": ...}}'
+            )
         rows.append(row)
     return rows
 
@@ -127,9 +151,13 @@ def parse(path: Path, row: dict[str, Any], column: str) -> Prompt | None:
         name = next((lower[known] for known in COLUMNS if known in lower), None)
     if name is None:
         wanted = f"column {column!r}" if column else f"column {' or '.join(COLUMNS[:3])}"
-        raise UserError(f"prompts={str(path)!r}: there is no {wanted}; name one with --column: {', '.join(row)}")
+        raise UserError(
+            f"prompts={str(path)!r}: there is no {wanted}; name one with --column: {', '.join(row)}"
+        )
     if not isinstance(row[name], str):
-        raise UserError(f"prompts={str(path)!r}: {name} holds {row[name]!r}, which is not text; mend that row")
+        raise UserError(
+            f"prompts={str(path)!r}: {name} holds {row[name]!r}, which is not text; mend that row"
+        )
     text = " ".join(row[name].split())
     if not text:
         return None

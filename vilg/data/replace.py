@@ -1,4 +1,6 @@
-"""A directory that appears whole or not at all. Separate because every writer of a data set needs it."""
+"""A directory that appears whole or not at all. Separate because every writer of a data set needs
+it.
+"""
 
 import os
 import shutil
@@ -12,7 +14,8 @@ from vilg.types import UserError
 
 @contextmanager
 def replacing(out: str | os.PathLike[str]) -> Iterator[Path]:
-    """An empty temporary directory beside `out` that becomes `out` when the block ends well and is removed when it does not.
+    """An empty temporary directory beside `out` that becomes `out` when the block ends well and is
+    removed when it does not.
 
     Errors: UserError if `out` exists and is not an empty directory, before any work.
     """

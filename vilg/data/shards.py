@@ -1,8 +1,9 @@
-"""The `shards` data source: ArrayRecord files, for data sets too large for a file a picture; and their writer.
+"""The `shards` data source: ArrayRecord files, for data sets too large for a file a picture; and
+their writer.
 
-A record is b"VILG", a version byte, the length of the JSON part (uint32, little endian), the JSON (every field but the image), and
-the bytes of a picture file. `dataset.json` beside the files names them and is written last. No TensorFlow is needed.
-"""
+A record is b"VILG", a version byte, the length of the JSON part (uint32, little endian), the JSON
+(every field but the image), and the bytes of a picture file. `dataset.json` beside the files names
+them and is written last. No TensorFlow is needed."""
 
 import functools
 import hashlib
@@ -25,10 +26,16 @@ INDEX = "dataset.json"
 
 
 def pack(record: Record) -> bytes:
-    """A record as bytes; the picture becomes lossless PNG (an image that is bytes is taken as a picture file already)."""
+    """A record as bytes; the picture becomes lossless PNG (an image that is bytes is taken as a
+    picture file already).
+    """
     image = record["image"]
     text = to_json(record).encode("utf-8")
-    return HEAD.pack(MAGIC, VERSION, len(text)) + text + (image if isinstance(image, bytes) else encode_png(image))
+    return (
+        HEAD.pack(MAGIC, VERSION, len(text))
+        + text
+        + (image if isinstance(image, bytes) else encode_png(image))
+    )
 
 
 def unpack(id: str, data: bytes) -> Record:
@@ -57,33 +64,58 @@ class Shards(Lazy):
 
     def __post_init__(self):
         if not (local(self.path) / INDEX).is_file():
-            raise UserError(f"shards path={self.path!r}: there is no {INDEX} in it; write shards with vilg data convert")
+            raise UserError(
+                f"shards path={self.path!r}: there is no {INDEX} in it; write shards with vilg data"
+                " convert"
+            )
 
     @functools.cached_property
     def index(self) -> dict[str, Any]:
-        """dataset.json; a UserError if it is not one of ours, or a file that it names is missing."""
+        """dataset.json; a UserError if it is not one of ours, or a file that it names is
+        missing.
+        """
         try:
             index = json.loads((local(self.path) / INDEX).read_text("utf-8"))
-            good = index["format"] == "vilg-shards" and index["version"] == VERSION and bool(index["files"])
+            good = (
+                index["format"] == "vilg-shards"
+                and index["version"] == VERSION
+                and bool(index["files"])
+            )
         except (ValueError, KeyError, TypeError):
             good, index = False, {}
         if not good:
-            raise UserError(f"shards path={self.path!r}: its {INDEX} is not of vilg-shards version {VERSION}; convert the data again")
+            raise UserError(
+                f"shards path={self.path!r}: its {INDEX} is not of vilg-shards version {VERSION};"
+                " convert the data again"
+            )
         for name in index["files"]:
             if not (local(self.path) / name).is_file():
-                raise UserError(f"shards path={self.path!r}: the file {name} is missing; copy the whole directory again")
+                raise UserError(
+                    f"shards path={self.path!r}: the file {name} is missing; copy the whole"
+                    " directory again"
+                )
         return index
 
     @functools.cached_property
     def rows(self) -> ArrayRecordDataSource:
-        """The open files; a UserError if they are broken or hold another number of records than dataset.json says."""
+        """The open files; a UserError if they are broken or hold another number of records than
+        dataset.json says.
+        """
         try:
-            rows = ArrayRecordDataSource([str(local(self.path) / name) for name in self.index["files"]])
+            rows = ArrayRecordDataSource(
+                [str(local(self.path) / name) for name in self.index["files"]]
+            )
             count = len(rows)
         except Exception as error:  # ArrayRecord raises RuntimeError or ValueError from C++
-            raise UserError(f"shards path={self.path!r}: cannot be opened ({error}); copy or convert the data again") from None
+            raise UserError(
+                f"shards path={self.path!r}: cannot be opened ({error}); copy or convert the data"
+                " again"
+            ) from None
         if count != self.index["records"]:
-            raise UserError(f"shards path={self.path!r}: {count} records where {INDEX} says {self.index['records']}; copy them again")
+            raise UserError(
+                f"shards path={self.path!r}: {count} records where {INDEX} says"
+                f" {self.index['records']}; copy them again"
+            )
         return rows
 
     def content(self) -> str:
@@ -102,7 +134,9 @@ class Shards(Lazy):
 
 
 class ShardsWriter:
-    """Writes records as ArrayRecord files of at most `per_file` records. Use as a context manager."""
+    """Writes records as ArrayRecord files of at most `per_file` records. Use as a context
+    manager.
+    """
 
     def __init__(self, path: Path, per_file: int = 8192):
         self.path, self.per_file, self.count = path, per_file, 0
@@ -130,6 +164,11 @@ class ShardsWriter:
         if self.file is not None:
             self.file.close()
         if kind is None:
-            index = {"format": "vilg-shards", "version": VERSION, "records": self.count, "files": self.files}
+            index = {
+                "format": "vilg-shards",
+                "version": VERSION,
+                "records": self.count,
+                "files": self.files,
+            }
             index["sha256"] = self.digest.hexdigest()
             (self.path / INDEX).write_text(json.dumps(index, indent=1) + "\n", "utf-8")

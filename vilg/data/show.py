@@ -1,7 +1,8 @@
-"""A contact sheet: pictures of a source with their captions, and the search for a font that can write Chinese.
+"""A contact sheet: pictures of a source with their captions, and the search for a font that can
+write Chinese.
 
-Separate because it alone draws text. Where no font with Chinese glyphs is found (neither Pillow nor matplotlib brings one),
-Chinese characters are written as their code points and the sheet says so.
+Separate because it alone draws text. Where no font with Chinese glyphs is found (neither Pillow nor
+matplotlib brings one), Chinese characters are written as their code points and the sheet says so.
 """
 
 import functools
@@ -18,16 +19,26 @@ from vilg.types import UserError
 
 FONT_VARIABLE = "VILG_FONT"
 FONT_PLACES = (
-    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
-    "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc", "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
-    "/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc", "/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf",
-    "/System/Library/Fonts/PingFang.ttc", "/System/Library/Fonts/STHeiti Light.ttc", "C:/Windows/Fonts/msyh.ttc",
-)  # fmt: skip
-NO_FONT = f"no font with Chinese glyphs found (install fonts-noto-cjk or set {FONT_VARIABLE}): Chinese is shown as code points"
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+    "/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc",
+    "/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf",
+    "/System/Library/Fonts/PingFang.ttc",
+    "/System/Library/Fonts/STHeiti Light.ttc",
+    "C:/Windows/Fonts/msyh.ttc",
+)
+NO_FONT = (
+    f"no font with Chinese glyphs found (install fonts-noto-cjk or set {FONT_VARIABLE}): Chinese is"
+    " shown as code points"
+)
 
 
 def writes_chinese(path: str) -> bool:
-    """Whether a font file has glyphs of its own for Chinese (the box for missing glyphs is the same for all)."""
+    """Whether a font file has glyphs of its own for Chinese (the box for missing glyphs is the same
+    for all).
+    """
     try:
         font = ImageFont.truetype(path, 16)
     except OSError:
@@ -42,18 +53,28 @@ def writes_chinese(path: str) -> bool:
 
 @functools.cache
 def chinese_font() -> str | None:
-    """The path of a font with Chinese glyphs: $VILG_FONT, a known place, or what fontconfig names; None if there is none."""
+    """The path of a font with Chinese glyphs: $VILG_FONT, a known place, or what fontconfig names;
+    None if there is none.
+    """
     chosen = os.environ.get(FONT_VARIABLE)
     if chosen:
         if not writes_chinese(chosen):
-            raise UserError(f"{FONT_VARIABLE}={chosen!r}: no font file with Chinese glyphs; name another or unset it")
+            raise UserError(
+                f"{FONT_VARIABLE}={chosen!r}: no font file with Chinese glyphs; name another or"
+                " unset it"
+            )
         return chosen
     try:
-        listed = subprocess.run(["fc-list", ":lang=zh", "file"], capture_output=True, text=True, timeout=10).stdout
+        listed = subprocess.run(
+            ["fc-list", ":lang=zh", "file"], capture_output=True, text=True, timeout=10
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         listed = ""
     found = sorted(line.strip().rstrip(":") for line in listed.splitlines())
-    return next((path for path in (*FONT_PLACES, *found) if Path(path).is_file() and writes_chinese(path)), None)
+    return next(
+        (path for path in (*FONT_PLACES, *found) if Path(path).is_file() and writes_chinese(path)),
+        None,
+    )
 
 
 def legible(text: str) -> str:
@@ -68,7 +89,9 @@ def font(size: int) -> Any:
 
 
 def wrap(text: str, width: float | int, face: Any) -> list[str]:
-    """The text in lines of at most `width` pixels, broken at spaces where there are any, else between characters."""
+    """The text in lines of at most `width` pixels, broken at spaces where there are any, else
+    between characters.
+    """
     lines, line = [], ""
     for word in text.replace(" ", " \0").split("\0"):
         if face.getlength(line + word.rstrip()) <= width:
@@ -86,8 +109,9 @@ def wrap(text: str, width: float | int, face: Any) -> list[str]:
 
 
 def sheet(records: list[Record], columns: int = 6, cell: int = 160, lines: int = 6) -> Image.Image:
-    """The contact sheet of records: each picture in a square of `cell` pixels, enlarged without smoothing if it is smaller, and
-    under it its first Chinese and first English caption in at most `lines` lines."""
+    """The contact sheet of records: each picture in a square of `cell` pixels, enlarged without
+    smoothing if it is smaller, and under it its first Chinese and first English caption in at most
+    `lines` lines."""
     face, step, margin = font(12), 15, 8
     width = columns * (cell + margin) + margin
     written = [caption_lines(record, cell, face, lines) for record in records]
@@ -97,11 +121,16 @@ def sheet(records: list[Record], columns: int = 6, cell: int = 160, lines: int =
     page = Image.new("RGB", (width, rows * (height + margin) + margin + step * len(note)), "white")
     pen = ImageDraw.Draw(page)
     for number, record in enumerate(records):
-        left, top = margin + number % columns * (cell + margin), margin + number // columns * (height + margin)
+        left, top = (
+            margin + number % columns * (cell + margin),
+            margin + number // columns * (height + margin),
+        )
         picture = Image.fromarray(record["image"])
         scale = cell / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+        picture = picture.resize(
+            size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+        )
         page.paste(picture, (left + (cell - size[0]) // 2, top + (cell - size[1]) // 2))
         for k, line in enumerate(written[number]):
             pen.text((left, top + cell + k * step + 2), line, fill="black", font=face)
@@ -111,22 +140,37 @@ def sheet(records: list[Record], columns: int = 6, cell: int = 160, lines: int =
 
 
 def caption_lines(record: Record, width: int, face: Any, lines: int) -> list[str]:
-    """The first Chinese and the first English caption in at most `lines` lines, half for each; a cut is marked."""
+    """The first Chinese and the first English caption in at most `lines` lines, half for each; a
+    cut is marked.
+    """
     blocks = []
     for language in ("zh", "en"):
         text = next((c["text"] for c in record["captions"] if c["language"] == language), None)
         if text:
             blocks.append(wrap(legible(text), width, face))
     share = max(1, lines // max(1, len(blocks)))
-    return [line for block in blocks for line in (block if len(block) <= share else [*block[: share - 1], block[share - 1] + " …"])]
+    return [
+        line
+        for block in blocks
+        for line in (
+            block if len(block) <= share else [*block[: share - 1], block[share - 1] + " …"]
+        )
+    ]
 
 
-def show(source: Any, out: str | os.PathLike[str], n: int = 36, columns: int = 6, cell: int = 160, seed: int = 0) -> dict[str, Any]:
-    """Writes a contact sheet of `n` records drawn with `seed` as a PNG; returns {"shown", "bad", "note"}.
+def show(
+    source: Any,
+    out: str | os.PathLike[str],
+    n: int = 36,
+    columns: int = 6,
+    cell: int = 160,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Writes a contact sheet of `n` records drawn with `seed` as a PNG; returns {"shown", "bad",
+    "note"}.
 
-    `note` is a line for the user where Chinese could not be written, else empty. Errors: UserError for a name that is not .png,
-    sizes below 1, or a source in which no drawn record is good.
-    """
+    `note` is a line for the user where Chinese could not be written, else empty. Errors: UserError
+    for a name that is not .png, sizes below 1, or a source in which no drawn record is good."""
     if Path(out).suffix.lower() != ".png":
         raise UserError(f"out={str(out)!r}: give a name that ends in .png")
     if min(n, columns) < 1 or cell < 16:
@@ -139,7 +183,10 @@ def show(source: Any, out: str | os.PathLike[str], n: int = 36, columns: int = 6
         except BadRecord as error:
             bad[error.id] = error.reason
     if not records:
-        raise UserError(f"data show: none of {len(bad)} drawn records is good; the first: {next(iter(bad.items()), 'none')}")
+        raise UserError(
+            f"data show: none of {len(bad)} drawn records is good; the first:"
+            f" {next(iter(bad.items()), 'none')}"
+        )
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     sheet(records, columns, cell).save(out)
     return {"shown": len(records), "bad": bad, "note": "" if chinese_font() else NO_FONT}

@@ -1,8 +1,9 @@
-"""The table of data sources, and how a config section or a `KIND:PATH` of the command line becomes one.
+"""The table of data sources, and how a config section or a `KIND:PATH` of the command line becomes
+one.
 
-A source is a frozen, picklable dataclass with `len` and random access; its files are opened at first use. `source[i]` is a record
-(see records.py) or raises BadRecord. `content()`, where a source has it, says what its records are regardless of where they lie.
-"""
+A source is a frozen, picklable dataclass with `len` and random access; its files are opened at
+first use. `source[i]` is a record (see records.py) or raises BadRecord. `content()`, where a source
+has it, says what its records are regardless of where they lie."""
 
 import hashlib
 import re
@@ -40,22 +41,30 @@ SOURCES: dict[str, type] = {
     "webdataset": WebDataset,
     "tfds": TFDS,
 }
-PATH_FIELDS = {"synthetic": "split", "tfds": "dataset"}  # what PATH means in KIND:PATH, where it is not the field `path`
+PATH_FIELDS = {
+    "synthetic": "split",
+    "tfds": "dataset",
+}  # what PATH means in KIND:PATH, where it is not the field `path`
 
 
 def build_source(section: Mapping[str, Any], path: str) -> Any:
-    """The source of a config section `{"name": KIND, fields ...}`; `path` is where the section lies, for messages."""
+    """The source of a config section `{"name": KIND, fields ...}`; `path` is where the section
+    lies, for messages.
+    """
     return build(lookup(SOURCES, section.get("name"), f"{path}.name"), section, path)
 
 
 def parse_source(text: str, **fields: Any) -> Any:
-    """The source that `KIND:PATH` or `KIND:PATH,field=value,...` names; `fields` are further fields, already of their types.
+    """The source that `KIND:PATH` or `KIND:PATH,field=value,...` names; `fields` are further
+    fields, already of their types.
 
-    A value is read as its field's type; a list's items are joined by "+". Errors: UserError for an unknown kind or field.
-    """
+    A value is read as its field's type; a list's items are joined by "+". Errors: UserError for an
+    unknown kind or field."""
     kind, colon, rest = text.partition(":")
     if not colon:
-        raise UserError(f"source={text!r}: give KIND:PATH, where KIND is one of {', '.join(SOURCES)}")
+        raise UserError(
+            f"source={text!r}: give KIND:PATH, where KIND is one of {', '.join(SOURCES)}"
+        )
     cls = lookup(SOURCES, kind, "source kind")
     pattern = r"(?:^|,)(?=[a-z_]+=)"
     path, *pairs = re.split(pattern, rest)
@@ -68,7 +77,9 @@ def parse_source(text: str, **fields: Any) -> Any:
 
 
 def literal(text: str, hint: Any) -> Any:
-    """The text as the field's type; what cannot be read as it stays text, for `build` to refuse by name."""
+    """The text as the field's type; what cannot be read as it stays text, for `build` to refuse by
+    name.
+    """
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(literal(part, inner) for part in text.split("+"))
@@ -83,8 +94,8 @@ def literal(text: str, hint: Any) -> Any:
 
 
 def caption_texts(source: Any, count: int | None = 20_000) -> Iterator[str]:
-    """The captions of at most `count` records spread evenly over a source (None: all), bad records left out: what a text model is
-    trained on."""
+    """The captions of at most `count` records spread evenly over a source (None: all), bad records
+    left out: what a text model is trained on."""
     size = len(source)
     number = size if count is None else min(count, size)
     for k in range(number):

@@ -1,7 +1,8 @@
-"""The `webdataset` data source: tar files whose members KEY.jpg, KEY.json, KEY.txt make up a record; and its writer.
+"""The `webdataset` data source: tar files whose members KEY.jpg, KEY.json, KEY.txt make up a
+record; and its writer.
 
-Separate because tars come from strangers: they are indexed by byte offset for random access and nothing is ever extracted.
-"""
+Separate because tars come from strangers: they are indexed by byte offset for random access and
+nothing is ever extracted."""
 
 import functools
 import glob
@@ -33,24 +34,35 @@ class Entry:
 
 @dataclass(frozen=True)
 class WebDataset(Lazy):
-    """`path` is a tar, a directory of tars, or a glob. Captions are the JSON's `captions` or `caption`, else the text file."""
+    """`path` is a tar, a directory of tars, or a glob. Captions are the JSON's `captions` or
+    `caption`, else the text file.
+    """
 
     path: str
 
     def __post_init__(self):
         if not self.tars:
-            raise UserError(f"webdataset path={self.path!r}: no .tar there; give a tar, a directory or a glob (unpack .tar.gz)")
+            raise UserError(
+                f"webdataset path={self.path!r}: no .tar there; give a tar, a directory or a glob"
+                " (unpack .tar.gz)"
+            )
 
     @functools.cached_property
     def tars(self) -> list[str]:
         """The tar files, sorted."""
         place = str(local(self.path))
         pattern = os.path.join(glob.escape(place), "*.tar") if os.path.isdir(place) else place
-        return [place] if os.path.isfile(place) else sorted(file for file in glob.glob(pattern) if os.path.isfile(file))
+        return (
+            [place]
+            if os.path.isfile(place)
+            else sorted(file for file in glob.glob(pattern) if os.path.isfile(file))
+        )
 
     @functools.cached_property
     def entries(self) -> list[Entry]:
-        """One entry a run of regular members with the same key, in the tars' order; UserError for a tar that is cut or no tar."""
+        """One entry a run of regular members with the same key, in the tars' order; UserError for a
+        tar that is cut or no tar.
+        """
         entries: list[Entry] = []
         for number, name in enumerate(self.tars):
             try:
@@ -60,7 +72,10 @@ class WebDataset(Lazy):
                 if os.path.getsize(name) < tar.offset:
                     raise tarfile.ReadError("unexpected end of data")
             except (tarfile.TarError, OSError, ValueError) as error:
-                raise UserError(f"webdataset path={name!r}: not a whole, uncompressed tar ({error}); fetch it again") from None
+                raise UserError(
+                    f"webdataset path={name!r}: not a whole, uncompressed tar ({error}); fetch it"
+                    " again"
+                ) from None
         return entries
 
     @staticmethod
@@ -111,7 +126,9 @@ class WebDataset(Lazy):
     def _read(self, entry: Entry, place: tuple[int, int]) -> bytes:
         offset, size = place
         try:
-            with open(self.tars[entry.tar], "rb") as file:  # opened anew: thousands of tars would use up the descriptors
+            with open(
+                self.tars[entry.tar], "rb"
+            ) as file:  # opened anew: thousands of tars would use up the descriptors
                 file.seek(offset)
                 return file.read(size)
         except OSError as error:
@@ -119,7 +136,9 @@ class WebDataset(Lazy):
 
 
 class WebDatasetWriter:
-    """Writes records as tars of at most `per_file` records: 000000123.png and 000000123.json. Use as a context manager."""
+    """Writes records as tars of at most `per_file` records: 000000123.png and 000000123.json. Use
+    as a context manager.
+    """
 
     def __init__(self, path: Path, per_file: int = 8192):
         self.path, self.per_file, self.count = path, per_file, 0
@@ -133,7 +152,11 @@ class WebDatasetWriter:
         """Adds one record."""
         if self.count % self.per_file == 0:
             self._close()
-            self.file = tarfile.open(self.path / f"records-{self.count // self.per_file:05d}.tar", "w", format=tarfile.USTAR_FORMAT)
+            self.file = tarfile.open(
+                self.path / f"records-{self.count // self.per_file:05d}.tar",
+                "w",
+                format=tarfile.USTAR_FORMAT,
+            )
         self._add("png", encode_png(record["image"]))
         self._add("json", to_json(record).encode("utf-8"))
         self.count += 1

@@ -1,7 +1,8 @@
-"""What an evaluator is: a frozen dataclass (its fields are the config) that is called with a Subject and gives named numbers.
+"""What an evaluator is: a frozen dataclass (its fields are the config) that is called with a
+Subject and gives named numbers.
 
-Separate from the run, so that evaluators know what they ask of a model and not how it is restored or sharded.
-"""
+Separate from the run, so that evaluators know what they ask of a model and not how it is restored
+or sharded."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,19 +52,32 @@ class Subject(Protocol):
         """Pictures of codes."""
         ...
 
-    def sample(self, prompts: Sequence[str], controls: Any, seed: int = 0, languages: Any = None, number: int = 1) -> list[Any]:
+    def sample(
+        self,
+        prompts: Sequence[str],
+        controls: Any,
+        seed: int = 0,
+        languages: Any = None,
+        number: int = 1,
+    ) -> list[Any]:
         """Pictures of prompts, with `image` each."""
         ...
 
-    def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Any]:
+    def caption(
+        self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0
+    ) -> list[Any]:
         """Captions of pictures, with `text` each."""
         ...
 
-    def log_likelihood(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+    def log_likelihood(
+        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
+    ) -> np.ndarray:
         """Nats of each picture's codes given each text."""
         ...
 
-    def agreement(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+    def agreement(
+        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
+    ) -> np.ndarray:
         """How well each text goes with each picture's codes; larger is better."""
         ...
 
@@ -80,7 +94,9 @@ class FeatureSubject(Subject, Protocol):
         ...
 
     def best(self, made: Sequence[Any], number: int, ranker: str) -> list[Any]:
-        """Of each `number` samples in a row the one that goes best with its prompt, by the run in the workdir `ranker`."""
+        """Of each `number` samples in a row the one that goes best with its prompt, by the run in
+        the workdir `ranker`.
+        """
         ...
 
     def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "FeatureSubject":
@@ -103,9 +119,10 @@ class Evaluator(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """A prompt, the sample that it gave, and how good that is (larger is better; None where it cannot be told): what `vilg compare` pairs
-    with another generator's. `cell` names the set of prompts, `parts` what is told apart, `about` is kept beside the picture; `image` is
-    None where the score is not the sample's, or the sample is in another cell."""
+    """A prompt, the sample that it gave, and how good that is (larger is better; None where it
+    cannot be told): what `vilg compare` pairs with another generator's. `cell` names the set of
+    prompts, `parts` what is told apart, `about` is kept beside the picture; `image` is None where
+    the score is not the sample's, or the sample is in another cell."""
 
     cell: str
     prompt: str
@@ -131,10 +148,11 @@ class Paired(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Fields of an evaluator that samples: every option of every generator's sampler; what is left out is the generator's own default.
+    """Fields of an evaluator that samples: every option of every generator's sampler; what is left
+    out is the generator's own default.
 
-    Which of them a generator has, it says itself (`controls`); the others are an error when the experiment is built.
-    """
+    Which of them a generator has, it says itself (`controls`); the others are an error when the
+    experiment is built."""
 
     guidance: float | None = None
     temperature: float | None = None
@@ -149,9 +167,13 @@ class Sampling:
     last: float | None = None
 
     def controls(self, generator: Any) -> Any:
-        """The generator's controls with the fields that were given. Errors: UserError for one that it does not have."""
+        """The generator's controls with the fields that were given. Errors: UserError for one that
+        it does not have.
+        """
         names = [f.name for f in dataclasses.fields(Sampling)]
-        return generator.controls({n: getattr(self, n) for n in names if getattr(self, n) is not None})
+        return generator.controls(
+            {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        )
 
     def check(self, generator: Any) -> None:
         """Errors: UserError unless the generator has all that was given."""

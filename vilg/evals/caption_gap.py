@@ -1,8 +1,9 @@
-"""Whether a diffusion generator minds its captions, and at which noise: the error with the own caption and with another's.
+"""Whether a diffusion generator minds its captions, and at which noise: the error with the own
+caption and with another's.
 
-Separate from the loss, which hides it: a model that ignores its captions has nearly the same loss as one that obeys them. Every run ends
-with these figures; `vilg doctor` reads them, and warns where training puts little of its noise where the caption matters (`verdict`).
-"""
+Separate from the loss, which hides it: a model that ignores its captions has nearly the same loss
+as one that obeys them. Every run ends with these figures; `vilg doctor` reads them, and warns where
+training puts little of its noise where the caption matters (`verdict`)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,12 +23,13 @@ MINDED = 0.05  # a smaller relative gap at every level is none
 
 @dataclasses.dataclass(frozen=True)
 class CaptionGap:
-    """`levels` times evenly spread over all of time (the training draws are what is judged), `records` validation records.
+    """`levels` times evenly spread over all of time (the training draws are what is judged),
+    `records` validation records.
 
-    Errors are those of the clean codes (Process.error), with the same noise for both captions. A level's gap is relative, (other - own) /
-    own, which shows a model that minds its captions a little; where the caption matters is told by the difference, since the own error
-    of a good model is next to nothing at low noise.
-    """
+    Errors are those of the clean codes (Process.error), with the same noise for both captions. A
+    level's gap is relative, (other - own) / own, which shows a model that minds its captions a
+    little; where the caption matters is told by the difference, since the own error of a good model
+    is next to nothing at low noise."""
 
     levels: int = 12
     records: int = 256
@@ -39,18 +41,37 @@ class CaptionGap:
     def __call__(self, subject: Subject) -> dict[str, Any]:
         generator = subject.experiment.generator
         if not isinstance(generator, Levelled):
-            raise UserError("evals.caption_gap: this generator has no noise levels; remove the evaluator, or evaluate a diffusion generator")
+            raise UserError(
+                "evals.caption_gap: this generator has no noise levels; remove the evaluator, or"
+                " evaluate a diffusion generator"
+            )
         text, codes = self._records(subject)
         other = np.roll(text, 1, 0)
         times = [(k + 0.5) / self.levels for k in range(self.levels)]
         rows = []
         for t in times:
             own, others = (
-                np.mean(subject.batched(lambda i, c, t=t: subject.program.errors_at(subject.params, i, c, jnp.float32(t)), ids, codes))
+                np.mean(
+                    subject.batched(
+                        lambda i, c, t=t: subject.program.errors_at(
+                            subject.params, i, c, jnp.float32(t)
+                        ),
+                        ids,
+                        codes,
+                    )
+                )
                 for ids in (text, other)
             )
             gap = float((others - own) / max(own, 1e-12))
-            rows.append({"t": t, "noise": float(generator.process.noise(t)), "own": float(own), "other": float(others), "gap": gap})
+            rows.append(
+                {
+                    "t": t,
+                    "noise": float(generator.process.noise(t)),
+                    "own": float(own),
+                    "other": float(others),
+                    "gap": gap,
+                }
+            )
         return {f"level_{k:02d}": row for k, row in enumerate(rows)} | summary(rows, generator)
 
     def _records(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
@@ -71,19 +92,26 @@ class CaptionGap:
 
     def protocol(self) -> dict[str, Any]:
         """What the numbers depend on."""
-        return dataclasses.asdict(self) | {"split": "valid", "other": "the caption of the record before", "noise": "the same for both"}
+        return dataclasses.asdict(self) | {
+            "split": "valid",
+            "other": "the caption of the record before",
+            "noise": "the same for both",
+        }
 
 
 def summary(rows: list[dict[str, float]], generator: Any) -> dict[str, float]:
-    """The largest gap and the noise that it is at; the lowest and highest noise at which the caption matters, and the share of training
-    draws that falls on such levels (0 where no caption costs anything)."""
+    """The largest gap and the noise that it is at; the lowest and highest noise at which the
+    caption matters, and the share of training draws that falls on such levels (0 where no caption
+    costs anything)."""
     gaps = np.array([row["gap"] for row in rows])
     costs = np.array([row["other"] - row["own"] for row in rows])
     edges = np.arange(len(rows) + 1) / len(rows)
     drawn = np.diff(generator.process.mass(edges))
     best = int(np.argmax(gaps))
     matters = np.flatnonzero(costs >= MATTERS * costs.max()) if costs.max() > 0 else np.arange(0)
-    from_noise, to_noise = (rows[k]["noise"] for k in matters[[0, -1]]) if len(matters) else (0.0, 0.0)
+    from_noise, to_noise = (
+        (rows[k]["noise"] for k in matters[[0, -1]]) if len(matters) else (0.0, 0.0)
+    )
     return {
         "largest": float(gaps[best]),
         "largest_at_noise": rows[best]["noise"],
@@ -97,12 +125,14 @@ def verdict(figures: Mapping[str, float]) -> str:
     """What doctor says of the figures."""
     if figures["largest"] < MINDED:
         return (
-            f"note: captions change the error by {figures['largest']:.1%} at most; train longer, or move the noise "
-            "(generator.process.times, .schedule): see experiments/ablations/noise.py"
+            f"note: captions change the error by {figures['largest']:.1%} at most; train longer, or"
+            " move the noise (generator.process.times, .schedule): see"
+            " experiments/ablations/noise.py"
         )
     if figures["drawn_where_it_matters"] < DRAWN:
         return (
-            f"note: {figures['drawn_where_it_matters']:.0%} of the training draws fall where the caption matters, at noise "
-            f"{figures['matters_from_noise']:.2g} to {figures['matters_to_noise']:.2g}; centre generator.process.times there"
+            f"note: {figures['drawn_where_it_matters']:.0%} of the training draws fall where the"
+            f" caption matters, at noise {figures['matters_from_noise']:.2g} to"
+            f" {figures['matters_to_noise']:.2g}; centre generator.process.times there"
         )
     return "ok"

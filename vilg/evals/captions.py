@@ -1,7 +1,8 @@
-"""How near the captions of a captioner are to those of its validation records: BLEU, ROUGE-L, CIDEr, and METEOR and SPICE where asked.
+"""How near the captions of a captioner are to those of its validation records: BLEU, ROUGE-L,
+CIDEr, and METEOR and SPICE where asked.
 
-For any data; on synthetic scenes `scenes` says more, since there a caption can be read and be right or wrong.
-"""
+For any data; on synthetic scenes `scenes` says more, since there a caption can be read and be right
+or wrong."""
 
 import dataclasses
 from typing import Any, Literal
@@ -32,10 +33,11 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Captions:
-    """`n` validation records, evenly spaced, captioned in every language that they have captions in; the likeliest tokens.
+    """`n` validation records, evenly spaced, captioned in every language that they have captions
+    in; the likeliest tokens.
 
-    `zh` and `en` are the units that are counted. METEOR and SPICE are Java programs that start slowly; without `java` they are null.
-    """
+    `zh` and `en` are the units that are counted. METEOR and SPICE are Java programs that start
+    slowly; without `java` they are null."""
 
     n: int = 256
     zh: Literal["char", "word"] = "char"
@@ -45,7 +47,12 @@ class Captions:
     needs_captioner = True
 
     def __post_init__(self) -> None:
-        require(self.n >= 2, "evals.captions.n", self.n, "must be at least 2; CIDEr weighs n-grams by how many records have them")
+        require(
+            self.n >= 2,
+            "evals.captions.n",
+            self.n,
+            "must be at least 2; CIDEr weighs n-grams by how many records have them",
+        )
 
     def __call__(self, subject: Subject) -> dict[str, Any]:
         images, references = self.records(subject)
@@ -54,30 +61,55 @@ class Captions:
             have = [i for i, captions in enumerate(references) if captions[language]]
             if len(have) < 2:
                 continue
-            made = subject.caption(images[have], [language] * len(have), Controls(temperature=0.0), self.seed)
+            made = subject.caption(
+                images[have], [language] * len(have), Controls(temperature=0.0), self.seed
+            )
             truths = [references[i][language] for i in have]
-            scores = score_captions([c.text for c in made], truths, language, getattr(self, language), java=self.java)
+            scores = score_captions(
+                [c.text for c in made], truths, language, getattr(self, language), java=self.java
+            )
             result[language] = scores.corpus | {"n": len(have), "null": scores.reasons}
         if not result:
-            raise UserError(f"evals.captions.n={self.n}: no language has captions in two of {len(images)} validation records; give more")
+            raise UserError(
+                f"evals.captions.n={self.n}: no language has captions in two of {len(images)}"
+                " validation records; give more"
+            )
         return result
 
     def records(self, subject: Subject) -> tuple[np.ndarray, list[dict[str, list[str]]]]:
-        """(pictures uint8 [n, H, W, 3], the captions of each by language); records that cannot be read are left out."""
+        """(pictures uint8 [n, H, W, 3], the captions of each by language); records that cannot be
+        read are left out.
+        """
         experiment = subject.experiment
         source = Spread(experiment.data.valid, self.n)
         if len(source) == 0:
-            raise UserError(f"evals.captions reads {experiment.data.valid}, which has no records; check data.valid")
-        stream = experiment.data.loader.once(source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source)))
+            raise UserError(
+                f"evals.captions reads {experiment.data.valid}, which has no records; check"
+                " data.valid"
+            )
+        stream = experiment.data.loader.once(
+            source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source))
+        )
         images, found = [], []
         for batch in stream:
-            for image, record, valid in zip(batch["image"], batch["records"], batch["valid"], strict=True):
+            for image, record, valid in zip(
+                batch["image"], batch["records"], batch["valid"], strict=True
+            ):
                 if valid:
                     images.append(image)
-                    found.append({g: [c["text"] for c in record["captions"] if c["language"] == g] for g in LANGUAGES})
+                    found.append(
+                        {
+                            g: [c["text"] for c in record["captions"] if c["language"] == g]
+                            for g in LANGUAGES
+                        }
+                    )
         return np.stack(images), found
 
     def protocol(self) -> dict[str, Any]:
         """What the numbers depend on."""
         rules = {g: describe(g, getattr(self, g)) for g in LANGUAGES}
-        return dataclasses.asdict(self) | {"split": "valid", "captions": "likeliest tokens", "scores": rules}
+        return dataclasses.asdict(self) | {
+            "split": "valid",
+            "captions": "likeliest tokens",
+            "scores": rules,
+        }

@@ -1,4 +1,6 @@
-"""The training loss on held-out records, without noise from the data order: the same batches every time."""
+"""The training loss on held-out records, without noise from the data order: the same batches every
+time.
+"""
 
 import dataclasses
 from typing import Any
@@ -35,10 +37,15 @@ class Losses:
             if not batch["valid"].all():
                 continue  # a batch that is filled up would count records twice
             placed = {k: v for k, v in batch.items() if k in ("image", "text")}
-            for name, value in program.evaluate_loss(subject.params, placed, subject.frozen).items():
+            for name, value in program.evaluate_loss(
+                subject.params, placed, subject.frozen
+            ).items():
                 totals.setdefault(name, []).append(float(value))
         require(
-            bool(totals), "evals.losses.batch_size", self.batch_size, f"is more than the {len(experiment.data.valid)} validation records"
+            bool(totals),
+            "evals.losses.batch_size",
+            self.batch_size,
+            f"is more than the {len(experiment.data.valid)} validation records",
         )
         return {name: float(np.mean(values)) for name, values in totals.items()}
 

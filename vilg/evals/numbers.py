@@ -5,7 +5,9 @@ from typing import Any
 
 
 def numbers(evals: Mapping[str, Any], subject: Any) -> dict[str, float]:
-    """What all evaluators say of a subject. A group of one (by_language) does not replace that of another."""
+    """What all evaluators say of a subject. A group of one (by_language) does not replace that of
+    another.
+    """
     return {k: v for evaluate in evals.values() for k, v in flat(evaluate(subject)).items()}
 
 

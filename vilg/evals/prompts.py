@@ -1,9 +1,11 @@
-"""How well a generator draws the prompts of a suite, by category and by language, and how the languages differ on the same prompts.
+"""How well a generator draws the prompts of a suite, by category and by language, and how the
+languages differ on the same prompts.
 
-Separate from `scenes`, which asks whether a picture is right as a whole: the suite `synthetic` tells colour, shape, count, relation, size
-and binding apart, exactly. Every other suite (data/suites.py, or a file) is judged by a ranker, another run that gives features of pictures
-and of texts: the score of a picture is the cosine of its features and its prompt's. One sample a prompt, no reranking.
-"""
+Separate from `scenes`, which asks whether a picture is right as a whole: the suite `synthetic`
+tells colour, shape, count, relation, size and binding apart, exactly. Every other suite
+(data/suites.py, or a file) is judged by a ranker, another run that gives features of pictures and
+of texts: the score of a picture is the cosine of its features and its prompt's. One sample a
+prompt, no reranking."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +30,8 @@ AT_ONCE = 1024  # pictures in memory
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A prompt and what its picture scored: True or False, a cosine, or None where it cannot be told. `parts` are the six skills,
-    "everything" and "readable" of a scene."""
+    """A prompt and what its picture scored: True or False, a cosine, or None where it cannot be
+    told. `parts` are the six skills, "everything" and "readable" of a scene."""
 
     id: str
     category: str
@@ -43,12 +45,13 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Prompts(Sampling):
-    """`n` prompts of each category in each language, evenly spaced in the suite (0: all of them); the same ones in both languages.
+    """`n` prompts of each category in each language, evenly spaced in the suite (0: all of them);
+    the same ones in both languages.
 
-    `suite` is a name or a file, `ranker` the workdir that judges it; `synthetic` needs none, and its scenes are drawn as the training data
-    are (whose fields it has), from a `split` that training never draws. `categories` and `languages`: none is all that there are.
-    `translation` says who translated the Chinese captions of a suite whose file does not.
-    """
+    `suite` is a name or a file, `ranker` the workdir that judges it; `synthetic` needs none, and
+    its scenes are drawn as the training data are (whose fields it has), from a `split` that
+    training never draws. `categories` and `languages`: none is all that there are. `translation`
+    says who translated the Chinese captions of a suite whose file does not."""
 
     suite: str = "synthetic"
     n: int = 32
@@ -61,7 +64,12 @@ class Prompts(Sampling):
 
     def __post_init__(self) -> None:
         for language in self.languages:
-            require(language in LANGUAGES, "evals.prompts.languages", language, f"known languages are {', '.join(LANGUAGES)}")
+            require(
+                language in LANGUAGES,
+                "evals.prompts.languages",
+                language,
+                f"known languages are {', '.join(LANGUAGES)}",
+            )
         translated = self.suite in SUITES and SUITES[self.suite].translated
         require(
             translated or not self.translation,
@@ -70,14 +78,37 @@ class Prompts(Sampling):
             f"{self.suite} is no translation; leave it out",
         )
         if self.exact:
-            require(self.n >= 1, "evals.prompts.n", self.n, "must be at least 1: synthetic prompts have no end")
-            require(not self.ranker, "evals.prompts.ranker", self.ranker, "synthetic is scored exactly; leave it out")
+            require(
+                self.n >= 1,
+                "evals.prompts.n",
+                self.n,
+                "must be at least 1: synthetic prompts have no end",
+            )
+            require(
+                not self.ranker,
+                "evals.prompts.ranker",
+                self.ranker,
+                "synthetic is scored exactly; leave it out",
+            )
             for name in self.categories:
-                require(name in CATEGORIES, "evals.prompts.categories", name, f"synthetic has {', '.join(CATEGORIES)}")
+                require(
+                    name in CATEGORIES,
+                    "evals.prompts.categories",
+                    name,
+                    f"synthetic has {', '.join(CATEGORIES)}",
+                )
         else:
-            remedy = "would not be scored: give evals.prompts.ranker, a ranker's workdir, or the suite 'synthetic'"
+            remedy = (
+                "would not be scored: give evals.prompts.ranker, a ranker's workdir, or the suite"
+                " 'synthetic'"
+            )
             require(bool(self.ranker), "evals.prompts.suite", self.suite, remedy)
-            require(self.split is None, "evals.prompts.split", self.split, "only the suite 'synthetic' has splits; leave it out")
+            require(
+                self.split is None,
+                "evals.prompts.split",
+                self.split,
+                "only the suite 'synthetic' has splits; leave it out",
+            )
 
     @property
     def exact(self) -> bool:
@@ -91,12 +122,24 @@ class Prompts(Sampling):
         """The table, and every picture with its score: a cell a category."""
         rows = list(self.judged(subject))
         suite = Path(self.suite).stem
-        scored = [Scored(f"{suite}, {r.category}", r.prompt, r.language, r.score, r.image, about={"id": r.id}) for r in rows]
+        scored = [
+            Scored(
+                f"{suite}, {r.category}", r.prompt, r.language, r.score, r.image, about={"id": r.id}
+            )
+            for r in rows
+        ]
         return summarize(rows), scored
 
     def fewer(self, n: int) -> "Prompts":
         """n prompts of all categories in a language, or one of each."""
-        return dataclasses.replace(self, n=max(1, n // len(CATEGORIES)) if self.n == 0 else min(self.n, max(1, n // len(CATEGORIES))))
+        return dataclasses.replace(
+            self,
+            n=(
+                max(1, n // len(CATEGORIES))
+                if self.n == 0
+                else min(self.n, max(1, n // len(CATEGORIES)))
+            ),
+        )
 
     def judged(self, subject: Subject) -> Iterable[Judged]:
         """Every prompt with its score."""
@@ -105,15 +148,25 @@ class Prompts(Sampling):
     def _read(self, subject: Subject) -> list[Judged]:
         source = subject.experiment.data.train
         if not isinstance(source, Synthetic):
-            raise UserError(f"evals.prompts.suite='synthetic': the run reads {type(source).__name__} data; give another suite and a ranker")
+            raise UserError(
+                f"evals.prompts.suite='synthetic': the run reads {type(source).__name__} data; give"
+                " another suite and a ranker"
+            )
         have = drawable(source)
         for name in self.categories:
-            require(name in have, "evals.prompts.categories", name, f"the run's data has no such scenes, only {', '.join(have)}")
+            require(
+                name in have,
+                "evals.prompts.categories",
+                name,
+                f"the run's data has no such scenes, only {', '.join(have)}",
+            )
         languages = self.languages or source.languages
         scenes = [
             (c, i, s)
             for c in self.categories or have
-            for i, s in enumerate(draw_scenes(source, c, self.n, self.split or "valid", source.seed))
+            for i, s in enumerate(
+                draw_scenes(source, c, self.n, self.split or "valid", source.seed)
+            )
         ]
         rows = [(c, i, s, g) for c, i, s in scenes for g in languages]
         asked = [Prompt(wording(s, g, i), g) for _, i, s, g in rows]
@@ -152,7 +205,10 @@ class Prompts(Sampling):
 
     def prompts(self) -> list[Prompt]:
         """The prompts of a suite with files. Errors: UserError for a file that is not there."""
-        found = of_categories(read_suite(self.suite, languages=self.languages, translation=self.translation), self.categories)
+        found = of_categories(
+            read_suite(self.suite, languages=self.languages, translation=self.translation),
+            self.categories,
+        )
         rows: dict[str, dict[str, None]] = {}  # the ids of each category
         for p in found:
             rows.setdefault(p.extra.get("category", ""), {})[p.extra["id"]] = None
@@ -161,12 +217,20 @@ class Prompts(Sampling):
 
     def _sampled(self, subject: Subject, prompts: Sequence[Prompt]) -> list[np.ndarray]:
         controls = self.controls(subject.experiment.generator)
-        made = subject.sample([p.text for p in prompts], controls, self.seed, [p.language for p in prompts])
+        made = subject.sample(
+            [p.text for p in prompts], controls, self.seed, [p.language for p in prompts]
+        )
         return [m.image for m in made]
 
     def protocol(self) -> dict[str, Any]:
-        """All that decides these numbers beside the model (a sampler's option that is None is the generator's default)."""
-        told = dataclasses.asdict(self) | {"samples_per_prompt": 1, "reranking": "none", "between_languages": "zh minus en, pair by pair"}
+        """All that decides these numbers beside the model (a sampler's option that is None is the
+        generator's default).
+        """
+        told = dataclasses.asdict(self) | {
+            "samples_per_prompt": 1,
+            "reranking": "none",
+            "between_languages": "zh minus en, pair by pair",
+        }
         if self.exact:
             skills = {name: category.skill for name, category in CATEGORIES.items()}
             return told | {
@@ -177,21 +241,29 @@ class Prompts(Sampling):
         prompts = self.prompts()
         translators = sorted({p.extra["translation"] for p in prompts if "translation" in p.extra})
         published = {"published": SUITES[self.suite].prompts} if self.suite in SUITES else {}
-        return told | published | {
-            "score": "cosine of the ranker's features of picture and prompt, mean",
-            "prompts": {g: sum(p.language == g for p in prompts) for g in LANGUAGES},
-            "files_sha256": digest(self.suite),
-            "translation": ", ".join(translators),
-        }  # fmt: skip
+        return (
+            told
+            | published
+            | {
+                "score": "cosine of the ranker's features of picture and prompt, mean",
+                "prompts": {g: sum(p.language == g for p in prompts) for g in LANGUAGES},
+                "files_sha256": digest(self.suite),
+                "translation": ", ".join(translators),
+            }
+        )
 
 
 def evenly(items: Sequence[Any], n: int) -> list[Any]:
     """n of the items, evenly spaced; all of them where there are no more, or n is 0."""
-    return list(items) if n == 0 or n >= len(items) else [items[i * len(items) // n] for i in range(n)]
+    return (
+        list(items) if n == 0 or n >= len(items) else [items[i * len(items) // n] for i in range(n)]
+    )
 
 
 def figures(values: Sequence[float | bool | None], prefix: str = "score") -> dict[str, Any]:
-    """The mean of the values that are not None, how many they are, and the 95 % interval: Wilson's of shares, else Student's t."""
+    """The mean of the values that are not None, how many they are, and the 95 % interval: Wilson's
+    of shares, else Student's t.
+    """
     known = [v for v in values if v is not None]
     if not known:
         return {prefix: None, "n": 0, f"{prefix}_ci95": None}
@@ -200,34 +272,57 @@ def figures(values: Sequence[float | bool | None], prefix: str = "score") -> dic
     return {
         prefix: mean,
         "n": len(known),
-        f"{prefix}_ci95": list(interval(mean, len(known))) if share else t_interval([float(v) for v in known]),
+        f"{prefix}_ci95": (
+            list(interval(mean, len(known))) if share else t_interval([float(v) for v in known])
+        ),
     }
 
 
 def summarize(rows: Sequence[Judged]) -> dict[str, Any]:
-    """The scores of all, by category (each with its languages) and by language; where both languages have a prompt, their difference."""
-    categories, languages = (list(dict.fromkeys(getattr(r, name) for r in rows)) for name in ("category", "language"))
+    """The scores of all, by category (each with its languages) and by language; where both
+    languages have a prompt, their difference.
+    """
+    categories, languages = (
+        list(dict.fromkeys(getattr(r, name) for r in rows)) for name in ("category", "language")
+    )
     by_category = {}
     for category in categories:
         own = [r for r in rows if r.category == category]
         english = {"category_en": own[0].category_en} if own[0].category_en else {}
         apart = {g: figures([r.score for r in own if r.language == g]) for g in languages}
-        by_category[category] = english | figures([r.score for r in own]) | {"by_language": apart} | between(own)
+        by_category[category] = (
+            english | figures([r.score for r in own]) | {"by_language": apart} | between(own)
+        )
     by_language = {g: group([r for r in rows if r.language == g]) for g in languages}
-    return {"all": group(rows) | between(rows), "by_category": by_category, "by_language": by_language}
+    return {
+        "all": group(rows) | between(rows),
+        "by_category": by_category,
+        "by_language": by_language,
+    }
 
 
 def group(rows: Sequence[Judged]) -> dict[str, Any]:
     """The scores, and of scenes each skill over all pictures whose prompt asks for it."""
-    parts = {name: figures([r.parts[name] for r in rows]) for name in (*SKILLS, "everything", "readable") if rows[0].parts}
+    parts = {
+        name: figures([r.parts[name] for r in rows])
+        for name in (*SKILLS, "everything", "readable")
+        if rows[0].parts
+    }
     return figures([r.score for r in rows]) | ({"skills": parts} if parts else {})
 
 
 def between(rows: Sequence[Judged]) -> dict[str, Any]:
-    """zh minus en on the prompts that both have: the mean difference of a pair and its interval (none where all pairs are the same)."""
-    zh, en = ({r.id: float(r.score) for r in rows if r.language == g and r.score is not None} for g in ("zh", "en"))
+    """zh minus en on the prompts that both have: the mean difference of a pair and its interval
+    (none where all pairs are the same).
+    """
+    zh, en = (
+        {r.id: float(r.score) for r in rows if r.language == g and r.score is not None}
+        for g in ("zh", "en")
+    )
     pairs = [zh[k] - en[k] for k in zh if k in en]
     if not pairs:
         return {}
     found = t_interval(pairs) if len(set(pairs)) > 1 else None
-    return {"zh_minus_en": {"score": float(np.mean(pairs)), "pairs": len(pairs), "score_ci95": found}}
+    return {
+        "zh_minus_en": {"score": float(np.mean(pairs)), "pairs": len(pairs), "score_ci95": found}
+    }

@@ -1,4 +1,6 @@
-"""How well the codec gives pictures back: PSNR, whether scenes can still be read from it and, of a Tokenizer, how much of its vocabulary it uses."""
+"""How well the codec gives pictures back: PSNR, whether scenes can still be read from it and, of a
+Tokenizer, how much of its vocabulary it uses.
+"""
 
 import dataclasses
 from typing import Any
@@ -15,7 +17,9 @@ from vilg.types import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
-    """On `images` validation records; on synthetic scenes also the share of `images` two-object scenes that read right."""
+    """On `images` validation records; on synthetic scenes also the share of `images` two-object
+    scenes that read right.
+    """
 
     images: int = 512
     split: str = "valid"
@@ -28,31 +32,53 @@ class Reconstruction:
         source = experiment.data.valid
         originals = []
         for batch in experiment.data.loader.once(
-            source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source)), limit=self.images
+            source,
+            None,
+            image_size=experiment.codec.image_size,
+            batch_size=min(64, len(source)),
+            limit=self.images,
         ):
             originals.append(batch["image"][batch["valid"]])
         images = np.concatenate(originals)
         codes = subject.codes(images)
         decoded = subject.pictures(codes)
-        error = np.mean(((images.astype(np.float32) - decoded.astype(np.float32)) / 255) ** 2, (1, 2, 3))
-        result = {"psnr": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))), "images": float(len(images))}
+        error = np.mean(
+            ((images.astype(np.float32) - decoded.astype(np.float32)) / 255) ** 2, (1, 2, 3)
+        )
+        result = {
+            "psnr": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))),
+            "images": float(len(images)),
+        }
         if isinstance(experiment.codec, Tokenizer):
             result |= usage(codes, experiment.codec.vocabulary)
         if isinstance(source, Synthetic):
-            scenes = cell(source, 2 if source.max_objects > 1 else 1, "seen", self.images, self.split)
+            scenes = cell(
+                source, 2 if source.max_objects > 1 else 1, "seen", self.images, self.split
+            )
             pictures = np.stack([render(s, experiment.codec.image_size) for s in scenes])
             back = subject.pictures(subject.codes(pictures))
             name = "two_objects" if source.max_objects > 1 else "single_object"
-            result[name] = float(np.mean([score(i, s).everything for i, s in zip(back, scenes, strict=True)]))
+            result[name] = float(
+                np.mean([score(i, s).everything for i, s in zip(back, scenes, strict=True)])
+            )
         return result
 
     def protocol(self) -> dict[str, Any]:
         """Which pictures."""
-        return {"images": self.images, "split": self.split, "psnr": "mean over images of per-image PSNR, uint8"}
+        return {
+            "images": self.images,
+            "split": self.split,
+            "psnr": "mean over images of per-image PSNR, uint8",
+        }
 
 
 def usage(codes: np.ndarray, vocabulary: int) -> dict[str, float]:
-    """The share of the vocabulary that occurs in these codes, and exp(entropy) of their distribution."""
+    """The share of the vocabulary that occurs in these codes, and exp(entropy) of their
+    distribution.
+    """
     counts = np.bincount(codes.ravel(), minlength=vocabulary)
     share = counts[counts > 0] / counts.sum()
-    return {"codebook_usage": float(np.mean(counts > 0)), "perplexity": float(np.exp(-np.sum(share * np.log(share))))}
+    return {
+        "codebook_usage": float(np.mean(counts > 0)),
+        "perplexity": float(np.exp(-np.sum(share * np.log(share)))),
+    }

@@ -1,4 +1,6 @@
-"""Validation records with their captions, no two with the same one: what evaluators that tell records apart by captions look at."""
+"""Validation records with their captions, no two with the same one: what evaluators that tell
+records apart by captions look at.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,14 +19,20 @@ class Pair(NamedTuple):
 
 
 def captioned_records(subject: Subject, n: int, languages: Sequence[str], field: str) -> list[Pair]:
-    """n records that have all of the languages, evenly spaced among the first 16 n. Errors: UserError, naming the field that holds n, where
-    the validation source has fewer."""
+    """n records that have all of the languages, evenly spaced among the first 16 n. Errors:
+    UserError, naming the field that holds n, where the validation source has fewer."""
     experiment, found, seen = subject.experiment, [], set()
     source = experiment.data.valid
-    stream = experiment.data.loader.once(source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source)))
+    stream = experiment.data.loader.once(
+        source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source))
+    )
     for batch in stream:
-        for image, record, valid in zip(batch["image"], batch["records"], batch["valid"], strict=True):
-            captions = {c["language"]: c["text"] for c in reversed(record["captions"])}  # the first wording of each language
+        for image, record, valid in zip(
+            batch["image"], batch["records"], batch["valid"], strict=True
+        ):
+            captions = {
+                c["language"]: c["text"] for c in reversed(record["captions"])
+            }  # the first wording of each language
             captions = {g: captions[g] for g in languages if g in captions}
             if valid and len(captions) == len(languages) and seen.isdisjoint(captions.values()):
                 seen |= set(captions.values())
@@ -32,6 +40,11 @@ def captioned_records(subject: Subject, n: int, languages: Sequence[str], field:
         if len(found) >= 16 * n:
             break
     if len(found) < n:
-        which = f"in {languages[0]}" if len(languages) == 1 else f"in each of {', '.join(languages)}"
-        raise UserError(f"{field}={n}: the validation source has {len(found)} different records with a caption {which}; give fewer")
+        which = (
+            f"in {languages[0]}" if len(languages) == 1 else f"in each of {', '.join(languages)}"
+        )
+        raise UserError(
+            f"{field}={n}: the validation source has {len(found)} different records with a caption"
+            f" {which}; give fewer"
+        )
     return [found[i * len(found) // n] for i in range(n)]

@@ -1,8 +1,9 @@
-"""Whether a dual encoder finds a picture's caption among others, and a caption's picture; and whether it minds what one word changes.
+"""Whether a dual encoder finds a picture's caption among others, and a caption's picture; and
+whether it minds what one word changes.
 
-Recall among captions of other records says little of a ranker for best-of-N, whose candidates all show nearly what was asked: on synthetic
-scenes each picture's caption is also put against itself with one thing changed (data/scenes/changes.py), each kind apart.
-"""
+Recall among captions of other records says little of a ranker for best-of-N, whose candidates all
+show nearly what was asked: on synthetic scenes each picture's caption is also put against itself
+with one thing changed (data/scenes/changes.py), each kind apart."""
 
 import dataclasses
 import random
@@ -26,7 +27,9 @@ RECALLS = (1, 5, 10)
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """`n` validation records a language, no two with the same caption; `changes` scenes for each kind of change (0: none)."""
+    """`n` validation records a language, no two with the same caption; `changes` scenes for each
+    kind of change (0: none).
+    """
 
     n: int = 256
     changes: int = 256
@@ -37,22 +40,32 @@ class Retrieval:
         require(self.n > max(RECALLS), "evals.retrieval.n", self.n, f"must be above {max(RECALLS)}")
 
     def __call__(self, subject: FeatureSubject) -> dict[str, Any]:
-        result: dict[str, Any] = {g: self.recall(subject, g) for g in subject.experiment.data.loader.languages}
+        result: dict[str, Any] = {
+            g: self.recall(subject, g) for g in subject.experiment.data.loader.languages
+        }
         result["chance"] = {f"recall_{k}": k / self.n for k in RECALLS}
         if self.changes and isinstance(subject.experiment.data.valid, Synthetic):
-            result["changed"] = {kind: table for kind in CHANGES if (table := self.changed(subject, kind))} | {"chance": 0.5}
+            result["changed"] = {
+                kind: table for kind in CHANGES if (table := self.changed(subject, kind))
+            } | {"chance": 0.5}
         return result
 
     def recall(self, subject: FeatureSubject, language: str) -> dict[str, Any]:
         """Both directions, among records of one language."""
         pairs = captioned_records(subject, self.n, (language,), "evals.retrieval.n")
         images = subject.image_features([p.image for p in pairs])
-        texts = subject.text_features([p.captions[language] for p in pairs], [language] * len(pairs))
-        return {"image_to_text": recalls(images @ texts.T), "text_to_image": recalls(texts @ images.T)}
+        texts = subject.text_features(
+            [p.captions[language] for p in pairs], [language] * len(pairs)
+        )
+        return {
+            "image_to_text": recalls(images @ texts.T),
+            "text_to_image": recalls(texts @ images.T),
+        }
 
     def changed(self, subject: FeatureSubject, kind: str) -> dict[str, Any]:
-        """How often the own caption is nearer to the picture than the changed one, half of the scenes in each language; {} where the source
-        has no such scenes (counts, where no caption says one)."""
+        """How often the own caption is nearer to the picture than the changed one, half of the
+        scenes in each language; {} where the source has no such scenes (counts, where no caption
+        says one)."""
         source, languages = subject.experiment.data.valid, subject.experiment.data.loader.languages
         if kind == "count" and not (source.groups and source.max_objects > 1):
             return {}
@@ -63,7 +76,9 @@ class Retrieval:
             if other is None:
                 continue
             language = languages[len(images) % len(languages)]
-            wording = rng.randrange(min(len(WORDINGS[language][kind_of(s)]) for s in (scene, other)))
+            wording = rng.randrange(
+                min(len(WORDINGS[language][kind_of(s)]) for s in (scene, other))
+            )
             images.append(render(scene, source.image_size))
             right.append(describe(scene, language, wording).text)
             wrong.append(describe(other, language, wording).text)
@@ -73,20 +88,34 @@ class Retrieval:
         if not images:
             return {}
         features = subject.image_features(images)
-        own, others = (np.sum(features * subject.text_features(texts, spoken), -1) for texts in (right, wrong))
+        own, others = (
+            np.sum(features * subject.text_features(texts, spoken), -1) for texts in (right, wrong)
+        )
         share = float(np.mean(own > others))
-        return {"accuracy": share, "ci95": list(interval(share, len(images))), "n": float(len(images))}
+        return {
+            "accuracy": share,
+            "ci95": list(interval(share, len(images))),
+            "n": float(len(images)),
+        }
 
     def protocol(self) -> dict[str, Any]:
         """What the numbers depend on."""
         return dataclasses.asdict(self) | {
             "split": "valid",
-            "recall": "the share of queries whose own partner is among the k of largest cosine of n, ties against it",
-            "changed": "the share of pictures nearer to their caption than to the same with one thing changed, ties against it",
+            "recall": (
+                "the share of queries whose own partner is among the k of largest cosine of n, ties"
+                " against it"
+            ),
+            "changed": (
+                "the share of pictures nearer to their caption than to the same with one thing"
+                " changed, ties against it"
+            ),
         }
 
 
 def recalls(similarity: Float[np.ndarray, "n n"], ks: Sequence[int] = RECALLS) -> dict[str, float]:
-    """recall_k of queries (rows) whose own partner is on the diagonal; equals of the partner count as before it."""
+    """recall_k of queries (rows) whose own partner is on the diagonal; equals of the partner count
+    as before it.
+    """
     before = (similarity >= np.diagonal(similarity)[:, None]).sum(1) - 1
     return {f"recall_{k}": float(np.mean(before < k)) for k in ks}

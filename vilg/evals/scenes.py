@@ -1,8 +1,9 @@
-"""Does a picture show what its prompt says, and does a caption say what its picture shows: exact, on synthetic scenes.
+"""Does a picture show what its prompt says, and does a caption say what its picture shows: exact,
+on synthetic scenes.
 
-Cells are (number of objects, seen or held-out colour-shape pairs). Each has n new scenes of a split that training never draws, half
-in Chinese and half in English, one sample a prompt; with `best_of` the best of several by a ranker.
-"""
+Cells are (number of objects, seen or held-out colour-shape pairs). Each has n new scenes of a split
+that training never draws, half in Chinese and half in English, one sample a prompt; with `best_of`
+the best of several by a ranker."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,7 +22,12 @@ from vilg.generators.guidance import Controls
 from vilg.metrics.intervals import interval
 from vilg.types import Captioner, UserError
 
-CELLS = {"single_object": (1, "seen"), "two_objects": (2, "seen"), "held_out_single": (1, "held_out"), "held_out_two": (2, "held_out")}
+CELLS = {
+    "single_object": (1, "seen"),
+    "two_objects": (2, "seen"),
+    "held_out_single": (1, "held_out"),
+    "held_out_two": (2, "held_out"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,23 +46,34 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Scenes(Sampling):
-    """n scenes a cell. The fields of Sampling are the sampler's; captions are the likeliest tokens."""
+    """n scenes a cell. The fields of Sampling are the sampler's; captions are the likeliest
+    tokens.
+    """
 
     n: int = 256
     split: Literal["valid", "test"] = "valid"
     seed: int = 0
     captions: bool = True
     cells: tuple[str, ...] = tuple(CELLS)
-    best_of: int = 1  # samples a prompt, of which the one that `ranker`, a dual encoder's workdir, finds best is looked at
+    # samples a prompt, of which the one that `ranker`, a dual encoder's workdir, finds best is
+    # looked at
+    best_of: int = 1
     ranker: str = ""
 
     def __post_init__(self) -> None:
         require(self.n >= 2, "evals.scenes.n", self.n, "must be at least 2, one a language")
         for name in self.cells:
-            require(name in CELLS, "evals.scenes.cells", name, f"known cells are {', '.join(CELLS)}")
+            require(
+                name in CELLS, "evals.scenes.cells", name, f"known cells are {', '.join(CELLS)}"
+            )
         require(self.best_of >= 1, "evals.scenes.best_of", self.best_of, "must be at least 1")
-        remedy = f"and ranker={self.ranker!r} go together: give best_of of 2 or more and the ranker's workdir, or neither"
-        require((self.best_of > 1) == bool(self.ranker), "evals.scenes.best_of", self.best_of, remedy)
+        remedy = (
+            f"and ranker={self.ranker!r} go together: give best_of of 2 or more and the ranker's"
+            " workdir, or neither"
+        )
+        require(
+            (self.best_of > 1) == bool(self.ranker), "evals.scenes.best_of", self.best_of, remedy
+        )
 
     @property
     def needs_captioner(self) -> bool:
@@ -67,10 +84,20 @@ class Scenes(Sampling):
         """The scenes of each cell that the data have."""
         source = subject.experiment.data.train
         if not isinstance(source, Synthetic):
-            raise UserError(f"evals.scenes reads {type(source).__name__} data, which it cannot score; it needs data.train.name='synthetic'")
+            raise UserError(
+                f"evals.scenes reads {type(source).__name__} data, which it cannot score; it needs"
+                " data.train.name='synthetic'"
+            )
         asked = {name: CELLS[name] for name in self.cells}
-        there = {n: c for n, c in asked.items() if c[0] <= source.max_objects and not (c[1] == "held_out" and source.withheld == 0)}
-        return {name: cell(source, objects, pairs, self.n, self.split) for name, (objects, pairs) in there.items()}
+        there = {
+            n: c
+            for n, c in asked.items()
+            if c[0] <= source.max_objects and not (c[1] == "held_out" and source.withheld == 0)
+        }
+        return {
+            name: cell(source, objects, pairs, self.n, self.split)
+            for name, (objects, pairs) in there.items()
+        }
 
     def trials(self, subject: Subject) -> list[Trial]:
         """Every sample and caption with its verdict."""
@@ -82,26 +109,46 @@ class Scenes(Sampling):
                 out += self._captioned(subject, name, scenes, languages)
         return out
 
-    def _sampled(self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]) -> list[Trial]:
+    def _sampled(
+        self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]
+    ) -> list[Trial]:
         wordings = [len(WORDINGS[g][kind_of(s)]) for s, g in zip(scenes, languages, strict=True)]
         draws = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
         prompts = [describe(s, g, w).text for s, g, w in zip(scenes, languages, draws, strict=True)]
-        made = subject.sample(prompts, self.controls(subject.experiment.generator), self.seed, languages, number=self.best_of)
+        made = subject.sample(
+            prompts,
+            self.controls(subject.experiment.generator),
+            self.seed,
+            languages,
+            number=self.best_of,
+        )
         if self.best_of > 1:
             made = cast(FeatureSubject, subject).best(made, self.best_of, self.ranker)
-        return [judged(name, s, m.language, m.prompt, m.image) for s, m in zip(scenes, made, strict=True)]
+        return [
+            judged(name, s, m.language, m.prompt, m.image)
+            for s, m in zip(scenes, made, strict=True)
+        ]
 
     def ceiling(self, subject: Subject) -> list[Trial]:
-        """What a perfect generator would get through the codec: the true pictures of the same scenes, coded and given back."""
+        """What a perfect generator would get through the codec: the true pictures of the same
+        scenes, coded and given back.
+        """
         out = []
         for name, scenes in self.scenes(subject).items():
-            back = subject.pictures(subject.codes(np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])))
+            back = subject.pictures(
+                subject.codes(
+                    np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])
+                )
+            )
             out += [
-                judged(name, s, LANGUAGES[i % len(LANGUAGES)], "", image) for i, (s, image) in enumerate(zip(scenes, back, strict=True))
+                judged(name, s, LANGUAGES[i % len(LANGUAGES)], "", image)
+                for i, (s, image) in enumerate(zip(scenes, back, strict=True))
             ]
         return out
 
-    def _captioned(self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]) -> list[Trial]:
+    def _captioned(
+        self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]
+    ) -> list[Trial]:
         images = np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])
         captions = subject.caption(images, languages, Controls(temperature=0.0), self.seed)
         return [
@@ -117,7 +164,15 @@ class Scenes(Sampling):
         trials = self.trials(subject)
         made = [t for t in trials if t.kind == "sample"]
         scored = [
-            Scored(t.cell, t.prompt, t.language, t.right, t.image, t.parts if CELLS[t.cell][0] > 1 else {}, {"scene": t.scene.to_dict()})
+            Scored(
+                t.cell,
+                t.prompt,
+                t.language,
+                t.right,
+                t.image,
+                t.parts if CELLS[t.cell][0] > 1 else {},
+                {"scene": t.scene.to_dict()},
+            )
             for t in made
         ]
         return summarize(trials), scored
@@ -128,26 +183,42 @@ class Scenes(Sampling):
         return dataclasses.replace(self, n=min(self.n, n), captions=False, cells=seen or self.cells)
 
     def protocol(self) -> dict[str, Any]:
-        """All that decides these numbers beside the model (a sampler's option that is None is the generator's default)."""
+        """All that decides these numbers beside the model (a sampler's option that is None is the
+        generator's default).
+        """
         return dataclasses.asdict(self) | {
             "single_object": "colour and shape right, one object",
             "two_objects": "every attribute and the relation right",
             "captions": "parses back to the scene in the asked language; likeliest tokens",
             "samples_per_prompt": self.best_of,
-            "reranking": f"the best of {self.best_of} by the cosine of {self.ranker}" if self.ranker else "none",
+            "reranking": (
+                f"the best of {self.best_of} by the cosine of {self.ranker}"
+                if self.ranker
+                else "none"
+            ),
         }
 
 
 def judged(cell_name: str, scene: Scene, language: str, prompt: str, image: np.ndarray) -> Trial:
-    """The trial of a picture that should show a scene. One object: colour, shape and number count; two: every attribute and the relation."""
+    """The trial of a picture that should show a scene. One object: colour, shape and number count;
+    two: every attribute and the relation.
+    """
     verdict = score(image, scene)
-    parts = {k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)}
-    right = (verdict.colour_and_shape and verdict.count) if len(scene.objects) == 1 else verdict.everything
+    parts = {
+        k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)
+    }
+    right = (
+        (verdict.colour_and_shape and verdict.count)
+        if len(scene.objects) == 1
+        else verdict.everything
+    )
     return Trial(cell_name, "sample", scene, language, prompt, image, bool(right), parts)
 
 
 def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
-    """The score table of report.json: fractions, counts and 95 % intervals, in all and by language."""
+    """The score table of report.json: fractions, counts and 95 % intervals, in all and by
+    language.
+    """
 
     def shares(chosen: Sequence[Trial]) -> dict[str, list[bool]]:
         groups: dict[str, list[bool]] = {}
@@ -163,7 +234,11 @@ def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
         for name, rights in groups.items():
             if "/" in name:
                 continue
-            place, key = (out.setdefault("held_out", {}), name.removeprefix("held_out_")) if name.startswith("held_out_") else (out, name)
+            place, key = (
+                (out.setdefault("held_out", {}), name.removeprefix("held_out_"))
+                if name.startswith("held_out_")
+                else (out, name)
+            )
             place[KEYS.get(key, key)] = value(rights)
         return out
 
@@ -171,11 +246,16 @@ def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
         return float(np.mean(rights))
 
     def figures(groups: dict[str, list[bool]]) -> dict[str, Any]:
-        limits = table(groups, lambda rights: [round(x, 4) for x in interval(share(rights), len(rights))])
+        limits = table(
+            groups, lambda rights: [round(x, 4) for x in interval(share(rights), len(rights))]
+        )
         return table(groups, share) | {"n": table(groups, len), "ci95": limits}
 
     groups = shares(trials)
-    by_language = {g: figures(shares([t for t in trials if t.language == g])) for g in sorted({t.language for t in trials})}
+    by_language = {
+        g: figures(shares([t for t in trials if t.language == g]))
+        for g in sorted({t.language for t in trials})
+    }
     parts: dict[str, Any] = {}
     for name, rights in groups.items():
         if "/" in name:
@@ -191,4 +271,6 @@ def _name(trial: Trial) -> str:
     if trial.kind == "sample":
         return trial.cell
     two = trial.cell.endswith(("two", "two_objects"))
-    return ("held_out_" if trial.cell.startswith("held_out") else "") + ("captions_exact_two" if two else "captions_exact")
+    return ("held_out_" if trial.cell.startswith("held_out") else "") + (
+        "captions_exact_two" if two else "captions_exact"
+    )

@@ -1,9 +1,10 @@
-"""ERNIE-ViLG 1.0: one transformer with shared parameters, a prefix language model in both directions (arXiv 2112.15283; SPEC 2).
+"""ERNIE-ViLG 1.0: one transformer with shared parameters, a prefix language model in both
+directions (arXiv 2112.15283; SPEC 2).
 
-text_to_image: text is the source (bidirectional), image codes are the target. The state of the last text position predicts the first
-code, the state at code k predicts code k + 1. image_to_text: the image is the source, text the target; text position 0 holds the
-start id that names the language. In memory text always comes first: direction only selects masks (vilg/nn/patterns.py).
-"""
+text_to_image: text is the source (bidirectional), image codes are the target. The state of the last
+text position predicts the first code, the state at code k predicts code k + 1. image_to_text: the
+image is the source, text the target; text position 0 holds the start id that names the language. In
+memory text always comes first: direction only selects masks (vilg/nn/patterns.py)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -41,12 +42,30 @@ class Model(nn.Module):
     def setup(self) -> None:
         s = self.shape
         windows = self.text_window, self.image_window
-        self.embed = TokenEmbed(s.width, self.text_vocabulary, s.text_length, self.image_vocabulary, s.grid, self.embed_scale, *windows)
+        self.embed = TokenEmbed(
+            s.width,
+            self.text_vocabulary,
+            s.text_length,
+            self.image_vocabulary,
+            s.grid,
+            self.embed_scale,
+            *windows,
+        )
         self.trunk = Trunk(s)
         init = nn.initializers.normal(s.width**-0.5)
         if not self.tie:
-            self.text_head = self.param("text_head", named(init, "embed", "vocab"), (s.width, self.text_vocabulary), jnp.float32)
-            self.image_head = self.param("image_head", named(init, "embed", "vocab"), (s.width, self.image_vocabulary), jnp.float32)
+            self.text_head = self.param(
+                "text_head",
+                named(init, "embed", "vocab"),
+                (s.width, self.text_vocabulary),
+                jnp.float32,
+            )
+            self.image_head = self.param(
+                "image_head",
+                named(init, "embed", "vocab"),
+                (s.width, self.image_vocabulary),
+                jnp.float32,
+            )
 
     def text_logits(self, states: Float[Array, "b l d"]) -> Float[Array, "b l v"]:
         """f32 logits over text ids."""
@@ -57,34 +76,50 @@ class Model(nn.Module):
         return self._logits(states, self.embed.image_table.T if self.tie else self.image_head)
 
     def _logits(self, states: Array, head: Array) -> Array:
-        logits = jnp.einsum("bld,dv->blv", states, head.astype(states.dtype), preferred_element_type=jnp.float32)
+        logits = jnp.einsum(
+            "bld,dv->blv", states, head.astype(states.dtype), preferred_element_type=jnp.float32
+        )
         return constrain(logits, "batch", "length", "vocab")
 
     def __call__(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> tuple[Array, Array]:
-        """(logits of the image given text, logits of the text given image): both directions, teacher forced."""
+        """(logits of the image given text, logits of the text given image): both directions,
+        teacher forced.
+        """
         return self.image_given_text(text, codes), self.text_given_image(text, codes)
 
     def _stream(self, text: Array, codes: Array, direction: str) -> Array:
-        x = jnp.concatenate([self.embed.text(text, direction), self.embed.image(codes, direction)], 1)
+        x = jnp.concatenate(
+            [self.embed.text(text, direction), self.embed.image(codes, direction)], 1
+        )
         return constrain(x.astype(self.shape.dtype), "batch", "length", "embed")
 
-    def image_given_text(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> Float[Array, "b n v"]:
+    def image_given_text(
+        self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
+    ) -> Float[Array, "b n v"]:
         """Logits of every code given the text and the codes before it."""
         m = self.shape.text_length
         states = self.trunk.full(self._stream(text, codes, "text_to_image"), "text_to_image")
         return self.image_logits(states[:, m - 1 : -1])
 
-    def text_given_image(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> Float[Array, "b m-1 v"]:
+    def text_given_image(
+        self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
+    ) -> Float[Array, "b m-1 v"]:
         """Logits of text ids 1 .. m-1 given the image and the ids before them."""
         m = self.shape.text_length
         states = self.trunk.full(self._stream(text, codes, "image_to_text"), "image_to_text")
         return self.text_logits(states[:, : m - 1])
 
-    def together(self, prompt: Int[Array, "b m"], text: Int[Array, "e m"], codes: Int[Array, "b n"]) -> tuple[Array, Array]:
-        """`image_given_text` of all rows and `text_given_image` of every so many of them (whose `text` it is), in one pass through the trunk:
-        a layer's weights are fetched once for both. A row of captions goes beside the rows that it belongs to."""
+    def together(
+        self, prompt: Int[Array, "b m"], text: Int[Array, "e m"], codes: Int[Array, "b n"]
+    ) -> tuple[Array, Array]:
+        """`image_given_text` of all rows and `text_given_image` of every so many of them (whose
+        `text` it is), in one pass through the trunk: a layer's weights are fetched once for both. A
+        row of captions goes beside the rows that it belongs to."""
         m, every = self.shape.text_length, prompt.shape[0] // text.shape[0]
-        first, second = self._stream(prompt, codes, "text_to_image"), self._stream(text, codes[::every], "image_to_text")
+        first, second = (
+            self._stream(prompt, codes, "text_to_image"),
+            self._stream(text, codes[::every], "image_to_text"),
+        )
         x = jnp.concatenate([first.reshape(-1, every, *first.shape[1:]), second[:, None]], 1)
         x = constrain(x.reshape(-1, *x.shape[2:]), "batch", "length", "embed")
         states = self.trunk.full(x, (("text_to_image", every), ("image_to_text", 1)))
@@ -103,14 +138,22 @@ class Model(nn.Module):
         x = self.embed.image(codes, "image_to_text").astype(self.shape.dtype)
         return self.trunk.source(x, "image_to_text")[1]
 
-    def next_code(self, codes: Int[Array, "b n"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the code after the one at raster index `position`; codes after it are not read."""
+    def next_code(
+        self, codes: Int[Array, "b n"], caches: Any, position: Array
+    ) -> tuple[Float[Array, "b v"], Any]:
+        """Logits of the code after the one at raster index `position`; codes after it are not
+        read.
+        """
         x = self.embed.image(codes, "text_to_image", position).astype(self.shape.dtype)
         states, caches = self.trunk.step(x, caches, position, "text_to_image")
         return self.image_logits(states)[:, 0], caches
 
-    def next_text(self, ids: Int[Array, "b m"], caches: Any, position: Array) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the text id after the one at text position `position`; ids after it are not read."""
+    def next_text(
+        self, ids: Int[Array, "b m"], caches: Any, position: Array
+    ) -> tuple[Float[Array, "b v"], Any]:
+        """Logits of the text id after the one at text position `position`; ids after it are not
+        read.
+        """
         x = self.embed.text(ids, "image_to_text", position).astype(self.shape.dtype)
         states, caches = self.trunk.step(x, caches, position, "image_to_text")
         return self.text_logits(states)[:, 0], caches
@@ -136,40 +179,90 @@ class Autoregressive:
     patterns: Any = "dense"  # "dense", "ernie_vilg" (SPEC 2.1), or one name a layer
     row_mode: Literal["raster_window", "same_row"] = "raster_window"
     convolution: int = 11
-    attention: str = "blockwise"  # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
+    # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
+    attention: str = "blockwise"
     qk_norm: bool = False
-    rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
+    rotary_base: float = (
+        0.0  # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
+    )
     tie: bool = False
-    code_embedding: Literal["table", "codec"] = "table"  # a row a code (the paper), or that and a function of its code vector
+    code_embedding: Literal["table", "codec"] = (
+        "table"  # a row a code (the paper), or that and a function of its code vector
+    )
     embed_scale: float = 0.02
-    text_window: int = 0  # ids before it that each text state holds too (vilg/nn/embed.py; the paper: 0)
-    image_window: int = 0  # radius of the square whose codes before it each image state holds too (the paper: 0)
+    text_window: int = (
+        0  # ids before it that each text state holds too (vilg/nn/embed.py; the paper: 0)
+    )
+    image_window: int = (
+        0  # radius of the square whose codes before it each image state holds too (the paper: 0)
+    )
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
     scan: bool = True
     text_to_image_weight: float = 1.0  # SPEC 2.4: both directions, equal weight
     image_to_text_weight: float = 1.0
-    directions: Literal["apart", "together"] = "apart"  # one pass through the layers for each, or one for both (weights fetched once)
+    directions: Literal["apart", "together"] = (
+        "apart"  # one pass through the layers for each, or one for both (weights fetched once)
+    )
     caption_every: int = 1  # every so many rows of a batch, one also trains image_to_text
-    drop_text: float = 0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
+    drop_text: float = (
+        0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
+    )
 
     def __post_init__(self) -> None:
-        require(self.heads > 0 and self.width % self.heads == 0, "generator.heads", self.heads, f"must divide generator.width={self.width}")
+        require(
+            self.heads > 0 and self.width % self.heads == 0,
+            "generator.heads",
+            self.heads,
+            f"must divide generator.width={self.width}",
+        )
         fits = self.rotary_base == 0 or (self.rotary_base > 1 and self.width // self.heads % 4 == 0)
-        require(fits, "generator.rotary_base", self.rotary_base, "must be 0, or above 1 with heads of a multiple of 4")
+        require(
+            fits,
+            "generator.rotary_base",
+            self.rotary_base,
+            "must be 0, or above 1 with heads of a multiple of 4",
+        )
         require(self.width > 0, "generator.width", self.width, "must be at least 1")
-        require(self.mlp_ratio * self.width >= 1, "generator.mlp_ratio", self.mlp_ratio, "must leave the feed-forward layer a width of at least 1")
+        require(
+            self.mlp_ratio * self.width >= 1,
+            "generator.mlp_ratio",
+            self.mlp_ratio,
+            "must leave the feed-forward layer a width of at least 1",
+        )
         require(self.layers > 0, "generator.layers", self.layers, "must be at least 1")
         require(self.text_length > 1, "data.text.length", self.text_length, "must be at least 2")
-        require(self.caption_every > 0, "generator.caption_every", self.caption_every, "must be at least 1")
+        require(
+            self.caption_every > 0,
+            "generator.caption_every",
+            self.caption_every,
+            "must be at least 1",
+        )
         room = f"must be from 0 to {self.text_length - 1}, below data.text.length"
-        require(0 <= self.text_window < self.text_length, "generator.text_window", self.text_window, room)
-        require(0 <= self.image_window < min(self.grid), "generator.image_window", self.image_window, f"must be from 0 to {min(self.grid) - 1}")
-        require(0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
+        require(
+            0 <= self.text_window < self.text_length,
+            "generator.text_window",
+            self.text_window,
+            room,
+        )
+        require(
+            0 <= self.image_window < min(self.grid),
+            "generator.image_window",
+            self.image_window,
+            f"must be from 0 to {min(self.grid) - 1}",
+        )
+        require(
+            0 <= self.drop_text < 1, "generator.drop_text", self.drop_text, "must lie in [0, 1)"
+        )
         lookup(REMAT, self.remat, "generator.remat")
         check_implementation(self.attention, "generator.attention")
         vectors = self.code_embedding == "table" or self.code_width > 0
-        require(vectors, "generator.code_embedding", self.code_embedding, "needs a codec with code vectors; give 'table'")
+        require(
+            vectors,
+            "generator.code_embedding",
+            self.code_embedding,
+            "needs a codec with code vectors; give 'table'",
+        )
         _ = self.model  # the patterns are checked when the experiment is built
 
     @property
@@ -199,7 +292,15 @@ class Autoregressive:
             scan=self.scan,
             dtype=DTYPES[self.dtype],
         )
-        return Model(shape, self.text_vocabulary, self.image_vocabulary, self.tie, self.embed_scale, self.text_window, self.image_window)
+        return Model(
+            shape,
+            self.text_vocabulary,
+            self.image_vocabulary,
+            self.tie,
+            self.embed_scale,
+            self.text_window,
+            self.image_window,
+        )
 
     def init(self, key: Array) -> Params:
         """Boxed parameters."""
@@ -211,7 +312,9 @@ class Autoregressive:
         return params
 
     def labels(self, params: Params) -> Any:
-        """"frozen" for the codec's vectors, "generator" for all else; None where there is nothing frozen."""
+        """ "frozen" for the codec's vectors, "generator" for all else; None where there is nothing
+        frozen.
+        """
         if self.code_embedding == "table":
             return None
         labels = jax.tree.map(lambda _: "generator", params)
@@ -219,14 +322,20 @@ class Autoregressive:
 
     def adopt(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
         """The parameters with the codec's code vectors in them, where this model uses them."""
-        return params if self.code_embedding == "table" else {**params, "codes": code_tables.adopt(params["codes"], vectors)}
+        return (
+            params
+            if self.code_embedding == "table"
+            else {**params, "codes": code_tables.adopt(params["codes"], vectors)}
+        )
 
     @property
     def _tables(self) -> CodeTables:
         return CodeTables(self.image_vocabulary, self.code_width, self.width, head=not self.tie)
 
     def plain(self, params: Params) -> Params:
-        """The parameters of `model`: what comes from code vectors is computed and added to its tables."""
+        """The parameters of `model`: what comes from code vectors is computed and added to its
+        tables.
+        """
         if self.code_embedding == "table":
             return params
         rows: Any = self._tables.apply({"params": params["codes"]})
@@ -236,40 +345,58 @@ class Autoregressive:
         return plain if head is None else plain | {"image_head": plain["image_head"] + head.T}
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
-        """Weighted sum of the two directions' mean token NLL in nats (SPEC 2.4): target only, padding not counted."""
+        """Weighted sum of the two directions' mean token NLL in nats (SPEC 2.4): target only,
+        padding not counted.
+        """
         params, text, codes = self.plain(params), batch["text"], batch["codes"]
         codes = codes.reshape(codes.shape[0], -1)
         dropped = jax.random.bernoulli(key, self.drop_text, (text.shape[0], 1))
         prompt = jnp.where(dropped, empty_prompt(text), text)
         text = text[:: self.caption_every]
         if self.directions == "together":
-            image_logits, text_logits = self.model.apply({"params": params}, prompt, text, codes, method="together")
+            image_logits, text_logits = self.model.apply(
+                {"params": params}, prompt, text, codes, method="together"
+            )
         else:
-            image_logits = self.model.apply({"params": params}, prompt, codes, method="image_given_text")
-            text_logits = self.model.apply({"params": params}, text, codes[:: self.caption_every], method="text_given_image")
+            image_logits = self.model.apply(
+                {"params": params}, prompt, codes, method="image_given_text"
+            )
+            text_logits = self.model.apply(
+                {"params": params}, text, codes[:: self.caption_every], method="text_given_image"
+            )
         image_loss = jnp.mean(token_nll(image_logits, codes))
         targets = text[:, 1:]
         counted = (targets != PAD).astype(jnp.float32)
-        text_loss = jnp.sum(token_nll(text_logits, targets) * counted) / jnp.maximum(jnp.sum(counted), 1)
+        text_loss = jnp.sum(token_nll(text_logits, targets) * counted) / jnp.maximum(
+            jnp.sum(counted), 1
+        )
         loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss
         return loss, {"text_to_image": image_loss, "image_to_text": text_loss}
 
     def model_flops(self, batch: int) -> float:
-        """FLOPs of an update's forward and backward pass on so many rows, nothing recomputed: 6 x parameters of matrix products (tables that
-        are looked up excluded, output heads included) x positions, and attention at 12 d x the pairs that each layer's mask shows."""
+        """FLOPs of an update's forward and backward pass on so many rows, nothing recomputed: 6 x
+        parameters of matrix products (tables that are looked up excluded, output heads included) x
+        positions, and attention at 12 d x the pairs that each layer's mask shows."""
         model, n = self.model, self.grid[0] * self.grid[1]
         d, captions, positions = self.width, batch // self.caption_every, self.text_length + n
         layer = 4 * d * d + 2 * d * model.shape.mlp_width
         products = self.layers * layer * (batch + captions) * positions
-        products += d * (self.image_vocabulary * batch * n + self.text_vocabulary * captions * (self.text_length - 1))
+        products += d * (
+            self.image_vocabulary * batch * n
+            + self.text_vocabulary * captions * (self.text_length - 1)
+        )
         pairs = 0.0
         for direction, rows in (("text_to_image", batch), ("image_to_text", captions)):
             for name in model.shape.patterns:
                 pattern = patterns.make_pattern(name, model.shape.options)
-                pairs += rows * float(patterns.visible(pattern, direction, self.text_length, self.grid).sum())
+                pairs += rows * float(
+                    patterns.visible(pattern, direction, self.text_length, self.grid).sum()
+                )
         return 6.0 * products + 12.0 * d * pairs
 
-    def log_likelihood(self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]) -> Float[Array, " b"]:
+    def log_likelihood(
+        self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]
+    ) -> Float[Array, " b"]:
         """log p(codes | text) in nats, without guidance or temperature."""
         params, codes = self.plain(params), codes.reshape(codes.shape[0], -1)
         logits = self.model.apply({"params": params}, text, codes, method="image_given_text")
@@ -286,8 +413,12 @@ class Autoregressive:
         """Parameters, or their gradients, as the same generator has them with scan=False."""
         return {**params, "trunk": unrolled(params["trunk"])}
 
-    def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Controls) -> Int[Array, "b y x"]:
-        """Codes of one image a prompt, by cached decoding; with guidance the empty prompt runs beside each prompt."""
+    def sample(
+        self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Controls
+    ) -> Int[Array, "b y x"]:
+        """Codes of one image a prompt, by cached decoding; with guidance the empty prompt runs
+        beside each prompt.
+        """
         (model, variables), b = self._decoder(params), text.shape[0]
         guided = controls.guidance != 1
         prompts = jnp.concatenate([text, empty_prompt(text)]) if guided else text
@@ -310,9 +441,16 @@ class Autoregressive:
         return codes.reshape(b, *self.grid)
 
     def caption(
-        self, params: Params, codes: Int[Array, "b y x"], start: Int[Array, " b"], keys: Array, controls: Controls
+        self,
+        params: Params,
+        codes: Int[Array, "b y x"],
+        start: Int[Array, " b"],
+        keys: Array,
+        controls: Controls,
     ) -> tuple[Int[Array, "b m"], Float[Array, " b"]]:
-        """Text ids that begin with `start`, PAD after END, and each caption's log-likelihood (nats) under the model."""
+        """Text ids that begin with `start`, PAD after END, and each caption's log-likelihood (nats)
+        under the model.
+        """
         (model, variables), b = self._decoder(params), codes.shape[0]
         caches = model.apply(variables, codes.reshape(b, -1), method="read_image")
         never = jnp.zeros((self.text_vocabulary,)).at[jnp.array([PAD])].set(-jnp.inf)

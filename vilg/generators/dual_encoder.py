@@ -1,11 +1,13 @@
-"""A dual encoder of pictures and texts (CLIP, arXiv 2103.00020), trained on the same records as a generator: the in-house ranker.
+"""A dual encoder of pictures and texts (CLIP, arXiv 2103.00020), trained on the same records as a
+generator: the in-house ranker.
 
-    codes --image encoder--> [b d] --projection, unit length--> image features [b p] \\
-    text ids --text encoder--> [b d] --projection, unit length--> text features [b p] --> scale * cosines [b b] --> symmetric InfoNCE
+    codes --image encoder--> [b d] --projection, unit length--> image features [b p] \\ text ids
+    --text encoder--> [b d] --projection, unit length--> text features [b p] --> scale * cosines [b
+    b] --> symmetric InfoNCE
 
-It is a Trainable and a Ranker, but no Generator: it draws nothing. Features are comparable in both directions, so that it can choose among
-pictures of one text (`vilg sample --best_of`) as well as among texts of one picture.
-"""
+It is a Trainable and a Ranker, but no Generator: it draws nothing. Features are comparable in both
+directions, so that it can choose among pictures of one text (`vilg sample --best_of`) as well as
+among texts of one picture."""
 
 import dataclasses
 import functools
@@ -40,18 +42,28 @@ class DualEncoder:
     projection: int = 128  # length of the features
     first_scale: float = 1 / 0.07  # of the cosines, learned from there on (CLIP)
 
-    PARTS: ClassVar[Mapping[str, Any]] = {"image": ImageEncoderConfig, "text": TextEncoderConfig}  # the classes of the sections
+    PARTS: ClassVar[Mapping[str, Any]] = {
+        "image": ImageEncoderConfig,
+        "text": TextEncoderConfig,
+    }  # the classes of the sections
     batch_multiple: ClassVar[int] = 1
     whole_batch: ClassVar[bool] = True  # its loss compares the rows of a batch with each other
     space: ClassVar[str] = "latents"
 
     def __post_init__(self) -> None:
         for name, kind in self.PARTS.items():
-            object.__setattr__(self, name, build_part(kind, getattr(self, name), f"generator.{name}"))
+            object.__setattr__(
+                self, name, build_part(kind, getattr(self, name), f"generator.{name}")
+            )
         require(self.projection > 0, "generator.projection", self.projection, "must be at least 1")
         fits = 0 < self.first_scale <= LARGEST_SCALE
-        require(fits, "generator.first_scale", self.first_scale, f"must lie in (0, {LARGEST_SCALE:g}]")
-        _ = self._image, self._text  # what does not go together is refused when the experiment is built
+        require(
+            fits, "generator.first_scale", self.first_scale, f"must lie in (0, {LARGEST_SCALE:g}]"
+        )
+        _ = (
+            self._image,
+            self._text,
+        )  # what does not go together is refused when the experiment is built
 
     @functools.cached_property
     def _image(self) -> Any:
@@ -64,47 +76,75 @@ class DualEncoder:
     def init(self, key: Array) -> Params:
         """Boxed parameters: "image" and "text" (the towers), a projection of each, "log_scale"."""
         keys = jax.random.split(key, 4)
-        codes, ids = jnp.zeros((1, *self.grid, self.latent_channels)), jnp.zeros((1, self.text_length), jnp.int32)
+        codes, ids = (
+            jnp.zeros((1, *self.grid, self.latent_channels)),
+            jnp.zeros((1, self.text_length), jnp.int32),
+        )
 
         def projection(key: Array, width: int) -> Any:
-            return named(jax.nn.initializers.normal(width**-0.5), "embed", None)(key, (width, self.projection))
+            return named(jax.nn.initializers.normal(width**-0.5), "embed", None)(
+                key, (width, self.projection)
+            )
 
         return {
             "image": self._image.init(keys[0], codes)["params"],
             "text": self._text.init(keys[1], ids)["params"],
             "image_projection": projection(keys[2], self.image.width),
             "text_projection": projection(keys[3], self.text.width),
-            "log_scale": named(jax.nn.initializers.constant(math.log(self.first_scale)))(keys[0], ()),
+            "log_scale": named(jax.nn.initializers.constant(math.log(self.first_scale)))(
+                keys[0], ()
+            ),
         }
 
     def embed_images(self, params: Params, codes: Float[Array, "b y x c"]) -> Float[Array, "b p"]:
         """Features of pictures, float32 of unit length."""
-        return self._unit(self._image.apply({"params": params["image"]}, codes), params["image_projection"])
+        return self._unit(
+            self._image.apply({"params": params["image"]}, codes), params["image_projection"]
+        )
 
     def embed_texts(self, params: Params, text: Int[Array, "b m"]) -> Float[Array, "b p"]:
         """Features of texts, float32 of unit length."""
-        return self._unit(self._text.apply({"params": params["text"]}, text)[1], params["text_projection"])
+        return self._unit(
+            self._text.apply({"params": params["text"]}, text)[1], params["text_projection"]
+        )
 
-    def _unit(self, pooled: Float[Array, "b d"], projection: Float[Array, "d p"]) -> Float[Array, "b p"]:
+    def _unit(
+        self, pooled: Float[Array, "b d"], projection: Float[Array, "d p"]
+    ) -> Float[Array, "b p"]:
         made = pooled.astype(jnp.float32) @ projection
         made = made * jax.lax.rsqrt(jnp.sum(jnp.square(made), -1, keepdims=True) + 1e-12)
         return constrain(made, "batch", None)
 
     def scale(self, params: Params) -> Float[Array, ""]:
-        """What cosines are multiplied by, at most LARGEST_SCALE. The gradient passes the limit, so that the scale can come down again
-        (CLIP clips the parameter after each update instead)."""
+        """What cosines are multiplied by, at most LARGEST_SCALE. The gradient passes the limit, so
+        that the scale can come down again (CLIP clips the parameter after each update instead)."""
         logarithm = params["log_scale"]
-        return jnp.exp(logarithm - jax.lax.stop_gradient(jnp.maximum(logarithm - math.log(LARGEST_SCALE), 0.0)))
+        return jnp.exp(
+            logarithm - jax.lax.stop_gradient(jnp.maximum(logarithm - math.log(LARGEST_SCALE), 0.0))
+        )
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
-        """Symmetric InfoNCE over the global batch (`contrast`); `matched` is how often the own partner is the nearest of all."""
-        images, texts, scale = self.embed_images(params, batch["codes"]), self.embed_texts(params, batch["text"]), self.scale(params)
+        """Symmetric InfoNCE over the global batch (`contrast`); `matched` is how often the own
+        partner is the nearest of all.
+        """
+        images, texts, scale = (
+            self.embed_images(params, batch["codes"]),
+            self.embed_texts(params, batch["text"]),
+            self.scale(params),
+        )
         to_text, to_image, matched = contrast(scale * images @ texts.T, alike(batch["text"]))
-        return (to_text + to_image) / 2, {"image_to_text": to_text, "text_to_image": to_image, "matched": matched, "scale": scale}
+        return (to_text + to_image) / 2, {
+            "image_to_text": to_text,
+            "text_to_image": to_image,
+            "matched": matched,
+            "scale": scale,
+        }
 
     def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
         """Scale times the cosine of each picture and its text."""
-        return self.scale(params) * jnp.sum(self.embed_images(params, codes) * self.embed_texts(params, text), -1)
+        return self.scale(params) * jnp.sum(
+            self.embed_images(params, codes) * self.embed_texts(params, text), -1
+        )
 
 
 def alike(text: Int[Array, "b m"]) -> Any:
@@ -113,12 +153,13 @@ def alike(text: Int[Array, "b m"]) -> Any:
 
 
 def contrast(logits: Float[Array, "b b"], same: Any) -> tuple[Array, Array, Array]:
-    """(Mean cross-entropy of the own text among the texts, of the own picture among the pictures, share of pairs that beat all negatives
-    of both), from similarities of pictures (rows) and texts (columns).
+    """(Mean cross-entropy of the own text among the texts, of the own picture among the pictures,
+    share of pairs that beat all negatives of both), from similarities of pictures (rows) and texts
+    (columns).
 
-    Rows whose texts are the `same` (bool [b, b]) are not negatives of each other: captions repeat, and a picture goes as well with another
-    record's equal caption as with its own. They leave the sums altogether, so that the own pair stays the only target.
-    """
+    Rows whose texts are the `same` (bool [b, b]) are not negatives of each other: captions repeat,
+    and a picture goes as well with another record's equal caption as with its own. They leave the
+    sums altogether, so that the own pair stays the only target."""
     own = jnp.eye(logits.shape[0], dtype=bool)
     diagonal = jnp.sum(jnp.where(own, logits, 0.0), 1)
     logits = constrain(jnp.where(same & ~own, -jnp.inf, logits), "batch", None)

@@ -1,4 +1,6 @@
-"""What generators share about sampling: the null condition, options by name, and from logits to a token (guidance, temperature, top-k, top-p)."""
+"""What generators share about sampling: the null condition, options by name, and from logits to a
+token (guidance, temperature, top-k, top-p).
+"""
 
 import dataclasses
 import math
@@ -16,24 +18,36 @@ T = TypeVar("T")
 
 
 def with_options(defaults: T, given: Mapping[str, Any], who: str) -> T:
-    """Controls with the given options in place of the defaults. Errors: UserError for an option that these controls do not have."""
+    """Controls with the given options in place of the defaults. Errors: UserError for an option
+    that these controls do not have.
+    """
     fields = {f.name: f for f in dataclasses.fields(defaults)}  # type: ignore[arg-type]
     for name, value in given.items():
         if name not in fields:
-            raise UserError(f"{name}={value!r}: {who} has no such option; {suggestion(name, fields)}it has {', '.join(fields)}")
-    checked = {name: check(value, type(getattr(defaults, name)), name, signed=True) for name, value in given.items()}
+            raise UserError(
+                f"{name}={value!r}: {who} has no such option; {suggestion(name, fields)}it has"
+                f" {', '.join(fields)}"
+            )
+    checked = {
+        name: check(value, type(getattr(defaults, name)), name, signed=True)
+        for name, value in given.items()
+    }
     return dataclasses.replace(defaults, **checked)  # type: ignore[type-var]
 
 
 def empty_prompt(text: Int[Array, "b m"]) -> Int[Array, "b m"]:
-    """The ids of the empty string in each row's language: start, end, padding (the null condition)."""
+    """The ids of the empty string in each row's language: start, end, padding (the null
+    condition).
+    """
     empty = jnp.full_like(text, PAD).at[:, 1].set(END)
     return empty.at[:, 0].set(text[:, 0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Controls:
-    """How to sample: guidance w (1 is none), temperature (0 is the likeliest token), top_k (0: all), top_p (1: all)."""
+    """How to sample: guidance w (1 is none), temperature (0 is the likeliest token), top_k (0:
+    all), top_p (1: all).
+    """
 
     guidance: float = 1.0
     temperature: float = 1.0
@@ -41,20 +55,34 @@ class Controls:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.guidance < math.inf, "guidance", self.guidance, "must be 0 or more, and finite; 1 is no guidance")
-        require(0 <= self.temperature < math.inf, "temperature", self.temperature, "must be 0 (the likeliest token) or more, and finite")
+        require(
+            0 <= self.guidance < math.inf,
+            "guidance",
+            self.guidance,
+            "must be 0 or more, and finite; 1 is no guidance",
+        )
+        require(
+            0 <= self.temperature < math.inf,
+            "temperature",
+            self.temperature,
+            "must be 0 (the likeliest token) or more, and finite",
+        )
         require(self.top_k >= 0, "top_k", self.top_k, "must be 0 (all tokens) or more")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "must lie in (0, 1]; 1 keeps all tokens")
 
 
-def guide(conditional: Float[Array, "b v"], unconditional: Float[Array, "b v"], w: float) -> Float[Array, "b v"]:
+def guide(
+    conditional: Float[Array, "b v"], unconditional: Float[Array, "b v"], w: float
+) -> Float[Array, "b v"]:
     """Log-probabilities u + w (c - u): w = 1 is the conditional model."""
     c, u = jax.nn.log_softmax(conditional), jax.nn.log_softmax(unconditional)
     return u + w * (c - u)
 
 
 def restrict(logits: Float[Array, "b v"], controls: Controls) -> Float[Array, "b v"]:
-    """Logits at the temperature, with tokens outside top-k and top-p at -inf. The likeliest token always stays."""
+    """Logits at the temperature, with tokens outside top-k and top-p at -inf. The likeliest token
+    always stays.
+    """
     if controls.temperature > 0:
         logits = logits / controls.temperature
     if 0 < controls.top_k < logits.shape[-1]:
@@ -69,7 +97,9 @@ def restrict(logits: Float[Array, "b v"], controls: Controls) -> Float[Array, "b
     return logits
 
 
-def choose(logits: Float[Array, "b v"], keys: Array, position: Array, controls: Controls) -> Int[Array, " b"]:
+def choose(
+    logits: Float[Array, "b v"], keys: Array, position: Array, controls: Controls
+) -> Int[Array, " b"]:
     """One token a row. Each row has its own key, so it does not depend on its batch mates."""
     if controls.temperature == 0:
         return jnp.argmax(logits, -1).astype(jnp.int32)

@@ -1,8 +1,9 @@
-"""How near captions are to references: BLEU, METEOR, ROUGE-L, CIDEr, SPICE, by the code that the field's numbers come from (pycocoevalcap).
+"""How near captions are to references: BLEU, METEOR, ROUGE-L, CIDEr, SPICE, by the code that the
+field's numbers come from (pycocoevalcap).
 
-Scores are fractions as pycocoevalcap returns them (CIDEr from 0 to 10). Document frequencies of CIDEr come from the references of the whole
-set that is scored, as there. Which tokens are counted is segment.py's; files are vilg/data/references.py's.
-"""
+Scores are fractions as pycocoevalcap returns them (CIDEr from 0 to 10). Document frequencies of
+CIDEr come from the references of the whole set that is scored, as there. Which tokens are counted
+is segment.py's; files are vilg/data/references.py's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +19,35 @@ from vilg.types import UserError
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 NAMES = (*BLEU, "METEOR", "ROUGE-L", "CIDEr", "CIDEr-D", "SPICE")
 FORMULAS = {
-    "BLEU-1..4": "of the corpus: clipped n-gram counts summed over items, geometric mean of orders 1..k, brevity penalty against the reference "
-    "closest in length (the shorter of two); Papineni et al. 2002. Of an item: the same formula on that item",
-    "METEOR": "METEOR 1.5 with its English settings and -norm (Denkowski and Lavie 2014), on the tokens; Chinese tokens can match exactly only",
-    "ROUGE-L": "mean over items of the F score (beta 1.2) of the largest LCS precision and the largest LCS recall over references; Lin 2004",
-    "CIDEr": "what coco-caption's class Cider computes and papers report as CIDEr: the formula of CIDEr-D; the same number as CIDEr-D",
-    "CIDEr-D": "n-grams 1..4, no stemming, clipped counts, Gaussian length penalty (sigma 6), times 10; document frequencies from the references "
-    "of the whole set scored; Vedantam et al. 2015, section 7",
-    "SPICE": "SPICE 1.0, mean F score of scene-graph tuples; Anderson et al. 2016. English words only",
-    "CIDErR": "not computed: ERNIE-ViLG's table names it without a formula or a citation, so it is undefined",
+    "BLEU-1..4": (
+        "of the corpus: clipped n-gram counts summed over items, geometric mean of orders 1..k,"
+        " brevity penalty against the reference closest in length (the shorter of two); Papineni et"
+        " al. 2002. Of an item: the same formula on that item"
+    ),
+    "METEOR": (
+        "METEOR 1.5 with its English settings and -norm (Denkowski and Lavie 2014), on the tokens;"
+        " Chinese tokens can match exactly only"
+    ),
+    "ROUGE-L": (
+        "mean over items of the F score (beta 1.2) of the largest LCS precision and the largest LCS"
+        " recall over references; Lin 2004"
+    ),
+    "CIDEr": (
+        "what coco-caption's class Cider computes and papers report as CIDEr: the formula of"
+        " CIDEr-D; the same number as CIDEr-D"
+    ),
+    "CIDEr-D": (
+        "n-grams 1..4, no stemming, clipped counts, Gaussian length penalty (sigma 6), times 10;"
+        " document frequencies from the references of the whole set scored; Vedantam et al. 2015,"
+        " section 7"
+    ),
+    "SPICE": (
+        "SPICE 1.0, mean F score of scene-graph tuples; Anderson et al. 2016. English words only"
+    ),
+    "CIDErR": (
+        "not computed: ERNIE-ViLG's table names it without a formula or a citation, so it is"
+        " undefined"
+    ),
 }
 SMALL, TINY = 1e-9, 1e-15  # pycocoevalcap's, which keep a quotient of nothing at 0
 RESAMPLES = 1000
@@ -34,7 +55,9 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Scores:
-    """`corpus` name -> number or None, `reasons` for each None, `items` name -> a number an item, `ci95` name -> [low, high]."""
+    """`corpus` name -> number or None, `reasons` for each None, `items` name -> a number an item,
+    `ci95` name -> [low, high].
+    """
 
     corpus: dict[str, float | None]
     reasons: dict[str, str]
@@ -44,9 +67,15 @@ class Scores:
 
 
 def caption_scores(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], language: str, unit: str, java: bool = True
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    language: str,
+    unit: str,
+    java: bool = True,
 ) -> dict[str, float | None]:
-    """Every score of NAMES for predictions[i] against references[i]; None where it cannot be computed here. Errors: as `score_captions`."""
+    """Every score of NAMES for predictions[i] against references[i]; None where it cannot be
+    computed here. Errors: as `score_captions`.
+    """
     return score_captions(predictions, references, language, unit, java=java).corpus
 
 
@@ -60,13 +89,16 @@ def score_captions(
     resamples: int = 0,
     seed: int = 0,
 ) -> Scores:
-    """The scores of a corpus and of its items; with `resamples`, 95 % bootstrap intervals of the corpus's.
+    """The scores of a corpus and of its items; with `resamples`, 95 % bootstrap intervals of the
+    corpus's.
 
-    Without `java` METEOR and SPICE are None. Errors: UserError for no items, an item without references, a reference without a token, an
-    unknown language or unit.
-    """
+    Without `java` METEOR and SPICE are None. Errors: UserError for no items, an item without
+    references, a reference without a token, an unknown language or unit."""
     if not predictions or len(predictions) != len(references):
-        raise UserError(f"predictions={len(predictions)}: give one or more, as many as there are items of references ({len(references)})")
+        raise UserError(
+            f"predictions={len(predictions)}: give one or more, as many as there are items of"
+            f" references ({len(references)})"
+        )
     tokens = tokenizer(language, unit, drop_punctuation)
     candidates = {i: [" ".join(tokens(text))] for i, text in enumerate(predictions)}
     truths = {i: [" ".join(tokens(text)) for text in texts] for i, texts in enumerate(references)}
@@ -74,11 +106,19 @@ def score_captions(
         if not texts:
             raise UserError(f"references[{i}]: is empty; give every item a caption in {language!r}")
         if "" in texts:
-            raise UserError(f"references[{i}]={references[i][texts.index('')]!r}: has no {unit} to score; leave that caption out")
+            raise UserError(
+                f"references[{i}]={references[i][texts.index('')]!r}: has no {unit} to score; leave"
+                " that caption out"
+            )
     statistics = bleu_statistics(truths, candidates)
-    corpus: dict[str, float | None] = dict(zip(BLEU, bleu(statistics.sum(0, keepdims=True))[0].tolist(), strict=True))
+    corpus: dict[str, float | None] = dict(
+        zip(BLEU, bleu(statistics.sum(0, keepdims=True))[0].tolist(), strict=True)
+    )
     items: dict[str, list[float]] = dict(zip(BLEU, bleu(statistics).T.tolist(), strict=True))
-    for name, scores in {"ROUGE-L": rouge(truths, candidates), "CIDEr": cider(truths, candidates)}.items():
+    for name, scores in {
+        "ROUGE-L": rouge(truths, candidates),
+        "CIDEr": cider(truths, candidates),
+    }.items():
         corpus[name], items[name] = float(np.mean(scores)), scores
     corpus["CIDEr-D"], items["CIDEr-D"] = corpus["CIDEr"], items["CIDEr"]
     reasons: dict[str, str] = {}
@@ -90,22 +130,42 @@ def score_captions(
             corpus[name], reasons[name] = None, str(error)
     notes = []
     if len(predictions) == 1:
-        notes.append("one item only: every n-gram of its references is in the whole set, so that CIDEr's weights and CIDEr are 0")
+        notes.append(
+            "one item only: every n-gram of its references is in the whole set, so that CIDEr's"
+            " weights and CIDEr are 0"
+        )
     empty = sum(text == [""] for text in candidates.values())
     if empty:
-        notes.append(f"{empty} of {len(predictions)} predictions have no {unit}; they count as wrong")
-    ci95 = bootstrap(statistics, {k: np.array(items[k]) for k in ("ROUGE-L", "CIDEr", "CIDEr-D")}, resamples, seed) if resamples else {}
+        notes.append(
+            f"{empty} of {len(predictions)} predictions have no {unit}; they count as wrong"
+        )
+    ci95 = (
+        bootstrap(
+            statistics,
+            {k: np.array(items[k]) for k in ("ROUGE-L", "CIDEr", "CIDEr-D")},
+            resamples,
+            seed,
+        )
+        if resamples
+        else {}
+    )
     return Scores({name: corpus[name] for name in NAMES}, reasons, items, ci95, notes)
 
 
-def tokenizer(language: str, unit: str, drop_punctuation: bool = False) -> Callable[[str], list[str]]:
-    """Text -> tokens, by the table of segment.py. Errors: UserError for an unknown language or unit."""
+def tokenizer(
+    language: str, unit: str, drop_punctuation: bool = False
+) -> Callable[[str], list[str]]:
+    """Text -> tokens, by the table of segment.py. Errors: UserError for an unknown language or
+    unit.
+    """
     cut, _ = segmenter(language, unit)
     return (lambda text: without_punctuation(cut(text))) if drop_punctuation else cut
 
 
 def require_fits(name: str, language: str, unit: str, java: bool) -> None:
-    """Errors: Unavailable where the metric says nothing about such tokens, or Java was not asked for."""
+    """Errors: Unavailable where the metric says nothing about such tokens, or Java was not asked
+    for.
+    """
     if not java:
         raise Unavailable(f"{name} is a Java program, which was not asked for")
     if language == "en" and unit == "char":
@@ -114,8 +174,12 @@ def require_fits(name: str, language: str, unit: str, java: bool) -> None:
         raise Unavailable("SPICE's parser reads English only")
 
 
-def bleu_statistics(references: Mapping[int, list[str]], predictions: Mapping[int, list[str]]) -> Float[np.ndarray, "n 10"]:
-    """A row an item: matches of orders 1..4, n-grams of orders 1..4, tokens, tokens of the closest reference."""
+def bleu_statistics(
+    references: Mapping[int, list[str]], predictions: Mapping[int, list[str]]
+) -> Float[np.ndarray, "n 10"]:
+    """A row an item: matches of orders 1..4, n-grams of orders 1..4, tokens, tokens of the closest
+    reference.
+    """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     scorer = BleuScorer(n=len(BLEU))
@@ -129,7 +193,9 @@ def bleu_statistics(references: Mapping[int, list[str]], predictions: Mapping[in
 
 
 def bleu(statistics: Float[np.ndarray, "n 10"]) -> Float[np.ndarray, "n 4"]:
-    """BLEU-1..4 of each row of summed statistics, with pycocoevalcap's guards against nothing / nothing."""
+    """BLEU-1..4 of each row of summed statistics, with pycocoevalcap's guards against nothing /
+    nothing.
+    """
     orders = len(BLEU)
     correct, guess, length, closest = np.split(statistics, [orders, 2 * orders, 2 * orders + 1], 1)
     precisions = np.cumprod((correct + TINY) / (guess + SMALL), 1) ** (1 / np.arange(1, orders + 1))
@@ -152,16 +218,23 @@ def cider(references: Mapping[int, list[str]], predictions: Mapping[int, list[st
 
 
 def bootstrap(
-    statistics: Float[np.ndarray, "n 10"], means: Mapping[str, Float[np.ndarray, " n"]], resamples: int, seed: int
+    statistics: Float[np.ndarray, "n 10"],
+    means: Mapping[str, Float[np.ndarray, " n"]],
+    resamples: int,
+    seed: int,
 ) -> dict[str, list[float]]:
-    """The 2.5 and 97.5 percentiles over `resamples` draws of n items with replacement; CIDEr's document frequencies stay the set's."""
+    """The 2.5 and 97.5 percentiles over `resamples` draws of n items with replacement; CIDEr's
+    document frequencies stay the set's.
+    """
     n, rng = len(statistics), np.random.default_rng(seed)
     names = (*BLEU, *means)
     columns = np.stack(list(means.values()), 1) / n
     drawn = np.empty((resamples, len(names)))
     step = max(1, 2_000_000 // n)  # counts in memory at once
     for i in range(0, resamples, step):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(step, resamples - i)).astype(np.float64)
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(step, resamples - i)).astype(
+            np.float64
+        )
         drawn[i : i + step] = np.concatenate([bleu(counts @ statistics), counts @ columns], 1)
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     return {name: [float(a), float(b)] for name, a, b in zip(names, low, high, strict=True)}

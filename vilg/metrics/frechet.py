@@ -1,4 +1,5 @@
-"""The Frechet distance of two Gaussians, of which FID is the one between features of InceptionV3 (Heusel et al. 2017, eq. 6).
+"""The Frechet distance of two Gaussians, of which FID is the one between features of InceptionV3
+(Heusel et al. 2017, eq. 6).
 
 |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). pytorch-fid takes the matrix root of S1 S2, which is not symmetric and, where there are fewer
 pictures than features, singular, so its root is noise there. With S1 = L1 L1^T and S2 = L2 L2^T the trace of the root is the sum of the
@@ -16,7 +17,10 @@ from vilg.types import UserError
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """The distance, at least 0. Errors: UserError where the widths differ."""
     if a.width != b.width:
-        raise UserError(f"features of width {a.width} and {b.width} cannot be compared; use one extractor for both sets")
+        raise UserError(
+            f"features of width {a.width} and {b.width} cannot be compared; use one extractor for"
+            " both sets"
+        )
     return distance(a.mean, a.covariance, b.mean, b.covariance)
 
 
@@ -34,17 +38,22 @@ def distance(
 
 
 def factor(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
-    """L with L L^T = the covariance and as many columns as its numerical rank (the tolerance of numpy.linalg.matrix_rank)."""
+    """L with L L^T = the covariance and as many columns as its numerical rank (the tolerance of
+    numpy.linalg.matrix_rank).
+    """
     values, vectors = scipy.linalg.eigh(covariance)
     kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def small_set_warning(count: int, width: int, which: str) -> str:
-    """A sentence where a set has too few pictures for its covariance to have full rank; else nothing."""
+    """A sentence where a set has too few pictures for its covariance to have full rank; else
+    nothing.
+    """
     if not 0 < count <= width:
         return ""
     return (
-        f"the {which} set has {count} pictures, not more than the {width} features: its covariance is singular, and the Frechet distance "
-        "is biased upwards by much; compare it only with distances of as many pictures, or look at KID, which is unbiased"
+        f"the {which} set has {count} pictures, not more than the {width} features: its covariance"
+        " is singular, and the Frechet distance is biased upwards by much; compare it only with"
+        " distances of as many pictures, or look at KID, which is unbiased"
     )

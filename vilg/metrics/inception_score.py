@@ -1,4 +1,5 @@
-"""The Inception Score (Salimans et al. 2016): exp of the mean KL divergence between a picture's class probabilities and the set's mean.
+"""The Inception Score (Salimans et al. 2016): exp of the mean KL divergence between a picture's
+class probabilities and the set's mean.
 
 It knows no reference set: a generator that copies one picture of each class scores best.
 """
@@ -22,8 +23,11 @@ class InceptionScore(NamedTuple):
     splits: int
 
 
-def inception_score(probabilities: Float[np.ndarray, "n v"], splits: int = SPLITS, seed: int = 0) -> InceptionScore:
-    """The score, rows shuffled first: folders are often sorted by class, and a split of one class would score 1. Few rows have fewer splits.
+def inception_score(
+    probabilities: Float[np.ndarray, "n v"], splits: int = SPLITS, seed: int = 0
+) -> InceptionScore:
+    """The score, rows shuffled first: folders are often sorted by class, and a split of one class
+    would score 1. Few rows have fewer splits.
 
     Errors: UserError for no rows.
     """
@@ -32,7 +36,10 @@ def inception_score(probabilities: Float[np.ndarray, "n v"], splits: int = SPLIT
         raise UserError("IS of 0 pictures: give at least one")
     splits = min(splits, max(1, n // ENOUGH))
     order = np.random.default_rng(seed).permutation(n)
-    scores = [split_score(probabilities[order[i * n // splits : (i + 1) * n // splits]]) for i in range(splits)]
+    scores = [
+        split_score(probabilities[order[i * n // splits : (i + 1) * n // splits]])
+        for i in range(splits)
+    ]
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits)
 
 

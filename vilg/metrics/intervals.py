@@ -19,5 +19,7 @@ def t_interval(values: Sequence[float]) -> list[float] | None:
     """The 95 % interval of the mean of normal values (Student's t); None of fewer than two."""
     if len(values) < 2:
         return None
-    half = float(scipy.special.stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5)
+    half = float(
+        scipy.special.stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5
+    )
     return [float(np.mean(values)) - half, float(np.mean(values)) + half]

@@ -1,8 +1,8 @@
-"""METEOR and SPICE, which exist only as Java programs: run through pycocoevalcap where that can be done, else `Unavailable` with the reason.
+"""METEOR and SPICE, which exist only as Java programs: run through pycocoevalcap where that can be
+done, else `Unavailable` with the reason.
 
-Separate because they are optional, slow to start (METEOR reads 60 MB of paraphrases), and may fail in ways of their own; a score that cannot
-be computed must not cost the others.
-"""
+Separate because they are optional, slow to start (METEOR reads 60 MB of paraphrases), and may fail
+in ways of their own; a score that cannot be computed must not cost the others."""
 
 import contextlib
 import math
@@ -24,26 +24,39 @@ class Unavailable(Exception):
 def require_java(name: str) -> None:
     """Errors: Unavailable without a `java` on PATH."""
     if shutil.which("java") is None:
-        raise Unavailable(f"{name} is a Java program and there is no `java` on PATH; install a Java runtime (Debian: default-jre-headless)")
+        raise Unavailable(
+            f"{name} is a Java program and there is no `java` on PATH; install a Java runtime"
+            " (Debian: default-jre-headless)"
+        )
 
 
 def meteor(references: Texts, predictions: Texts) -> tuple[float, list[float]]:
-    """METEOR 1.5 with its English settings: (of the corpus, which is not the mean, of each item). Errors: Unavailable."""
+    """METEOR 1.5 with its English settings: (of the corpus, which is not the mean, of each item).
+    Errors: Unavailable.
+    """
     require_java("METEOR")
     from pycocoevalcap.meteor.meteor import Meteor
 
-    clean = [{i: [t.replace("|||", " ") for t in texts] for i, texts in side.items()} for side in (references, predictions)]
+    clean = [
+        {i: [t.replace("|||", " ") for t in texts] for i, texts in side.items()}
+        for side in (references, predictions)
+    ]
     try:
         with ending(Meteor()) as scorer:
             score, scores = scorer.compute_score(*clean)
     except (OSError, ValueError) as error:  # it died, or said something that is no number
-        raise Unavailable(f"METEOR's Java program failed ({type(error).__name__}: {error}); it needs 2 GB of memory") from None
+        raise Unavailable(
+            f"METEOR's Java program failed ({type(error).__name__}: {error}); it needs 2 GB of"
+            " memory"
+        ) from None
     return score, scores
 
 
 @contextlib.contextmanager
 def ending(scorer: Any) -> Iterator[Any]:
-    """The scorer, whose process is ended; its own __del__ would wait for ever on the lock that a failure leaves held."""
+    """The scorer, whose process is ended; its own __del__ would wait for ever on the lock that a
+    failure leaves held.
+    """
     try:
         yield scorer
     finally:
@@ -65,15 +78,22 @@ def spice(references: Texts, predictions: Texts) -> tuple[float, list[float]]:
     missing = [name for name in SPICE_MODELS if not (library / name).is_file()]
     if missing:
         raise Unavailable(
-            f"SPICE's parser needs {' and '.join(missing)} in {library}; `python -m pycocoevalcap.spice.get_stanford_models` fetches them"
+            f"SPICE's parser needs {' and '.join(missing)} in {library}; `python -m"
+            " pycocoevalcap.spice.get_stanford_models` fetches them"
         )
     from pycocoevalcap.spice.spice import Spice
 
     try:
         score, items = Spice().compute_score(references, predictions)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise Unavailable(f"SPICE's Java program failed ({type(error).__name__}: {error}); it needs Java 8 and 8 GB of memory") from None
+        raise Unavailable(
+            f"SPICE's Java program failed ({type(error).__name__}: {error}); it needs Java 8 and 8"
+            " GB of memory"
+        ) from None
     scores = [float(item["All"]["f"]) for item in items]
     if not math.isfinite(score):
-        raise Unavailable(f"SPICE gave no number for {sum(not math.isfinite(s) for s in scores)} of {len(scores)} items")
+        raise Unavailable(
+            f"SPICE gave no number for {sum(not math.isfinite(s) for s in scores)} of {len(scores)}"
+            " items"
+        )
     return float(score), scores

@@ -1,7 +1,8 @@
-"""KID: the squared maximum mean discrepancy between features under a cubic kernel (Binkowski et al. 2018), unbiased at any number of pictures.
+"""KID: the squared maximum mean discrepancy between features under a cubic kernel (Binkowski et al.
+2018), unbiased at any number of pictures.
 
-k(x, y) = (x . y / d + 1)^3. As in the paper the mean over random subsets is reported, with the deviation between them.
-"""
+k(x, y) = (x . y / d + 1)^3. As in the paper the mean over random subsets is reported, with the
+deviation between them."""
 
 from typing import NamedTuple
 
@@ -23,15 +24,22 @@ class KernelDistance(NamedTuple):
 
 
 def kernel_distance(
-    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0
+    a: Float[np.ndarray, "n d"],
+    b: Float[np.ndarray, "m d"],
+    subsets: int = SUBSETS,
+    size: int = SUBSET_SIZE,
+    seed: int = 0,
 ) -> KernelDistance:
-    """KID of two sets of features; subsets are drawn without replacement, of all rows where a set has fewer than `size`.
+    """KID of two sets of features; subsets are drawn without replacement, of all rows where a set
+    has fewer than `size`.
 
     Errors: UserError for fewer than two rows.
     """
     size = min(size, len(a), len(b))
     if size < 2:
-        raise UserError(f"KID of {len(a)} and {len(b)} pictures: needs at least 2 of each; give more pictures")
+        raise UserError(
+            f"KID of {len(a)} and {len(b)} pictures: needs at least 2 of each; give more pictures"
+        )
     if size == len(a) == len(b):
         subsets = 1  # every subset would be the whole
     rng = np.random.default_rng(seed)
@@ -43,7 +51,9 @@ def kernel_distance(
 
 
 def discrepancy(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
-    """The unbiased estimate of the squared discrepancy (Gretton et al. 2012, eq. 3); it may be below 0."""
+    """The unbiased estimate of the squared discrepancy (Gretton et al. 2012, eq. 3); it may be
+    below 0.
+    """
     n, m = len(x), len(y)
     xx, yy, xy = cubic(x, x), cubic(y, y), cubic(x, y)
     within = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))

@@ -1,8 +1,9 @@
-"""Fidelity and diversity apart, by nearest neighbours in feature space: each set is the union of balls around its features.
+"""Fidelity and diversity apart, by nearest neighbours in feature space: each set is the union of
+balls around its features.
 
-Precision and recall: Kynkaanniemi et al. 2019 (k = 3, eqs. 1 and 2). Density and coverage: Naeem et al. 2020 (k = 5, eqs. 4 and 6), which
-one outlier does not change. Distances are computed in blocks of rows, so that memory does not grow with the square of the sets.
-"""
+Precision and recall: Kynkaanniemi et al. 2019 (k = 3, eqs. 1 and 2). Density and coverage: Naeem et
+al. 2020 (k = 5, eqs. 4 and 6), which one outlier does not change. Distances are computed in blocks
+of rows, so that memory does not grow with the square of the sets."""
 
 from collections.abc import Iterator
 
@@ -15,20 +16,34 @@ PRECISION_K, DENSITY_K = 3, 5
 BLOCK = 2**23  # distances held at once, 8 bytes each
 
 
-def precision_recall(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = PRECISION_K) -> dict[str, float]:
-    """ "precision": the share of made features inside the real set; "recall": the share of real ones inside the made set."""
+def precision_recall(
+    real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = PRECISION_K
+) -> dict[str, float]:
+    """ "precision": the share of made features inside the real set; "recall": the share of real
+    ones inside the made set.
+    """
     return {"precision": share_inside(made, real, k), "recall": share_inside(real, made, k)}
 
 
-def share_inside(points: Float[np.ndarray, "m d"], manifold: Float[np.ndarray, "n d"], k: int) -> float:
-    """The share of points that lie in a ball around some feature of the manifold as large as the way to its k-th neighbour."""
+def share_inside(
+    points: Float[np.ndarray, "m d"], manifold: Float[np.ndarray, "n d"], k: int
+) -> float:
+    """The share of points that lie in a ball around some feature of the manifold as large as the
+    way to its k-th neighbour.
+    """
     radii = neighbour_radii(manifold, k)
-    inside = sum(int(np.count_nonzero((block <= radii).any(1))) for _, block in blocks(points, manifold))
+    inside = sum(
+        int(np.count_nonzero((block <= radii).any(1))) for _, block in blocks(points, manifold)
+    )
     return inside / len(points)
 
 
-def density_coverage(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = DENSITY_K) -> dict[str, float]:
-    """ "density": how many real balls a made feature lies in, over k (may exceed 1); "coverage": the share of real balls with a made feature."""
+def density_coverage(
+    real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"], k: int = DENSITY_K
+) -> dict[str, float]:
+    """ "density": how many real balls a made feature lies in, over k (may exceed 1); "coverage":
+    the share of real balls with a made feature.
+    """
     radii = neighbour_radii(real, k)
     covered = np.zeros(len(real), bool)
     hits = 0
@@ -40,9 +55,14 @@ def density_coverage(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m 
 
 
 def neighbour_radii(features: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
-    """The squared distance of each feature to its k-th nearest other one. Errors: UserError for k rows or fewer."""
+    """The squared distance of each feature to its k-th nearest other one. Errors: UserError for k
+    rows or fewer.
+    """
     if len(features) <= k:
-        raise UserError(f"{len(features)} pictures: the {k} nearest neighbours of each need at least {k + 1}; give more pictures")
+        raise UserError(
+            f"{len(features)} pictures: the {k} nearest neighbours of each need at least {k + 1};"
+            " give more pictures"
+        )
     radii = []
     for first, block in blocks(features, features):
         rows = np.arange(len(block))
@@ -51,7 +71,9 @@ def neighbour_radii(features: Float[np.ndarray, "n d"], k: int) -> Float[np.ndar
     return np.concatenate(radii)
 
 
-def blocks(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Iterator[tuple[int, Float[np.ndarray, "r m"]]]:
+def blocks(
+    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]
+) -> Iterator[tuple[int, Float[np.ndarray, "r m"]]]:
     """(the first row, squared distances of some rows of `a` to all of `b`), block by block."""
     rows = max(1, BLOCK // len(b))
     b = b.astype(np.float64)

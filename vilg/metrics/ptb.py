@@ -1,30 +1,76 @@
-"""English words by the rules of the Penn Treebank, lower case, without punctuation: what pycocoevalcap's PTBTokenizer gives, without Java.
+"""English words by the rules of the Penn Treebank, lower case, without punctuation: what
+pycocoevalcap's PTBTokenizer gives, without Java.
 
-pycocoevalcap pipes captions through Stanford CoreNLP 3.4.1's PTBTokenizer (-lowerCase), then drops PUNCTUATION. Written from what that
-program answers, not from its source. Its habits are kept, since published scores have them: brackets become words such as -lrb-
-(the list of punctuation has them in capitals only), runs of ! and ? are words, pounds are #. Separate from the other units because only
-English needs it.
-"""
+pycocoevalcap pipes captions through Stanford CoreNLP 3.4.1's PTBTokenizer (-lowerCase), then drops
+PUNCTUATION. Written from what that program answers, not from its source. Its habits are kept, since
+published scores have them: brackets become words such as -lrb- (the list of punctuation has them in
+capitals only), runs of ! and ? are words, pounds are #. Separate from the other units because only
+English needs it."""
 
 import re
 
-PUNCTUATION = frozenset(["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+PUNCTUATION = frozenset(
+    [
+        "''",
+        "'",
+        "``",
+        "`",
+        "-LRB-",
+        "-RRB-",
+        "-LCB-",
+        "-RCB-",
+        ".",
+        "?",
+        "!",
+        ",",
+        ":",
+        "-",
+        "--",
+        "...",
+        ";",
+    ]
+)
 
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
-SIGNS = {"£": "#", "€": "$", "¢": "cents", "&amp;": "&", "&lt;": "<", "&gt;": ">", **BRACKETS, **FRACTIONS}
-SPLIT = {"cannot": 3, "gonna": 3, "gotta": 3, "wanna": 3, "lemme": 3, "gimme": 3}  # after how many letters
+SIGNS = {
+    "£": "#",
+    "€": "$",
+    "¢": "cents",
+    "&amp;": "&",
+    "&lt;": "<",
+    "&gt;": ">",
+    **BRACKETS,
+    **FRACTIONS,
+}
+SPLIT = {
+    "cannot": 3,
+    "gonna": 3,
+    "gotta": 3,
+    "wanna": 3,
+    "lemme": 3,
+    "gimme": 3,
+}  # after how many letters
 
-TITLES = "mr mrs ms miss drs? profs? sens? reps? atty lt col gen messrs govs? adm rev maj sgt cpl pvt mt capt ste? ave pres lieut hon brig"
-TITLES += " co?mdr pfc spc supts? det jr sr bros esq ph est ext tel blvd rd sq bldg seq mfg vs al cf etc ft"
+TITLES = (
+    "mr mrs ms miss drs? profs? sens? reps? atty lt col gen messrs govs? adm rev maj sgt cpl pvt mt"
+    " capt ste? ave pres lieut hon brig"
+)
+TITLES += (
+    " co?mdr pfc spc supts? det jr sr bros esq ph est ext tel blvd rd sq bldg seq mfg vs al cf"
+    " etc ft"
+)
 COMPANIES = "inc cos? corp pty ltd plc rt bancorp dept bhd assn univ intl sys"
 DATES = "jan feb mar apr jun jul aug sept? oct nov dec mon tues? wed thu thurs fri"
-STATES = "calif conn fla va ariz ala colo ga ind kan ky md mich minn mo mont neb nev okla penn tenn vt wis wyo"
+STATES = (
+    "calif conn fla va ariz ala colo ga ind kan ky md mich minn mo mont neb nev okla penn tenn vt"
+    " wis wyo"
+)
 CAPITAL = "Mass Ill Pa Wash Ore Tex Ark Del La"  # words of their own in small letters
 NUMBERED = "nos? prop ca figs? pp art"  # abbreviations only before a number
 STARTERS = (  # a single letter with a full stop ends the sentence before these
-    "The A An He She It This That There They We I You But In At As One Some Many After When While Her Their Our These Then Here What If So "
-    "Now However"
+    "The A An He She It This That There They We I You But In At As One Some Many After When While"
+    " Her Their Our These Then Here What If So Now However"
 )
 
 # What words are made of: letters and decimal digits of any script (not ² or ½).
@@ -52,7 +98,9 @@ RULES = (  # the first that fits is taken
     rf"(?<![\w'’])(?:[a-z]\.){{2,}}(?!{W})|ph\.d\.(?!{W})",  # acronyms
     rf"(?<![\w'’])[a-z]\.(?=\s*$|\s+(?!(?-i:{any_of(STARTERS)}\b))|[,;:)\"'”’])",  # vitamin c.
     rf"[a-z]{W}*(?:\.[a-z]{W}*)+(?:(?<=[a-z])-{W}+)*",  # coco.com
-    rf"(?<!\w){any_of(' '.join((TITLES, COMPANIES, DATES, STATES)))}\.(?!\w)|(?<!\w)(?-i:{any_of(CAPITAL)})\.(?!\w)",
+    (
+        rf"(?<!\w){any_of(' '.join((TITLES, COMPANIES, DATES, STATES)))}\.(?!\w)|(?<!\w)(?-i:{any_of(CAPITAL)})\.(?!\w)"
+    ),
     rf"(?<!\w){any_of(NUMBERED)}\.(?=\s*\d)",
     r"\d{4}(?=-\d\d-\d\d(?!\d))|-\d\d(?=-\d\d(?!\d))",  # 2014-12-25 comes apart
     rf"{NUMBER}(?:-{W}*[a-z]{W}*|-\d+(?![\d:]))+",  # 5-foot, 555-1234
@@ -79,7 +127,9 @@ def ptb_words(text: str) -> list[str]:
     """The words of an English caption, lower case, without punctuation."""
     words = []
     for found in TOKEN.finditer(text):
-        words += [word for token in written(found[0]) for word in token.split() if word not in PUNCTUATION]
+        words += [
+            word for token in written(found[0]) for word in token.split() if word not in PUNCTUATION
+        ]
     return words
 
 

@@ -1,8 +1,9 @@
-"""Votes of human raters as numbers: win rates of pairs of models, mean scores of models, each with interval and agreement.
+"""Votes of human raters as numbers: win rates of pairs of models, mean scores of models, each with
+interval and agreement.
 
-A vote is (rater, item, question, value); what an item shows is known by its Shown. Where an item shows two models' outputs, the value
-is -1, 0 or 1 for the first, neither, the second. Separate from how votes are asked for and kept (vilg/run).
-"""
+A vote is (rater, item, question, value); what an item shows is known by its Shown. Where an item
+shows two models' outputs, the value is -1, 0 or 1 for the first, neither, the second. Separate from
+how votes are asked for and kept (vilg/run)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,17 +28,26 @@ class Vote(NamedTuple):
 
 @dataclass(frozen=True)
 class Shown:
-    """An item: the models whose outputs it shows (one, or two in their order on the screen), and the prompt that it counts under."""
+    """An item: the models whose outputs it shows (one, or two in their order on the screen), and
+    the prompt that it counts under.
+    """
 
     models: tuple[str, ...]
     prompt: str
 
 
 def comparisons(
-    votes: Sequence[Vote], items: Mapping[str, Shown], models: Sequence[str], level: Level, *, resamples: int = 10_000, seed: int = 0
+    votes: Sequence[Vote],
+    items: Mapping[str, Shown],
+    models: Sequence[str],
+    level: Level,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """For each pair of models that votes compare: wins, ties and losses of the first with shares, its win rate (ties count as half), their
-    95 % intervals, alpha, and the share of decided votes that went to the picture on the left (0.5 if sides do not matter)."""
+    """For each pair of models that votes compare: wins, ties and losses of the first with shares,
+    its win rate (ties count as half), their 95 % intervals, alpha, and the share of decided votes
+    that went to the picture on the left (0.5 if sides do not matter)."""
     rows = []
     for model, against in combinations(models, 2):
         own = [v for v in votes if set(items[v.item].models) == {model, against}]
@@ -48,7 +58,11 @@ def comparisons(
         shares, limits = pooled(own, items, columns, resamples, seed)
         row: dict[str, Any] = {"system": model, "against": against}
         for i, name in enumerate(("win", "tie", "lose")):
-            row[name] = {"votes": int(columns[:, i].sum()), "share": float(shares[i]), "ci95": limits[i]}
+            row[name] = {
+                "votes": int(columns[:, i].sum()),
+                "share": float(shares[i]),
+                "ci95": limits[i],
+            }
         decided = [v.value for v in own if v.value]
         row |= {"win_rate": float(shares[3]), "ci95": limits[3]} | counts(own, items)
         row["alpha"] = alpha(table(own, result), level)
@@ -58,9 +72,17 @@ def comparisons(
 
 
 def scores(
-    votes: Sequence[Vote], items: Mapping[str, Shown], models: Sequence[str], level: Level, *, resamples: int = 10_000, seed: int = 0
+    votes: Sequence[Vote],
+    items: Mapping[str, Shown],
+    models: Sequence[str],
+    level: Level,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """For each model its mean score with the 95 % interval, how often each value was given, and alpha."""
+    """For each model its mean score with the 95 % interval, how often each value was given, and
+    alpha.
+    """
     rows = []
     for model in models:
         own = [v for v in votes if items[v.item].models == (model,)]
@@ -75,7 +97,11 @@ def scores(
 
 
 def pooled(
-    votes: Sequence[Vote], items: Mapping[str, Shown], columns: np.ndarray, resamples: int, seed: int
+    votes: Sequence[Vote],
+    items: Mapping[str, Shown],
+    columns: np.ndarray,
+    resamples: int,
+    seed: int,
 ) -> tuple[np.ndarray, list[list[float]]]:
     """The mean over all votes of each column (a row a vote), and its interval over prompts."""
     prompts, place = np.unique([items[v.item].prompt for v in votes], return_inverse=True)
@@ -88,7 +114,11 @@ def pooled(
 
 def counts(votes: Sequence[Vote], items: Mapping[str, Shown]) -> dict[str, int]:
     """How many votes, prompts and raters."""
-    return {"votes": len(votes), "prompts": len({items[v.item].prompt for v in votes}), "raters": len({v.rater for v in votes})}
+    return {
+        "votes": len(votes),
+        "prompts": len({items[v.item].prompt for v in votes}),
+        "raters": len({v.rater for v in votes}),
+    }
 
 
 def table(votes: Sequence[Vote], values: Sequence[int]) -> np.ndarray:

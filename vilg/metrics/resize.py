@@ -1,7 +1,8 @@
-"""How a picture of any size becomes an extractor's input. FID depends on it (Parmar et al. 2022), so it has names and the protocol says which.
+"""How a picture of any size becomes an extractor's input. FID depends on it (Parmar et al. 2022),
+so it has names and the protocol says which.
 
-Each returns float32 in [-1, 1] or nearly: the published networks were fed by different scales, which are part of the name.
-"""
+Each returns float32 in [-1, 1] or nearly: the published networks were fed by different scales,
+which are part of the name."""
 
 from collections.abc import Callable
 
@@ -11,7 +12,9 @@ from PIL import Image
 
 
 def pytorch_fid(image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[np.ndarray, "y x 3"]:
-    """Bilinear between the four nearest pixels whatever the scale (F.interpolate, align_corners=False): aliased when shrinking. x / 127.5 - 1."""
+    """Bilinear between the four nearest pixels whatever the scale (F.interpolate,
+    align_corners=False): aliased when shrinking. x / 127.5 - 1.
+    """
     rows, columns = (bilinear_matrix(n, side) for n in image.shape[:2])
     pixels = image.astype(np.float32)
     (low, high, weight), (left, right, across) = rows, columns
@@ -21,20 +24,33 @@ def pytorch_fid(image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[np.ndarra
 
 
 def bilinear_matrix(size: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(lower neighbour, upper neighbour, weight of the upper) of each of `side` centres in a row of `size` pixels."""
+    """(lower neighbour, upper neighbour, weight of the upper) of each of `side` centres in a row of
+    `size` pixels.
+    """
     places = np.maximum((np.arange(side) + 0.5) * (size / side) - 0.5, 0.0)
     low = np.minimum(places.astype(int), size - 1)
     return low, np.minimum(low + 1, size - 1), (places - low).astype(np.float32)
 
 
 def clean(image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[np.ndarray, "y x 3"]:
-    """clean-fid's: Pillow's bicubic of each channel in float, antialiased, clipped to [0, 255]. (x - 128) / 128."""
-    channels = [Image.fromarray(image[..., c].astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC) for c in range(3)]
-    return (np.stack([np.asarray(c) for c in channels], -1).clip(0, 255) - np.float32(128)) / np.float32(128)
+    """clean-fid's: Pillow's bicubic of each channel in float, antialiased, clipped to [0, 255]. (x
+    - 128) / 128.
+    """
+    channels = [
+        Image.fromarray(image[..., c].astype(np.float32)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        for c in range(3)
+    ]
+    return (
+        np.stack([np.asarray(c) for c in channels], -1).clip(0, 255) - np.float32(128)
+    ) / np.float32(128)
 
 
 def centre_crop(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "y x 3"]:
-    """CLIP's: the shorter side becomes `side` by Pillow's bicubic in bytes, and the middle is cut out."""
+    """CLIP's: the shorter side becomes `side` by Pillow's bicubic in bytes, and the middle is cut
+    out.
+    """
     height, width = image.shape[:2]
     short = min(height, width)
     size = (int(side * width / short), int(side * height / short))

@@ -1,13 +1,13 @@
-"""Captions as lists of tokens: the unit that a score counts decides it as much as the captions do, so each rule is a line of a table.
+"""Captions as lists of tokens: the unit that a score counts decides it as much as the captions do,
+so each rule is a line of a table.
 
     zh word   text with a space in it is taken as segmented, as it stands; other text goes through jieba (exact mode, with its HMM)
     zh char   every character that is not a space, Latin letters and digits one by one too, as scripts for Chinese captions do
     en word   Penn Treebank words, lower case, without punctuation (vilg/metrics/ptb.py)
     en char   the characters of those words
 
-Chinese keeps its punctuation and its capitals, since its segmented references come as they are. Separate from the scores, which know of
-tokens only.
-"""
+Chinese keeps its punctuation and its capitals, since its segmented references come as they are.
+Separate from the scores, which know of tokens only."""
 
 import unicodedata
 from collections.abc import Callable
@@ -44,14 +44,35 @@ def english_characters(text: str) -> list[str]:
 
 SEGMENTERS: dict[str, dict[str, tuple[Callable[[str], list[str]], str]]] = {
     "zh": {
-        "word": (chinese_words, "text with spaces as segmented, other text by jieba; case and punctuation as they stand"),
-        "char": (chinese_characters, "spaces dropped, every character a token, Latin letters and digits too; case and punctuation as they stand"),
+        "word": (
+            chinese_words,
+            (
+                "text with spaces as segmented, other text by jieba; case and punctuation as they"
+                " stand"
+            ),
+        ),
+        "char": (
+            chinese_characters,
+            (
+                "spaces dropped, every character a token, Latin letters and digits too; case and"
+                " punctuation as they stand"
+            ),
+        ),
     },
     "en": {
-        "word": (ptb_words, "Penn Treebank words as pycocoevalcap's PTBTokenizer gives them: lower case, punctuation dropped (no Java)"),
-        "char": (english_characters, "the characters of Penn Treebank words: lower case, punctuation dropped"),
+        "word": (
+            ptb_words,
+            (
+                "Penn Treebank words as pycocoevalcap's PTBTokenizer gives them: lower case,"
+                " punctuation dropped (no Java)"
+            ),
+        ),
+        "char": (
+            english_characters,
+            "the characters of Penn Treebank words: lower case, punctuation dropped",
+        ),
     },
-}  # fmt: skip
+}
 
 
 def segmenter(language: str, unit: str) -> tuple[Callable[[str], list[str]], str]:
@@ -60,7 +81,9 @@ def segmenter(language: str, unit: str) -> tuple[Callable[[str], list[str]], str
 
 
 def without_punctuation(tokens: list[str]) -> list[str]:
-    """The tokens without Unicode's punctuation at their ends; what was nothing else is left out. "3.5" stays whole."""
+    """The tokens without Unicode's punctuation at their ends; what was nothing else is left out.
+    "3.5" stays whole.
+    """
     kept = []
     for token in tokens:
         first, last = 0, len(token)

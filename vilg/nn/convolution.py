@@ -1,7 +1,8 @@
-"""Convolutions, group norms and resampling, NHWC, with named axes: what the codecs and the U-Net are made of.
+"""Convolutions, group norms and resampling, NHWC, with named axes: what the codecs and the U-Net
+are made of.
 
-Separate from codecs/blocks.py, which holds the published VQGAN's own blocks, because nn does not import codecs.
-"""
+Separate from codecs/blocks.py, which holds the published VQGAN's own blocks, because nn does not
+import codecs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +16,15 @@ from jaxtyping import Array, Float
 from vilg.config import require
 from vilg.parallel.axes import named
 
-fan_in_uniform = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")  # torch's default for a convolution
+fan_in_uniform = nn.initializers.variance_scaling(
+    1.0 / 3.0, "fan_in", "uniform"
+)  # torch's default for a convolution
 
 
 def by_channels(init: Callable) -> Callable:
-    """A kernel initializer that names all four dimensions, except the channels that are the 3 of a picture (too few to shard)."""
+    """A kernel initializer that names all four dimensions, except the channels that are the 3 of a
+    picture (too few to shard).
+    """
 
     def initialize(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
         axes = ("channels_in" if shape[-2] > 3 else None, "channels_out" if shape[-1] > 3 else None)
@@ -47,7 +52,9 @@ def convolution(
     kernel_init: Callable = fan_in_uniform,
     dtype: Any = jnp.float32,
 ) -> nn.Conv:
-    """A square convolution; `padding` is on every side, or a pair (top and left, bottom and right)."""
+    """A square convolution; `padding` is on every side, or a pair (top and left, bottom and
+    right).
+    """
     pad = padding if isinstance(padding, tuple) else (padding, padding)
     return nn.Conv(
         features,
@@ -63,11 +70,12 @@ def convolution(
 
 
 def apply_to_any_grid(conv: nn.Conv, x: Float[Array, "b y x c"]) -> Float[Array, "b y x f"]:
-    """conv(x), for a 3x3 convolution padded by 1; below 3x3 positions x is padded to them first, which changes no number.
+    """conv(x), for a 3x3 convolution padded by 1; below 3x3 positions x is padded to them first,
+    which changes no number.
 
-    XLA swaps the operands of a convolution whose kernel has more positions than its input: on CPU that made 2x2 grids cost half of a
-    U-Net (bench_unet.py). The barrier keeps it from taking the padding back.
-    """
+    XLA swaps the operands of a convolution whose kernel has more positions than its input: on CPU
+    that made 2x2 grids cost half of a U-Net (bench_unet.py). The barrier keeps it from taking the
+    padding back."""
     rows, columns = x.shape[1:3]
     if rows * columns >= 9:
         return conv(x)
@@ -76,22 +84,34 @@ def apply_to_any_grid(conv: nn.Conv, x: Float[Array, "b y x c"]) -> Float[Array,
 
 
 def normalised(
-    x: Float[Array, "b y x c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int, epsilon: float, exact: bool
+    x: Float[Array, "b y x c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    groups: int,
+    epsilon: float,
+    exact: bool,
 ) -> Float[Array, "b y x c"]:
     """x less its group's mean, over the group's standard deviation, scaled and shifted; in float32.
 
-    Groups are never an axis of x: sums over the picture become sums over groups, and are given back to the channels, by products with the
-    groups' membership. Split in two, the channels of a group (10 of 128 lanes) cost a TPU whole copies of x. The variance is
-    the mean square of what differs from the mean (`exact`), or the mean of squares less the square of the mean, one pass over x.
+    Groups are never an axis of x: sums over the picture become sums over groups, and are given back
+    to the channels, by products with the groups' membership. Split in two, the channels of a group
+    (10 of 128 lanes) cost a TPU whole copies of x. The variance is the mean square of what differs
+    from the mean (`exact`), or the mean of squares less the square of the mean, one pass over x.
     """
     wide, channels = x.astype(jnp.float32), x.shape[-1]
     member = jnp.repeat(jnp.eye(groups), channels // groups, axis=1)
 
     def over_groups(*means: Array) -> Array:
-        return jnp.matmul(jnp.stack([m.mean((1, 2)) for m in means]), member.T * (groups / channels), precision="highest")
+        return jnp.matmul(
+            jnp.stack([m.mean((1, 2)) for m in means]),
+            member.T * (groups / channels),
+            precision="highest",
+        )
 
     def to_channels(*values: Array) -> Array:
-        return checkpoint_name(jnp.matmul(jnp.stack(values), member, precision="highest"), "statistics")[:, :, None, None]
+        return checkpoint_name(
+            jnp.matmul(jnp.stack(values), member, precision="highest"), "statistics"
+        )[:, :, None, None]
 
     if exact:
         mean = over_groups(wide)[0]
@@ -105,9 +125,10 @@ def normalised(
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He, 2018); statistics in float32, the result in `dtype`. In half precision the variance takes one pass over
-    what is rounded to 8 bits anyway. For the backward pass only x and its statistics are kept.
-    Errors: UserError for channels that the groups do not divide."""
+    """Group normalisation (Wu & He, 2018); statistics in float32, the result in `dtype`. In half
+    precision the variance takes one pass over what is rounded to 8 bits anyway. For the backward
+    pass only x and its statistics are kept. Errors: UserError for channels that the groups do not
+    divide."""
 
     groups: int
     dtype: Any = jnp.float32
@@ -116,15 +137,28 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
         channels = x.shape[-1]
-        require(channels % self.groups == 0, "groups", self.groups, f"must divide the {channels} channels that are normed in groups")
-        scale = self.param("scale", by_channel(nn.initializers.ones_init()), (channels,), jnp.float32)
-        bias = self.param("bias", by_channel(nn.initializers.zeros_init()), (channels,), jnp.float32)
+        require(
+            channels % self.groups == 0,
+            "groups",
+            self.groups,
+            f"must divide the {channels} channels that are normed in groups",
+        )
+        scale = self.param(
+            "scale", by_channel(nn.initializers.ones_init()), (channels,), jnp.float32
+        )
+        bias = self.param(
+            "bias", by_channel(nn.initializers.zeros_init()), (channels,), jnp.float32
+        )
         keep = jax.checkpoint_policies.save_only_these_names("statistics")
         norm = jax.checkpoint(normalised, policy=keep, prevent_cse=False, static_argnums=(3, 4, 5))
-        return norm(x, scale, bias, self.groups, self.epsilon, self.dtype == jnp.float32).astype(self.dtype)
+        return norm(x, scale, bias, self.groups, self.epsilon, self.dtype == jnp.float32).astype(
+            self.dtype
+        )
 
 
-def group_norm(groups: int, name: str | None, dtype: Any = jnp.float32, epsilon: float = 1e-6) -> GroupNorm:
+def group_norm(
+    groups: int, name: str | None, dtype: Any = jnp.float32, epsilon: float = 1e-6
+) -> GroupNorm:
     """GroupNorm by position."""
     return GroupNorm(groups, dtype, epsilon, name=name)
 

@@ -1,11 +1,13 @@
-"""Attention of image positions (or text alone) in which text keys and values stand beside the image's own (GLIDE; SPEC 1.4).
+"""Attention of image positions (or text alone) in which text keys and values stand beside the
+image's own (GLIDE; SPEC 1.4).
 
-Both denoisers and the text encoder use it. Knowledge weights W^a (SPEC 1.6) depend on the text key alone, so they need no attention
-of their own: multiplying probabilities ("prob") is multiplying the text's values, and multiplying logits ("logit") its keys.
+Both denoisers and the text encoder use it. Knowledge weights W^a (SPEC 1.6) depend on the text key
+alone, so they need no attention of their own: multiplying probabilities ("prob") is multiplying the
+text's values, and multiplying logits ("logit") its keys.
 
-Computed in one of IMPLEMENTATIONS: "chunked" (XLA's products, a chunk of queries at a time), "dot_product" (jax.nn.dot_product_attention, cuDNN's
-on a GPU) or "splash" (the TPU's kernel). "auto" takes the device's kernel from LONG queries on, in half precision, and "chunked" below.
-"""
+Computed in one of IMPLEMENTATIONS: "chunked" (XLA's products, a chunk of queries at a time),
+"dot_product" (jax.nn.dot_product_attention, cuDNN's on a GPU) or "splash" (the TPU's kernel).
+"auto" takes the device's kernel from LONG queries on, in half precision, and "chunked" below."""
 
 from typing import Any
 
@@ -54,17 +56,19 @@ def attend_jointly(
 ) -> Float[Array, "b h n k"]:
     """One softmax over text and image keys, scaled by k**-0.5, in float32.
 
-    `weights` are W^a for each text key (None and ones are the same, bit for bit). "chunked" takes `chunk` queries at a time (0: all), and computes
-    them again in the backward pass, so that memory grows with n instead of n**2, as the kernels' does.
-    Errors: UserError for an unknown mode or implementation.
-    """
+    `weights` are W^a for each text key (None and ones are the same, bit for bit). "chunked" takes
+    `chunk` queries at a time (0: all), and computes them again in the backward pass, so that memory
+    grows with n instead of n**2, as the kernels' does. Errors: UserError for an unknown mode or
+    implementation."""
     weigh = lookup(ATTEND, mode, "attend_mode")
     check_implementation(implementation, "implementation", IMPLEMENTATIONS)
     sources = [image]
     if text is not None:
         sources = [text if weights is None else weigh(text, weights), image]
     if implementation == "auto":
-        implementation = AUTO[platform()] if q.dtype == jnp.bfloat16 and q.shape[2] >= LONG else "chunked"
+        implementation = (
+            AUTO[platform()] if q.dtype == jnp.bfloat16 and q.shape[2] >= LONG else "chunked"
+        )
     return IMPLEMENTATIONS[implementation](q, sources, chunk)
 
 
@@ -76,14 +80,18 @@ def _chunked(q: Array, sources: list[Pair], chunk: int) -> Array:
     if not chunk or n <= chunk:
         return some(q)
     blocks = -(-n // chunk)
-    padded = jnp.pad(q, ((0, 0), (0, 0), (0, blocks * chunk - n), (0, 0))).reshape(b, h, blocks, chunk, k)
+    padded = jnp.pad(q, ((0, 0), (0, 0), (0, blocks * chunk - n), (0, 0))).reshape(
+        b, h, blocks, chunk, k
+    )
     out = jax.lax.map(jax.checkpoint(some), jnp.moveaxis(padded, 2, 0))
     return jnp.moveaxis(out, 0, 2).reshape(b, h, blocks * chunk, k)[:, :, :n]
 
 
 def _dot_product(q: Array, sources: list[Pair], _: int) -> Array:
     q, k, v = (x.swapaxes(1, 2) for x in (q, *_joined(sources)))
-    return jax.nn.dot_product_attention(q, k, v, implementation=dot_product_kernel(q, masked=False)).swapaxes(1, 2)
+    return jax.nn.dot_product_attention(
+        q, k, v, implementation=dot_product_kernel(q, masked=False)
+    ).swapaxes(1, 2)
 
 
 def _splash(q: Array, sources: list[Pair], _: int) -> Array:
@@ -96,15 +104,20 @@ def _joined(sources: list[Pair]) -> Pair:
 
 
 IMPLEMENTATIONS = {"chunked": _chunked, "dot_product": _dot_product, "splash": _splash}
-AUTO = {"cpu": "chunked", "gpu": "dot_product", "tpu": "splash"}  # of long queries, by the platform of the program's devices
+AUTO = {
+    "cpu": "chunked",
+    "gpu": "dot_product",
+    "tpu": "splash",
+}  # of long queries, by the platform of the program's devices
 
 
 class JointAttention(nn.Module):
-    """Projections around `attend_jointly`: q, k, v of x, k and v of the text states (where there are any), and the output's.
+    """Projections around `attend_jointly`: q, k, v of x, k and v of the text states (where there
+    are any), and the output's.
 
-    The caller norms x and adds the residual. `out_scale` is the initial standard deviation of the output projection (0: zeros).
-    With `rotary_base`, image queries and keys turn with their places (row, column); text keys do not.
-    """
+    The caller norms x and adds the residual. `out_scale` is the initial standard deviation of the
+    output projection (0: zeros). With `rotary_base`, image queries and keys turn with their places
+    (row, column); text keys do not."""
 
     heads: int
     head_size: int
@@ -119,14 +132,29 @@ class JointAttention(nn.Module):
     def _projection(self, name: str, x: Array, kinds: int) -> list[Array]:
         shape, zeros = (kinds, self.heads, self.head_size), nn.initializers.zeros_init()
         init = nn.initializers.normal(x.shape[-1] ** -0.5)
-        kernel = self.param(name, named(init, "embed", None, "heads", "head_dim"), (x.shape[-1], *shape), jnp.float32)
-        bias = self.param(f"{name}_bias", named(zeros, None, "heads", "head_dim"), shape, jnp.float32)
-        y = jnp.einsum("bld,dzhk->zbhlk", x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)[:, None, :, None]
+        kernel = self.param(
+            name,
+            named(init, "embed", None, "heads", "head_dim"),
+            (x.shape[-1], *shape),
+            jnp.float32,
+        )
+        bias = self.param(
+            f"{name}_bias", named(zeros, None, "heads", "head_dim"), shape, jnp.float32
+        )
+        y = (
+            jnp.einsum("bld,dzhk->zbhlk", x.astype(self.dtype), kernel.astype(self.dtype))
+            + bias.astype(self.dtype)[:, None, :, None]
+        )
         y = checkpoint_name(constrain(y, None, "batch", "heads", "length", "head_dim"), "qkv")
         return [y[z] for z in range(kinds)]
 
     def _scale(self, name: str, x: Array) -> Array:
-        return rms(x, self.param(name, named(nn.initializers.ones_init(), "head_dim"), (self.head_size,), jnp.float32))
+        return rms(
+            x,
+            self.param(
+                name, named(nn.initializers.ones_init(), "head_dim"), (self.head_size,), jnp.float32
+            ),
+        )
 
     @nn.compact
     def __call__(
@@ -136,7 +164,9 @@ class JointAttention(nn.Module):
         attend: Float[Array, "b m"] | None = None,
         places: Float[Array, "n 2"] | None = None,
     ) -> Float[Array, "b n d"]:
-        q, k, v = (constrain(y, *WHOLE) for y in self._projection("qkv", x, 3))  # whole rows of heads, whatever the layout
+        q, k, v = (
+            constrain(y, *WHOLE) for y in self._projection("qkv", x, 3)
+        )  # whole rows of heads, whatever the layout
         text = None
         if context is not None:
             text_k, text_v = (constrain(y, *WHOLE) for y in self._projection("text_kv", context, 2))
@@ -144,11 +174,23 @@ class JointAttention(nn.Module):
         if self.qk_norm:
             q, k = self._scale("q_scale", q), self._scale("k_scale", k)
         if self.rotary_base and places is not None:
-            q, k = (jnp.moveaxis(rotate(jnp.moveaxis(y, 1, 2), places, self.rotary_base), 2, 1) for y in (q, k))
-        mixed = attend_jointly(q, (k, v), text, attend, self.attend_mode, self.chunk, self.implementation)
-        mixed = checkpoint_name(constrain(mixed, "batch", "heads", "length", "head_dim"), "attention_out")
+            q, k = (
+                jnp.moveaxis(rotate(jnp.moveaxis(y, 1, 2), places, self.rotary_base), 2, 1)
+                for y in (q, k)
+            )
+        mixed = attend_jointly(
+            q, (k, v), text, attend, self.attend_mode, self.chunk, self.implementation
+        )
+        mixed = checkpoint_name(
+            constrain(mixed, "batch", "heads", "length", "head_dim"), "attention_out"
+        )
         zeros = nn.initializers.zeros_init()
         init = nn.initializers.normal(self.out_scale) if self.out_scale else zeros
-        out = self.param("out", named(init, "heads", "head_dim", "embed"), (self.heads, self.head_size, x.shape[-1]), jnp.float32)
+        out = self.param(
+            "out",
+            named(init, "heads", "head_dim", "embed"),
+            (self.heads, self.head_size, x.shape[-1]),
+            jnp.float32,
+        )
         bias = self.param("out_bias", named(zeros, "embed"), (x.shape[-1],), jnp.float32)
         return jnp.einsum("bhnk,hkd->bnd", mixed, out.astype(self.dtype)) + bias.astype(self.dtype)

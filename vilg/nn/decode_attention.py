@@ -1,14 +1,17 @@
-"""Attention of one new position against a cache of keys and values, reading only the contiguous slices that its pattern sees.
+"""Attention of one new position against a cache of keys and values, reading only the contiguous
+slices that its pattern sees.
 
-Separate from nn/attention.py because it reads where that multiplies: slices and never gathers, since on TPU a gather copies the
-whole cache (shared TPU.md). A cache is {"text_k", "text_v": [b, h, m, k], "image_k", "image_v": [b, h, n, k]}, the image in the
-order of the pattern (a column layer's column by column), so that what is visible is contiguous.
+Separate from nn/attention.py because it reads where that multiplies: slices and never gathers,
+since on TPU a gather copies the whole cache (shared TPU.md). A cache is {"text_k", "text_v": [b, h,
+m, k], "image_k", "image_v": [b, h, n, k]}, the image in the order of the pattern (a column layer's
+column by column), so that what is visible is contiguous.
 
-A step reads the old cache and writes afterwards, the new position being a source of its own, and what it writes is made to depend
-on what it read. Otherwise XLA (seen on CPU, jax 0.10.2) fuses the write into the reads or leaves them unordered, and then copies
-whole caches every step, which costs more than dense attention. For the same reason do not scan over layers when decoding: caches
-that are xs and ys of a scan are copied whole; unroll the layers and carry every layer's cache through the loop over positions.
-"""
+A step reads the old cache and writes afterwards, the new position being a source of its own, and
+what it writes is made to depend on what it read. Otherwise XLA (seen on CPU, jax 0.10.2) fuses the
+write into the reads or leaves them unordered, and then copies whole caches every step, which costs
+more than dense attention. For the same reason do not scan over layers when decoding: caches that
+are xs and ys of a scan are copied whole; unroll the layers and carry every layer's cache through
+the loop over positions."""
 
 from typing import Any
 
@@ -36,13 +39,17 @@ def init_cache(
     dtype: Any = jnp.float32,
     options: PatternOptions | None = None,
 ) -> Cache:
-    """An empty cache of one layer; errors: UserError for an unknown pattern or direction, or a bad grid."""
+    """An empty cache of one layer; errors: UserError for an unknown pattern or direction, or a bad
+    grid.
+    """
     make_pattern(pattern, options)
     check_direction(direction)
     check_grid(grid)
     sizes = {"text": text_length, "image": grid[0] * grid[1]}
     return {
-        f"{segment}_{kind}": _placed(jnp.zeros((batch, heads, size, head_size), dtype)) for segment, size in sizes.items() for kind in "kv"
+        f"{segment}_{kind}": _placed(jnp.zeros((batch, heads, size, head_size), dtype))
+        for segment, size in sizes.items()
+        for kind in "kv"
     }
 
 
@@ -59,21 +66,38 @@ def prefill(
     grid: Grid,
     options: PatternOptions | None = None,
 ) -> Cache:
-    """The cache with the whole source segment in it and, if given, the first t positions of the target (raster order).
+    """The cache with the whole source segment in it and, if given, the first t positions of the
+    target (raster order).
 
     Errors: UserError if the source has not the segment's length, or t exceeds the target's.
     """
     check_direction(direction)
     source, target = ("text", "image") if direction == "text_to_image" else ("image", "text")
     size = cache[f"{source}_k"].shape[2]
-    require(k.shape[1] == size, "grid", grid, f"with text_length={text_length} the {source} segment has {size} positions, got {k.shape[1]}")
+    require(
+        k.shape[1] == size,
+        "grid",
+        grid,
+        f"with text_length={text_length} the {source} segment has {size} positions, got"
+        f" {k.shape[1]}",
+    )
     column_major = _column_major(pattern, direction, options)
     out = dict(cache)
-    for name, x in ((f"{source}_k", k), (f"{source}_v", v), (f"{target}_k", target_k), (f"{target}_v", target_v)):
+    for name, x in (
+        (f"{source}_k", k),
+        (f"{source}_v", v),
+        (f"{target}_k", target_k),
+        (f"{target}_v", target_v),
+    ):
         if x is None:
             continue
         size = cache[name].shape[2]
-        require(x.shape[1] <= size, "grid", grid, f"the {name[:-2]} segment has {size} positions, got {x.shape[1]}")
+        require(
+            x.shape[1] <= size,
+            "grid",
+            grid,
+            f"the {name[:-2]} segment has {size} positions, got {x.shape[1]}",
+        )
         x = x.swapaxes(1, 2).astype(cache[name].dtype)
         if name.startswith("image") and column_major:
             x = jnp.pad(x, ((0, 0), (0, 0), (0, size - x.shape[2]), (0, 0)))
@@ -97,12 +121,17 @@ def decode_step(
 ) -> tuple[Float[Array, "b 1 h k"], Cache]:
     """What `attend` gives at one target position, and the cache with that position in it.
 
-    `position` (int32 scalar, may be traced, the same for all rows) is the image's raster index for text_to_image, the text's index
-    for image_to_text; all earlier target positions must be in the cache. Errors: UserError if the cache is of another size.
-    """
+    `position` (int32 scalar, may be traced, the same for all rows) is the image's raster index for
+    text_to_image, the text's index for image_to_text; all earlier target positions must be in the
+    cache. Errors: UserError if the cache is of another size."""
     check_direction(direction)
     sizes = (cache["text_k"].shape[2], cache["image_k"].shape[2])
-    require(sizes == (text_length, grid[0] * grid[1]), "grid", grid, f"the cache holds {sizes} text and image positions; make it anew")
+    require(
+        sizes == (text_length, grid[0] * grid[1]),
+        "grid",
+        grid,
+        f"the cache holds {sizes} text and image positions; make it anew",
+    )
     dtype = cache["text_k"].dtype
     query, key, value = (x.swapaxes(1, 2) for x in (q, k, v))
     key, value = key.astype(dtype), value.astype(dtype)
@@ -118,12 +147,23 @@ def decode_step(
         sources = [(cache["image_k"], cache["image_v"], None)]
         reads = [(0, text_length, jnp.arange(text_length) < index)]
     sources.append((key, value, None))
-    keys, values = ([_read(cache[f"{target}_{kind}"], start, length) for start, length, _ in reads] for kind in "kv")
-    sources.append((jnp.concatenate(keys, axis=2), jnp.concatenate(values, axis=2), jnp.concatenate([mask for *_, mask in reads])))
+    keys, values = (
+        [_read(cache[f"{target}_{kind}"], start, length) for start, length, _ in reads]
+        for kind in "kv"
+    )
+    sources.append(
+        (
+            jnp.concatenate(keys, axis=2),
+            jnp.concatenate(values, axis=2),
+            jnp.concatenate([mask for *_, mask in reads]),
+        )
+    )
     out = softmax_over(query.astype(dtype), sources)
     written = dict(cache)
     for name, x in ((f"{target}_k", key), (f"{target}_v", value)):
-        x = jnp.where(jnp.isnan(out), out.astype(dtype), x)  # the write depends on the reads (module docstring); x unless NaN
+        x = jnp.where(
+            jnp.isnan(out), out.astype(dtype), x
+        )  # the write depends on the reads (module docstring); x unless NaN
         written[name] = _placed(jax.lax.dynamic_update_slice(cache[name], x, (0, 0, index, 0)))
     return out.swapaxes(1, 2).astype(q.dtype), written
 

@@ -1,9 +1,10 @@
-"""The InceptionV3 that FID is defined by: the TensorFlow graph of 2015-12-05, as ported to torch (`pt_inception-2015-12-05-6726825d.pth`).
+"""The InceptionV3 that FID is defined by: the TensorFlow graph of 2015-12-05, as ported to torch
+(`pt_inception-2015-12-05-6726825d.pth`).
 
-Szegedy et al. 2016 with the port's differences from torchvision's: average pools do not count padding, the last block pools by maximum,
-and there are 1008 classes. Batch norm has fixed statistics here, so it is folded into the convolutions when weights are read. Submodules
-bear the published names. For inference only: no axis names, no training.
-"""
+Szegedy et al. 2016 with the port's differences from torchvision's: average pools do not count
+padding, the last block pools by maximum, and there are 1008 classes. Batch norm has fixed
+statistics here, so it is folded into the convolutions when weights are read. Submodules bear the
+published names. For inference only: no axis names, no training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +23,17 @@ EPSILON = 1e-3  # of the batch norms
 NAME = "FID's InceptionV3 (pt_inception-2015-12-05-6726825d.pth)"
 
 
-def unit(x: Array, name: str, features: int, size: int | tuple[int, int] = 1, stride: int = 1, padded: bool = True) -> Array:
-    """A convolution with the batch norm in it, and ReLU; padding keeps the size at stride 1, or there is none. Inside a compact method."""
+def unit(
+    x: Array,
+    name: str,
+    features: int,
+    size: int | tuple[int, int] = 1,
+    stride: int = 1,
+    padded: bool = True,
+) -> Array:
+    """A convolution with the batch norm in it, and ReLU; padding keeps the size at stride 1, or
+    there is none. Inside a compact method.
+    """
     kernel = (size, size) if isinstance(size, int) else size
     padding = [(k // 2, k // 2) if padded else (0, 0) for k in kernel]
     convolution = nn.Conv(features, kernel, stride, padding=padding, name=name)
@@ -54,8 +64,12 @@ class BlockA(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x f"]:
         five = unit(unit(x, "branch5x5_1", 48), "branch5x5_2", 64, 5)
-        double = unit(unit(unit(x, "branch3x3dbl_1", 64), "branch3x3dbl_2", 96, 3), "branch3x3dbl_3", 96, 3)
-        return joined(unit(x, "branch1x1", 64), five, double, unit(mean(x), "branch_pool", self.pool))
+        double = unit(
+            unit(unit(x, "branch3x3dbl_1", 64), "branch3x3dbl_2", 96, 3), "branch3x3dbl_3", 96, 3
+        )
+        return joined(
+            unit(x, "branch1x1", 64), five, double, unit(mean(x), "branch_pool", self.pool)
+        )
 
 
 class BlockB(nn.Module):
@@ -78,7 +92,9 @@ class BlockC(nn.Module):
         single, double = unit(x, "branch7x7_1", self.inner), unit(x, "branch7x7dbl_1", self.inner)
         for i, (size, features) in enumerate((((1, 7), self.inner), ((7, 1), 192)), 2):
             single = unit(single, f"branch7x7_{i}", features, size)
-        for i, (size, features) in enumerate((((7, 1), self.inner), ((1, 7), self.inner), ((7, 1), self.inner), ((1, 7), 192)), 2):
+        for i, (size, features) in enumerate(
+            (((7, 1), self.inner), ((1, 7), self.inner), ((7, 1), self.inner), ((1, 7), 192)), 2
+        ):
             double = unit(double, f"branch7x7dbl_{i}", features, size)
         return joined(unit(x, "branch1x1", 192), single, double, unit(mean(x), "branch_pool", 192))
 
@@ -89,12 +105,21 @@ class BlockD(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b p q f"]:
         three = unit(unit(x, "branch3x3_1", 192), "branch3x3_2", 320, 3, stride=2, padded=False)
-        seven = unit(unit(unit(x, "branch7x7x3_1", 192), "branch7x7x3_2", 192, (1, 7)), "branch7x7x3_3", 192, (7, 1))
-        return joined(three, unit(seven, "branch7x7x3_4", 192, 3, stride=2, padded=False), maximum(x))
+        seven = unit(
+            unit(unit(x, "branch7x7x3_1", 192), "branch7x7x3_2", 192, (1, 7)),
+            "branch7x7x3_3",
+            192,
+            (7, 1),
+        )
+        return joined(
+            three, unit(seven, "branch7x7x3_4", 192, 3, stride=2, padded=False), maximum(x)
+        )
 
 
 class BlockE(nn.Module):
-    """8 x 8: 3x3 convolutions as rows beside columns; the first of the two blocks averages, the second takes the maximum."""
+    """8 x 8: 3x3 convolutions as rows beside columns; the first of the two blocks averages, the
+    second takes the maximum.
+    """
 
     largest: bool
 
@@ -112,13 +137,16 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Pictures, about [-1, 1] -> (features [b, 2048]: the last pool; logits [b, 1008] without the bias, which IS leaves out).
+    """Pictures, about [-1, 1] -> (features [b, 2048]: the last pool; logits [b, 1008] without the
+    bias, which IS leaves out).
 
     The published side is 299; any from 75 gives numbers.
     """
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b H W 3"]) -> tuple[Float[Array, "b d"], Float[Array, "b v"]]:
+    def __call__(
+        self, x: Float[Array, "b H W 3"]
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b v"]]:
         x = unit(x, "Conv2d_1a_3x3", 32, 3, stride=2, padded=False)
         x = unit(unit(x, "Conv2d_2a_3x3", 32, 3, padded=False), "Conv2d_2b_3x3", 64, 3)
         x = unit(maximum(x), "Conv2d_3b_1x1", 80)
@@ -136,9 +164,13 @@ class Inception(nn.Module):
 
 
 def from_state(state: Mapping[str, np.ndarray], path: str = "weights") -> Params:
-    """The parameters from a published state dict. Errors: UserError naming the first key that is missing, of another shape or left over."""
+    """The parameters from a published state dict. Errors: UserError naming the first key that is
+    missing, of another shape or left over.
+    """
     published = Published(state, NAME, path)
-    shapes: Any = jax.eval_shape(Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
+    shapes: Any = jax.eval_shape(
+        Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+    )
     flat: dict[tuple[str, ...], np.ndarray] = {}
     for where, shape in paths(shapes["params"]).items():
         *module, leaf = where
@@ -151,7 +183,8 @@ def from_state(state: Mapping[str, np.ndarray], path: str = "weights") -> Params
         name = ".".join(module)
         kernel = published.take(f"{name}.conv.weight", (shape[3], shape[2], shape[0], shape[1]))
         gain, shift, average, variance = (
-            published.take(f"{name}.bn.{part}", shape[3:]) for part in ("weight", "bias", "running_mean", "running_var")
+            published.take(f"{name}.bn.{part}", shape[3:])
+            for part in ("weight", "bias", "running_mean", "running_var")
         )
         scale = gain / np.sqrt(variance + np.float32(EPSILON))
         flat[where] = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0) * scale)

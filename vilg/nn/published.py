@@ -1,7 +1,8 @@
-"""Somebody else's state dict, taken apart by name: what is missing, of another shape or left over is a UserError that names it.
+"""Somebody else's state dict, taken apart by name: what is missing, of another shape or left over
+is a UserError that names it.
 
-Separate from the networks that are filled so (inception.py, clip.py), which share nothing else. Files are read by codecs/weights.py.
-"""
+Separate from the networks that are filled so (inception.py, clip.py), which share nothing else.
+Files are read by codecs/weights.py."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,9 @@ from vilg.types import Params, UserError
 
 
 class Published:
-    """The arrays of a file, each to be taken once. `what` is the network that the file should be of, for the sentence."""
+    """The arrays of a file, each to be taken once. `what` is the network that the file should be
+    of, for the sentence.
+    """
 
     def __init__(self, state: Mapping[str, np.ndarray], what: str, path: str):
         self.state, self.what, self.path = dict(state), what, path
@@ -28,7 +31,9 @@ class Published:
         return np.asarray(found, np.float32)
 
     def finish(self, ignored: tuple[str, ...] = ()) -> None:
-        """Errors: UserError for an array that nobody took, except those whose names end in one of `ignored`."""
+        """Errors: UserError for an array that nobody took, except those whose names end in one of
+        `ignored`.
+        """
         left = [name for name in self.state if not name.endswith(ignored)]
         if left:
             raise self.misfit(f"also holds {left[0]}")
@@ -40,7 +45,10 @@ class Published:
 
 def paths(shapes: Params) -> dict[tuple[str, ...], tuple[int, ...]]:
     """{path in the parameters: shape} of what jax.eval_shape gave."""
-    return {tuple(k.key for k in path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
+    return {
+        tuple(k.key for k in path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+    }
 
 
 def nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:

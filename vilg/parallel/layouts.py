@@ -1,11 +1,14 @@
-"""The table of layouts. Mesh-axis names occur only here and in experiments. To add a layout, add a function and a line.
+"""The table of layouts. Mesh-axis names occur only here and in experiments. To add a layout, add a
+function and a line.
 
-data: the batch is split. model: heads, feed-forward and vocabulary are split. sequence: the positions of each row are split. replica / shard:
-ERNIE-ViLG's figure 3, copies across groups (the slow link, so it comes first; on several slices it is the data-centre network), shards inside
-a group. expert: groups that own denoising experts. Convolutions have no `embed`: their channels take its place.
+data: the batch is split. model: heads, feed-forward and vocabulary are split. sequence: the
+positions of each row are split. replica / shard: ERNIE-ViLG's figure 3, copies across groups (the
+slow link, so it comes first; on several slices it is the data-centre network), shards inside a
+group. expert: groups that own denoising experts. Convolutions have no `embed`: their channels take
+its place.
 
-Every layout takes `offload=1`: the optimizer's state lives in the host's memory and visits the device once an update.
-"""
+Every layout takes `offload=1`: the optimizer's state lives in the host's memory and visits the
+device once an update."""
 
 import dataclasses
 import inspect
@@ -35,7 +38,9 @@ def zero1(data: int = -1) -> Layout:
 
 def zero2(data: int = -1) -> Layout:
     """Gradients and optimizer state sharded."""
-    return Layout("zero2", {"data": data}, {}, _sharded("data"), _sharded("data"), {"batch": "data"})
+    return Layout(
+        "zero2", {"data": data}, {}, _sharded("data"), _sharded("data"), {"batch": "data"}
+    )
 
 
 def fsdp(data: int = -1) -> Layout:
@@ -45,7 +50,9 @@ def fsdp(data: int = -1) -> Layout:
 
 
 def tp(model: int = -1) -> Layout:
-    """Heads, feed-forward and vocabulary split (Megatron), the batch replicated; convolutions split by channel."""
+    """Heads, feed-forward and vocabulary split (Megatron), the batch replicated; convolutions split
+    by channel.
+    """
     rules = {**_TENSOR, "channels_out|channels_in": "model"}
     return Layout("tp", {"model": model}, rules, rules, rules, dict(_TENSOR))
 
@@ -53,26 +60,38 @@ def tp(model: int = -1) -> Layout:
 def fsdp_tp(data: int = -1, model: int = 2) -> Layout:
     """fsdp over data, tp over model."""
     rules = {**_sharded("data"), **_TENSOR}
-    return Layout("fsdp_tp", {"data": data, "model": model}, rules, rules, rules, {"batch": "data", **_TENSOR})
+    return Layout(
+        "fsdp_tp", {"data": data, "model": model}, rules, rules, rules, {"batch": "data", **_TENSOR}
+    )
 
 
 def sequence(data: int = -1, sequence: int = 2) -> Layout:
-    """The positions of a row (rows of a picture) split too, weights sharded over all devices. Attention needs whole rows: there, heads are split
-    instead, by an all-to-all before and after it (DeepSpeed-Ulysses, arXiv 2309.14509). What no alternative divides stays whole."""
+    """The positions of a row (rows of a picture) split too, weights sharded over all devices.
+    Attention needs whole rows: there, heads are split instead, by an all-to-all before and after it
+    (DeepSpeed-Ulysses, arXiv 2309.14509). What no alternative divides stays whole."""
     rules = _sharded("data", "sequence")
     compute = {"batch": "data", "length|rows|heads": "sequence"}
     return Layout("sequence", {"data": data, "sequence": sequence}, rules, rules, rules, compute)
 
 
 def expert(expert: int = 0, data: int = -1) -> Layout:
-    """Timestep experts spread over groups of devices, fsdp inside a group; without experts it is fsdp. expert=0: as many groups as divide
-    both the experts and the devices."""
+    """Timestep experts spread over groups of devices, fsdp inside a group; without experts it is
+    fsdp. expert=0: as many groups as divide both the experts and the devices."""
     rules = {"expert": "expert", **_sharded("data")}
-    return Layout("expert", {"expert": expert or "expert", "data": data}, rules, rules, rules, {"batch": ("expert", "data"), "expert": "expert"})
+    return Layout(
+        "expert",
+        {"expert": expert or "expert", "data": data},
+        rules,
+        rules,
+        rules,
+        {"batch": ("expert", "data"), "expert": "expert"},
+    )
 
 
 def group_sharded(replica: int = -1, shard: int = 4, stage: int = 3) -> Layout:
-    """ERNIE-ViLG's figure 3: shard inside a group, replicate across groups; `stage` is the ZeRO stage (1, 2 or 3)."""
+    """ERNIE-ViLG's figure 3: shard inside a group, replicate across groups; `stage` is the ZeRO
+    stage (1, 2 or 3).
+    """
     if stage not in (1, 2, 3):
         raise UserError(f"layout group_sharded: stage={stage!r} must be 1, 2 or 3")
     rules = _sharded("shard")
@@ -89,14 +108,28 @@ def group_sharded(replica: int = -1, shard: int = 4, stage: int = 3) -> Layout:
 def hybrid_fsdp(replica: int = 2, data: int = -1) -> Layout:
     """fsdp inside a slice, copies across slices: only gradients cross the data-centre network."""
     rules = _sharded("data")
-    return Layout("hybrid_fsdp", {"replica": replica, "data": data}, rules, rules, rules, {"batch": ("replica", "data")})
+    return Layout(
+        "hybrid_fsdp",
+        {"replica": replica, "data": data},
+        rules,
+        rules,
+        rules,
+        {"batch": ("replica", "data")},
+    )
 
 
 def hybrid_fsdp_tp(replica: int = 2, data: int = -1, model: int = 2) -> Layout:
     """fsdp_tp inside a slice, copies across slices."""
     rules = {**_sharded("data"), **_TENSOR}
     compute = {"batch": ("replica", "data"), **_TENSOR}
-    return Layout("hybrid_fsdp_tp", {"replica": replica, "data": data, "model": model}, rules, rules, rules, compute)
+    return Layout(
+        "hybrid_fsdp_tp",
+        {"replica": replica, "data": data, "model": model},
+        rules,
+        rules,
+        rules,
+        compute,
+    )
 
 
 LAYOUTS: dict[str, Callable[..., Layout]] = {
@@ -120,7 +153,9 @@ def parse_layouts(text: str) -> dict[str, Layout]:
 
 
 def parse_layout(text: str) -> Layout:
-    """The layout of "name" or "name:axis=size:axis=size", such as "fsdp_tp:model=4" or "fsdp:offload=1"."""
+    """The layout of "name" or "name:axis=size:axis=size", such as "fsdp_tp:model=4" or
+    "fsdp:offload=1".
+    """
     name, *options = str(text).split(":")
     if name not in LAYOUTS:
         raise UserError(f"layout.name={text!r}: known layouts are {', '.join(LAYOUTS)}")
@@ -129,7 +164,10 @@ def parse_layout(text: str) -> Layout:
     for option in options:
         axis, _, size = option.partition("=")
         if axis not in known or not re.fullmatch("-?[0-9]+", size):
-            raise UserError(f"layout.name={text!r}: {option!r} is not axis=whole number with axis one of {', '.join(known)}")
+            raise UserError(
+                f"layout.name={text!r}: {option!r} is not axis=whole number with axis one of"
+                f" {', '.join(known)}"
+            )
         sizes[axis] = int(size)
     offload = sizes.pop("offload", 0)
     if offload not in (0, 1):

@@ -1,7 +1,7 @@
 """FLOPs of a traced function: matrix products and convolutions of its jaxpr, loops multiplied out.
 
-Separate from costs.py, which counts what a compiler made of it (with recomputation and padding): this is what the model itself needs.
-"""
+Separate from costs.py, which counts what a compiler made of it (with recomputation and padding):
+this is what the model itself needs."""
 
 import math
 from collections.abc import Callable

@@ -1,8 +1,9 @@
-"""What would make a program fit that does not: the same layout with less in memory at once, tried until the compiler takes it.
+"""What would make a program fit that does not: the same layout with less in memory at once, tried
+until the compiler takes it.
 
-Separate from plan.py, which compiles what it is asked for. Nothing is guessed: what is told has been compiled, for the topology, and the
-cheapest in time comes first. The compiler refuses what does not fit within a second or so, so that a failed try costs little but tracing.
-"""
+Separate from plan.py, which compiles what it is asked for. Nothing is guessed: what is told has
+been compiled, for the topology, and the cheapest in time comes first. The compiler refuses what
+does not fit within a second or so, so that a failed try costs little but tracing."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,9 @@ Overrides = dict[str, Any]  # dotted field -> value; `*.remat` stands for every 
 
 
 def variants(config: Mapping[str, Any], program: str) -> Iterator[Overrides]:
-    """What to try, in order: of training, microbatches, then rematerialisation, then both; of sampling, fewer pictures at once."""
+    """What to try, in order: of training, microbatches, then rematerialisation, then both; of
+    sampling, fewer pictures at once.
+    """
     rows = config["training"]["batch_size"]
     if program == "sample":
         yield from ({"training.batch_size": rows // k} for k in ACCUMULATIONS if rows % k == 0)
@@ -24,7 +27,9 @@ def variants(config: Mapping[str, Any], program: str) -> Iterator[Overrides]:
     now = config["training"].get("accumulation", 1)
     more = [now * k for k in ACCUMULATIONS if rows % (now * k) == 0]
     yield from ({"training.accumulation": k} for k in more[:2])
-    if any(section["remat"] != "full" for section in sections_with(config["generator"] or {}, "remat")):
+    if any(
+        section["remat"] != "full" for section in sections_with(config["generator"] or {}, "remat")
+    ):
         yield {"*.remat": "full"}
         yield from ({"*.remat": "full", "training.accumulation": k} for k in more)
 
@@ -34,15 +39,22 @@ def overridden(config: Mapping[str, Any], overrides: Overrides) -> dict[str, Any
     changed = copy.deepcopy(dict(config))
     for path, value in overrides.items():
         head, _, field = path.rpartition(".")
-        for section in sections_with(changed["generator"], field) if head == "*" else [changed[head]]:
+        for section in (
+            sections_with(changed["generator"], field) if head == "*" else [changed[head]]
+        ):
             section[field] = value
     return changed
 
 
 def first_that_fits(
-    config: Mapping[str, Any], program: str, needs: Callable[[dict[str, Any]], float | None], limit: float
+    config: Mapping[str, Any],
+    program: str,
+    needs: Callable[[dict[str, Any]], float | None],
+    limit: float,
 ) -> dict[str, Any]:
-    """{"would_fit": overrides or None, "tried": [{"options", "needs"}]}. `needs` compiles a config: its bytes, None where it has none."""
+    """{"would_fit": overrides or None, "tried": [{"options", "needs"}]}. `needs` compiles a config:
+    its bytes, None where it has none.
+    """
     tried = []
     for overrides in variants(config, program):
         try:
@@ -58,7 +70,10 @@ def first_that_fits(
 def told(row: Mapping[str, Any], fitting: str) -> str:
     """A sentence on a row that does not fit; `fitting` is a layout that does, "" for none."""
     if row.get("would_fit"):
-        options = " ".join(f"{path.replace('*', 'generator.[...]')}={value}" for path, value in row["would_fit"].items())
+        options = " ".join(
+            f"{path.replace('*', 'generator.[...]')}={value}"
+            for path, value in row["would_fit"].items()
+        )
         return f"it fits with {options}" + (f", or under {fitting}" if fitting else "")
     if not row.get("tried"):
         return f"{fitting} fits" if fitting else "more chips would be needed"

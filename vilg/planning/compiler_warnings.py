@@ -1,8 +1,8 @@
 """What XLA says on standard error while it compiles, as data: its C++ writes there, past Python.
 
-Involuntary full rematerialization (an array that is replicated because no cheaper way from one sharding to another is known) is the one that
-matters for a layout; a run of the same sentence about many operations becomes one line with their number and the first operation's name.
-"""
+Involuntary full rematerialization (an array that is replicated because no cheaper way from one
+sharding to another is known) is the one that matters for a layout; a run of the same sentence about
+many operations becomes one line with their number and the first operation's name."""
 
 import contextlib
 import os
@@ -12,15 +12,21 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 LOGGED = re.compile(r"^[IWE]\d{4} [\d:.]+ +\d+ (?P<file>[\w./]+):\d+\] (?P<text>.*)", re.S)
-NOISE = ("cpu_aot_loader", "preferred_element_type", "donated buffers")  # not about the program's layout
-REMATERIALIZED = re.compile(r"Involuntary full rematerialization\..*? for HLO operation:? ?(?P<operation>%[\w.-]+)", re.S)
+NOISE = (
+    "cpu_aot_loader",
+    "preferred_element_type",
+    "donated buffers",
+)  # not about the program's layout
+REMATERIALIZED = re.compile(
+    r"Involuntary full rematerialization\..*? for HLO operation:? ?(?P<operation>%[\w.-]+)", re.S
+)
 NAMED = re.compile(r'op_name="(?P<name>[^"]*)"')
 
 
 @contextlib.contextmanager
 def compiler_warnings() -> Iterator[list[str]]:
-    """A list that holds, after the block, what the compiler warned of in it. Errors of the block go on their way, with what was written before
-    them passed on."""
+    """A list that holds, after the block, what the compiler warned of in it. Errors of the block go
+    on their way, with what was written before them passed on."""
     found: list[str] = []
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
@@ -58,6 +64,7 @@ def summary(lines: Sequence[str]) -> list[str]:
         unlike = list(dict.fromkeys(rematerialized))
         said.insert(
             0,
-            f"involuntary full rematerialization of {len(rematerialized)} arrays (replicated to change their sharding), first {unlike[0]}",
+            f"involuntary full rematerialization of {len(rematerialized)} arrays (replicated to"
+            f" change their sharding), first {unlike[0]}",
         )
     return said

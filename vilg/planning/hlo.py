@@ -1,9 +1,9 @@
 """XLA's optimized HLO as text -> instructions, and how often each of them runs.
 
-Separate from what is made of it (costs.py), because reading is where plans go wrong: a loop's body is printed once and runs many times, a
-computation ends at a line that is exactly "}", or "}" and the thread that it runs on (kernels print other lines that begin so inside one), and
-collectives come in five spellings of groups.
-"""
+Separate from what is made of it (costs.py), because reading is where plans go wrong: a loop's body
+is printed once and runs many times, a computation ends at a line that is exactly "}", or "}" and
+the thread that it runs on (kernels print other lines that begin so inside one), and collectives
+come in five spellings of groups."""
 
 import dataclasses
 import functools
@@ -14,9 +14,27 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 BYTES = {
-    "pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "s32": 4, "u32": 4, "s64": 8, "u64": 8,
-    "f8e4m3fn": 1, "f8e5m2": 1, "f8e4m3": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16,
-}  # fmt: skip
+    "pred": 1,
+    "s4": 0.5,
+    "u4": 0.5,
+    "s8": 1,
+    "u8": 1,
+    "s16": 2,
+    "u16": 2,
+    "s32": 4,
+    "u32": 4,
+    "s64": 8,
+    "u64": 8,
+    "f8e4m3fn": 1,
+    "f8e5m2": 1,
+    "f8e4m3": 1,
+    "bf16": 2,
+    "f16": 2,
+    "f32": 4,
+    "f64": 8,
+    "c64": 8,
+    "c128": 16,
+}
 COLLECTIVES = (
     "all-reduce",
     "all-gather",
@@ -28,13 +46,19 @@ COLLECTIVES = (
 )
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,<=]*)\](?:\{([^}]*)\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
-_BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')  # libtpu's runtime of the data-centre network
-_CALLED = re.compile(r"\b(calls|body|condition|to_apply|branch_computations|true_computation|false_computation)=(\{[^}]*\}|%[\w.\-]+)")
+_BETWEEN_SLICES = re.compile(
+    r'_xla_megascale_transfer_type="(\w+)"'
+)  # libtpu's runtime of the data-centre network
+_CALLED = re.compile(
+    r"\b(calls|body|condition|to_apply|branch_computations|true_computation|false_computation)=(\{[^}]*\}|%[\w.\-]+)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """One array of an instruction. `space`: XLA's memory space, 0 where nothing is said (on TPU: HBM), 1 vector memory, 5 the host's."""
+    """One array of an instruction. `space`: XLA's memory space, 0 where nothing is said (on TPU:
+    HBM), 1 vector memory, 5 the host's.
+    """
 
     dtype: str
     dims: tuple[int, ...]
@@ -48,7 +72,9 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Instruction:
-    """A line. `rest` is all that follows the operands: attributes, metadata and the backend's configuration."""
+    """A line. `rest` is all that follows the operands: attributes, metadata and the backend's
+    configuration.
+    """
 
     name: str
     opcode: str
@@ -70,7 +96,9 @@ class Instruction:
 
     @functools.cached_property
     def cycles(self) -> int:
-        """The TPU compiler's own estimate for one execution; 0 where it says nothing (kernels, synchronous collectives)."""
+        """The TPU compiler's own estimate for one execution; 0 where it says nothing (kernels,
+        synchronous collectives).
+        """
         found = re.search(r'"estimated_cycles":"(-?\d+)"', self.rest)
         return max(0, int(found[1])) if found else 0
 
@@ -92,10 +120,17 @@ class Instruction:
 
 
 class Computation:
-    """Instructions in order of execution, and by name. `thread`: "" for the device's own, "sparsecore" for what runs beside it."""
+    """Instructions in order of execution, and by name. `thread`: "" for the device's own,
+    "sparsecore" for what runs beside it.
+    """
 
     def __init__(self, name: str, instructions: Sequence[Instruction], root: str, thread: str = ""):
-        self.name, self.instructions, self.root, self.thread = name, list(instructions), root, thread
+        self.name, self.instructions, self.root, self.thread = (
+            name,
+            list(instructions),
+            root,
+            thread,
+        )
         self.by_name = {i.name: i for i in self.instructions}
 
     @functools.cached_property
@@ -109,7 +144,12 @@ class Computation:
 
     def operand_shapes(self, instruction: Instruction) -> list[Shape]:
         """The arrays of all operands, in order."""
-        return [shape for name in instruction.operands if name in self.by_name for shape in self.by_name[name].shapes]
+        return [
+            shape
+            for name in instruction.operands
+            if name in self.by_name
+            for shape in self.by_name[name].shapes
+        ]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,12 +160,15 @@ class Module:
     entry: str
 
     def walk(self, warnings: list[str]) -> Iterator[tuple[Computation, Instruction, float]]:
-        """Every instruction that is executed by itself, with its computation and how often it runs: loops are multiplied out (one whose
-        trip count is not known counts once, with a warning), of a conditional's branches all are visited (no run takes all of them, so
-        their sum is an upper bound), and what is fused is visited only by `fused`."""
+        """Every instruction that is executed by itself, with its computation and how often it runs:
+        loops are multiplied out (one whose trip count is not known counts once, with a warning), of
+        a conditional's branches all are visited (no run takes all of them, so their sum is an upper
+        bound), and what is fused is visited only by `fused`."""
         yield from self._walk(self.entry, 1.0, warnings)
 
-    def _walk(self, name: str, times: float, warnings: list[str]) -> Iterator[tuple[Computation, Instruction, float]]:
+    def _walk(
+        self, name: str, times: float, warnings: list[str]
+    ) -> Iterator[tuple[Computation, Instruction, float]]:
         computation = self.computations[name]
         for instruction in computation.instructions:
             yield computation, instruction, times
@@ -139,11 +182,15 @@ class Module:
                     yield from self._walk(body, times * trips, warnings)
             elif instruction.opcode in ("call", "call-start", "conditional", "async-start"):
                 for role, names in instruction.called.items():
-                    for one in names if role != "to_apply" or instruction.opcode.startswith("call") else ():
+                    for one in (
+                        names if role != "to_apply" or instruction.opcode.startswith("call") else ()
+                    ):
                         yield from self._walk(one, times, warnings)
 
     def fused(self, instruction: Instruction) -> Iterator[tuple[Computation, Instruction]]:
-        """The instructions inside a fusion, fusions in it opened too; the instruction itself must be a fusion, else nothing."""
+        """The instructions inside a fusion, fusions in it opened too; the instruction itself must
+        be a fusion, else nothing.
+        """
         if instruction.opcode == "fusion":
             for name in instruction.called.get("calls", ()):
                 computation = self.computations[name]
@@ -152,7 +199,8 @@ class Module:
                     yield from self.fused(inner)
 
     def trips(self, computation: Computation, loop: Instruction) -> int:
-        """How often a while loop's body runs: XLA's known_trip_count, else the constant that its condition compares the counter with.
+        """How often a while loop's body runs: XLA's known_trip_count, else the constant that its
+        condition compares the counter with.
 
         Errors: ValueError where neither is there (a loop whose end depends on data).
         """
@@ -162,7 +210,9 @@ class Module:
         condition = self.computations[loop.called["condition"][0]]
         compare = self._compared(condition)
         if compare is None:
-            raise ValueError(f"{loop.name}: no trip count is known and its condition compares with no constant")
+            raise ValueError(
+                f"{loop.name}: no trip count is known and its condition compares with no constant"
+            )
         counter, limit = compare
         return max(0, limit - self._start(computation, loop, counter))
 
@@ -187,8 +237,8 @@ class Module:
         return index, limit + (1 if "direction=LE" in root.rest else 0)
 
     def _outside(self, condition: Computation, inner: Computation, name: str) -> Instruction | None:
-        """What an operand of a fused comparison is: its fusion's operand where it is a parameter of that; converts and copies are looked
-        through."""
+        """What an operand of a fused comparison is: its fusion's operand where it is a parameter of
+        that; converts and copies are looked through."""
         found = inner.by_name.get(name)
         while found is not None and found.opcode in ("convert", "copy", "bitcast"):
             found = inner.by_name.get(found.operands[0])
@@ -206,7 +256,13 @@ class Module:
         first = computation.by_name.get(state.operands[counter])
         while first is not None and first.opcode in ("copy", "convert", "bitcast"):
             first = computation.by_name.get(first.operands[0])
-        return int(first.literal) if first is not None and first.opcode == "constant" and first.literal.lstrip("-").isdigit() else 0
+        return (
+            int(first.literal)
+            if first is not None
+            and first.opcode == "constant"
+            and first.literal.lstrip("-").isdigit()
+            else 0
+        )
 
 
 def parse(text: str) -> Module:
@@ -219,7 +275,11 @@ def parse(text: str) -> Module:
     lines: list[str] = []
     for line in text.splitlines():
         if not name:
-            found = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{\s*$", line) if line[:1] in ("%", "E") or " -> " in line else None
+            found = (
+                re.match(r"(ENTRY )?%?([\w.\-]+) .*\{\s*$", line)
+                if line[:1] in ("%", "E") or " -> " in line
+                else None
+            )
             if found and not line.startswith(" "):
                 name, lines = found[2], []
                 entry = name if found[1] else entry
@@ -242,7 +302,12 @@ def _computation(name: str, lines: Sequence[str], thread: str) -> Computation:
         instructions.append(instruction)
         if line.startswith("  ROOT"):
             root = instruction.name
-    return Computation(name, instructions, root or (instructions[-1].name if instructions else ""), thread if thread != "main" else "")
+    return Computation(
+        name,
+        instructions,
+        root or (instructions[-1].name if instructions else ""),
+        thread if thread != "main" else "",
+    )
 
 
 def _instruction(line: str) -> Instruction:
@@ -255,7 +320,14 @@ def _instruction(line: str) -> Instruction:
     opening = call.index("(")
     closing = _closing(call, opening)
     inside = call[opening + 1 : closing]
-    return Instruction(left.lstrip("%"), call[:opening], _shapes(shape), tuple(_NAME.findall(inside)), inside, call[closing + 1 :])
+    return Instruction(
+        left.lstrip("%"),
+        call[:opening],
+        _shapes(shape),
+        tuple(_NAME.findall(inside)),
+        inside,
+        call[closing + 1 :],
+    )
 
 
 def _closing(text: str, opening: int) -> int:
@@ -277,21 +349,32 @@ def _shapes(text: str) -> tuple[Shape, ...]:
     return tuple(found)
 
 
-# --- collectives -----------------------------------------------------------------------------------------------------------
+# --- collectives ----------------------------------------------------------------------------------
 
 
 def kind_of(instruction: Instruction) -> str:
-    """The collective's kind ("all-gather" also for its asynchronous start, and for the sending half of one between slices), "" for anything else."""
+    """The collective's kind ("all-gather" also for its asynchronous start, and for the sending half
+    of one between slices), "" for anything else.
+    """
     name = instruction.opcode.removesuffix("-start")
     if name == "send":
         found = _BETWEEN_SLICES.search(instruction.rest)
-        name = {"one-to-one": "collective-permute"}.get(name := found[1].lower().replace("_", "-"), name) if found else ""
+        name = (
+            {"one-to-one": "collective-permute"}.get(
+                name := found[1].lower().replace("_", "-"), name
+            )
+            if found
+            else ""
+        )
     return name if name in COLLECTIVES else ""
 
 
-def groups_of(instruction: Instruction, devices: int, places: Mapping[tuple[int, int], int] | None = None) -> list[list[int]]:
-    """The device positions that talk to each other; for a permutation the pairs. `places`: the position of each (slice, chip), where there are
-    several slices (else they lie in the mesh one after another).
+def groups_of(
+    instruction: Instruction, devices: int, places: Mapping[tuple[int, int], int] | None = None
+) -> list[list[int]]:
+    """The device positions that talk to each other; for a permutation the pairs. `places`: the
+    position of each (slice, chip), where there are several slices (else they lie in the mesh one
+    after another).
 
     Errors: ValueError for a spelling that is not known.
     """
@@ -299,7 +382,9 @@ def groups_of(instruction: Instruction, devices: int, places: Mapping[tuple[int,
         return _slice_groups(instruction, devices, places)
     if kind_of(instruction) == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", instruction.rest)
-        return [[int(a), int(b)] for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs[1])] if pairs else []
+        return (
+            [[int(a), int(b)] for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs[1])] if pairs else []
+        )
     found = re.search(r"replica_groups=", instruction.rest)
     if not found:
         return [list(range(devices))]
@@ -307,7 +392,10 @@ def groups_of(instruction: Instruction, devices: int, places: Mapping[tuple[int,
     if text.startswith("{}"):
         return [list(range(devices))]
     if text.startswith("{{"):
-        return [[int(i) for i in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", text[: text.index("}}") + 2])]
+        return [
+            [int(i) for i in group.split(",")]
+            for group in re.findall(r"\{([\d,]+)\}", text[: text.index("}}") + 2])
+        ]
     iota = re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
     if iota:
         shape, source = ([int(i) for i in part.split(",")] for part in iota.groups()[:2])
@@ -315,48 +403,74 @@ def groups_of(instruction: Instruction, devices: int, places: Mapping[tuple[int,
         if iota[3]:
             ids = ids.transpose([int(i) for i in iota[3].split(",")])
         return ids.reshape(shape).tolist()
-    mesh = re.match(r"mesh\[([^\]]*)\](?:,? device_ids=\((\[[^\]]*\](?:T\([^)]*\))?|[\d,]*)\))?,?\s*\{([^}]*)\}", text)
+    mesh = re.match(
+        r"mesh\[([^\]]*)\](?:,?"
+        r" device_ids=\((\[[^\]]*\](?:T\([^)]*\))?|[\d,]*)\))?,?\s*\{([^}]*)\}",
+        text,
+    )
     if mesh:
         return _mesh_groups(mesh[1], mesh[2], mesh[3])
-    raise ValueError(f"{instruction.name}: replica_groups are written in a way that is not known: {text[:80]}")
+    raise ValueError(
+        f"{instruction.name}: replica_groups are written in a way that is not known: {text[:80]}"
+    )
 
 
-def _slice_groups(instruction: Instruction, devices: int, places: Mapping[tuple[int, int], int] | None) -> list[list[int]]:
-    """The groups of a transfer between slices, in positions of the mesh: of "{1,2}x{0:3}", one group of two slices, in which each chip from 0 to 3
-    talks to the same of the other; of {{100000,200003},...}, lists of slice (from 1) x 100,000 + chip; of {{100000->200003},...}, pairs of these."""
-    text = re.search(r'_xla_megascale_target=(?:"([^"]*)"|(\{(?:\{[\d,>\-]*\},?)*\}))', instruction.rest)
+def _slice_groups(
+    instruction: Instruction, devices: int, places: Mapping[tuple[int, int], int] | None
+) -> list[list[int]]:
+    """The groups of a transfer between slices, in positions of the mesh: of "{1,2}x{0:3}", one
+    group of two slices, in which each chip from 0 to 3 talks to the same of the other; of
+    {{100000,200003},...}, lists of slice (from 1) x 100,000 + chip; of {{100000->200003},...},
+    pairs of these."""
+    text = re.search(
+        r'_xla_megascale_target=(?:"([^"]*)"|(\{(?:\{[\d,>\-]*\},?)*\}))', instruction.rest
+    )
     target = (text[1] or text[2]) if text else ""
     whole = re.fullmatch(r"\{(\d+),(\d+)\}x\{(\d+):(\d+)\}", target)
     if whole:
         groups, members, first, last = map(int, whole.groups())
-        listed = [[(g * members + m, k) for m in range(members)] for g in range(groups) for k in range(first, last + 1)]
+        listed = [
+            [(g * members + m, k) for m in range(members)]
+            for g in range(groups)
+            for k in range(first, last + 1)
+        ]
         slices = groups * members
     else:
-        ids = [[divmod(int(i), 100_000) for i in re.findall(r"\d+", group)] for group in re.findall(r"\{([\d,>\-]+)\}", target)]
+        ids = [
+            [divmod(int(i), 100_000) for i in re.findall(r"\d+", group)]
+            for group in re.findall(r"\{([\d,>\-]+)\}", target)
+        ]
         listed = [[(slice_ - 1, chip) for slice_, chip in group] for group in ids]
         slices = 1 + max((slice_ for group in listed for slice_, _ in group), default=0)
     if not listed or any(slice_ < 0 for group in listed for slice_, _ in group):
         raise ValueError(
-            f"{instruction.name}: a transfer between slices is written in a way that is not known: {target or instruction.rest[:200]}"
+            f"{instruction.name}: a transfer between slices is written in a way that is not known:"
+            f" {target or instruction.rest[:200]}"
         )
     size = devices // slices
-    return [[places[member] if places else member[0] * size + member[1] for member in group] for group in listed]
+    return [
+        [places[member] if places else member[0] * size + member[1] for member in group]
+        for group in listed
+    ]
 
 
 def _mesh_groups(axes: str, ids: str | None, along: str) -> list[list[int]]:
-    """The groups of mesh['a'=4,'b'=8] {'a','b':(2)4}: those who differ in the named axes only; 'b':(2)4 is a part of b, the factor 4 of it that
-    varies faster than a factor of 2 before it."""
+    """The groups of mesh['a'=4,'b'=8] {'a','b':(2)4}: those who differ in the named axes only;
+    'b':(2)4 is a part of b, the factor 4 of it that varies faster than a factor of 2 before it."""
     sizes = {name: int(size) for name, size in re.findall(r"'?([\w.]+)'?=(\d+)", axes)}
     source = _device_ids(ids) if ids else np.arange(math.prod(sizes.values()))
     parts = [
-        (name, int(before or 1), int(size or sizes[name])) for name, before, size in re.findall(r"'?([\w.]+)'?(?::\((\d+)\)(\d+))?", along)
+        (name, int(before or 1), int(size or sizes[name]))
+        for name, before, size in re.findall(r"'?([\w.]+)'?(?::\((\d+)\)(\d+))?", along)
     ]
     shape, inside = [], []
     for name, size in sizes.items():
         mine = [(before, before * factor) for n, before, factor in parts if n == name]
         cuts = sorted({1, size, *(cut for part in mine for cut in part)})
         for low, high in zip(cuts, cuts[1:], strict=False):
-            inside += [len(shape)] if any(first <= low and high <= last for first, last in mine) else []
+            inside += (
+                [len(shape)] if any(first <= low and high <= last for first, last in mine) else []
+            )
             shape.append(high // low)
     outside = [k for k in range(len(shape)) if k not in inside]
     count = math.prod(shape[k] for k in inside)
@@ -370,11 +484,17 @@ def _device_ids(text: str) -> np.ndarray:
         return np.array([int(i) for i in text.split(",")])
     shape = [int(i) for i in iota[1].split(",")]
     ids = np.arange(math.prod(shape)).reshape(shape)
-    return ids.transpose([int(i) for i in iota[2].split(",")]).reshape(-1) if iota[2] else ids.reshape(-1)
+    return (
+        ids.transpose([int(i) for i in iota[2].split(",")]).reshape(-1)
+        if iota[2]
+        else ids.reshape(-1)
+    )
 
 
 def axes_of(groups: Sequence[Sequence[int]], sizes: Mapping[str, int]) -> tuple[str, ...]:
-    """The mesh axes along which members of a group differ; positions count the mesh in row-major order."""
+    """The mesh axes along which members of a group differ; positions count the mesh in row-major
+    order.
+    """
     names, shape = list(sizes), tuple(sizes.values())
     differ = set()
     for group in groups:

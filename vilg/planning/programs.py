@@ -1,7 +1,8 @@
-"""The programs that a plan may ask for, each lowered for abstract arguments: nothing is allocated, and no device has to be there.
+"""The programs that a plan may ask for, each lowered for abstract arguments: nothing is allocated,
+and no device has to be there.
 
-Separate from the Program, which compiles what runs: here are shapes instead of arrays, and what a run of the program is worth.
-"""
+Separate from the Program, which compiles what runs: here are shapes instead of arrays, and what a
+run of the program is worth."""
 
 import dataclasses
 import math
@@ -18,8 +19,9 @@ from vilg.types import Generator, Stepwise
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """`lower` gives what is compiled; `model_flops` are those of one run of it on all devices; `images` and `tokens` what it makes or reads
-    (tokens None where there are none); `params` and `beside` are its arguments that are parameters, and optimizer and averages, with shardings."""
+    """`lower` gives what is compiled; `model_flops` are those of one run of it on all devices;
+    `images` and `tokens` what it makes or reads (tokens None where there are none); `params` and
+    `beside` are its arguments that are parameters, and optimizer and averages, with shardings."""
 
     lower: Callable[[], Any]
     model_flops: float
@@ -30,9 +32,15 @@ class Planned:
 
 
 def train(program: Program) -> Planned:
-    """An update: optimizer, moving average, accumulation, rematerialisation and donation included."""
+    """An update: optimizer, moving average, accumulation, rematerialisation and donation
+    included.
+    """
     experiment, rows = program.experiment, program.experiment.training.batch_size
-    length = experiment.data.text.length + math.prod(experiment.codec.grid) if experiment.generator is not None else 0
+    length = (
+        experiment.data.text.length + math.prod(experiment.codec.grid)
+        if experiment.generator is not None
+        else 0
+    )
     state = program.abstract_state
     tokens = float(rows * length) if length else None
     return Planned(
@@ -46,32 +54,75 @@ def train(program: Program) -> Planned:
 
 
 def sample(program: Program) -> Planned:
-    """Sampling with the generator's own options, a batch of training's size at once: of a Stepwise generator one evaluation of the
-    denoiser, whose share of a picture is one over the evaluations; of another the whole sampler. Model FLOPs are those of its matrix products and
-    convolutions as traced."""
+    """Sampling with the generator's own options, a batch of training's size at once: of a Stepwise
+    generator one evaluation of the denoiser, whose share of a picture is one over the evaluations;
+    of another the whole sampler. Model FLOPs are those of its matrix products and convolutions as
+    traced."""
     experiment, generator = program.experiment, program.experiment.generator
     require(
-        isinstance(generator, Generator), "program", "sample", "needs an experiment with a generator; a codec and a ranker sample nothing"
+        isinstance(generator, Generator),
+        "program",
+        "sample",
+        "needs an experiment with a generator; a codec and a ranker sample nothing",
     )
     rows, controls = experiment.training.batch_size, experiment.controls
     require(
-        rows % program.batch_shards == 0, "batch", rows, f"must be a multiple of {program.batch_shards}, the devices that share a batch"
+        rows % program.batch_shards == 0,
+        "batch",
+        rows,
+        f"must be a multiple of {program.batch_shards}, the devices that share a batch",
     )
-    text = jax.ShapeDtypeStruct((rows, experiment.data.text.length), jnp.int32, sharding=program.batch_sharding)
-    keys = placed(jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows)), program.batch_sharding)
+    text = jax.ShapeDtypeStruct(
+        (rows, experiment.data.text.length), jnp.int32, sharding=program.batch_sharding
+    )
+    keys = placed(
+        jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows)), program.batch_sharding
+    )
     params = program.abstract_state.params
     if not isinstance(generator, Stepwise):
-        flops = program.flops(lambda p, t, k: generator.sample(p, t, k, controls), params, text, keys)
+        flops = program.flops(
+            lambda p, t, k: generator.sample(p, t, k, controls), params, text, keys
+        )
         tokens = float(rows * math.prod(experiment.codec.grid))
-        return Planned(lambda: program.sample(controls).lower(params, text, keys), flops, float(rows), tokens, params)
+        return Planned(
+            lambda: program.sample(controls).lower(params, text, keys),
+            flops,
+            float(rows),
+            tokens,
+            params,
+        )
     plan = generator.plan(controls)
     shared = jax.eval_shape(generator.shared, params)
-    state = placed(jax.eval_shape(lambda p, t, k: generator.begin(p, {"text": t}, k, controls), shared, text, keys), program.batch_sharding)
+    state = placed(
+        jax.eval_shape(
+            lambda p, t, k: generator.begin(p, {"text": t}, k, controls), shared, text, keys
+        ),
+        program.batch_sharding,
+    )
     expert = jax.eval_shape(lambda p: generator.expert(p, 0), params)
-    weights = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), expert, program.expert_sharding)
-    row = {k: jax.ShapeDtypeStruct(v.shape[1:], jnp.float32, sharding=program.replicated) for k, v in plan.rows.items()}
-    given = (weights, state, row, jax.ShapeDtypeStruct((), jnp.int32, sharding=program.replicated), keys)
-    return Planned(lambda: program.advance.lower(*given), program.flops(generator.advance, *given), rows / len(plan.times), None, weights)
+    weights = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        expert,
+        program.expert_sharding,
+    )
+    row = {
+        k: jax.ShapeDtypeStruct(v.shape[1:], jnp.float32, sharding=program.replicated)
+        for k, v in plan.rows.items()
+    }
+    given = (
+        weights,
+        state,
+        row,
+        jax.ShapeDtypeStruct((), jnp.int32, sharding=program.replicated),
+        keys,
+    )
+    return Planned(
+        lambda: program.advance.lower(*given),
+        program.flops(generator.advance, *given),
+        rows / len(plan.times),
+        None,
+        weights,
+    )
 
 
 PROGRAMS: dict[str, Callable[[Program], Planned]] = {"train": train, "sample": sample}
@@ -79,7 +130,10 @@ PROGRAMS: dict[str, Callable[[Program], Planned]] = {"train": train, "sample": s
 
 def lower_train_step(program: Program) -> Any:
     """The train step for abstract arguments."""
-    batch, frozen = placed(program.batch_shapes(), program.batch_sharding), placed(program.frozen_shapes(), program.replicated)
+    batch, frozen = (
+        placed(program.batch_shapes(), program.batch_sharding),
+        placed(program.frozen_shapes(), program.replicated),
+    )
     return program.train_step.lower(program.abstract_state, batch, frozen)
 
 

@@ -1,9 +1,10 @@
-"""Absorbing diffusion of ids: a position is masked with probability m(t) and stays so (D3PM 2107.03006; in continuous time MDLM 2406.07524).
+"""Absorbing diffusion of ids: a position is masked with probability m(t) and stays so (D3PM
+2107.03006; in continuous time MDLM 2406.07524).
 
-The denoiser reads ids in which `vocabulary` is the mask, and puts out a logit for each true id. The loss, cross-entropy at masked
-positions times m'(t) / m(t), bounds -log p(codes) from above in nats when t is drawn uniformly; the bound does not depend on m.
-The way back: from t to s each masked position is unmasked with probability 1 - m(s) / m(t), by an id of the prediction.
-"""
+The denoiser reads ids in which `vocabulary` is the mask, and puts out a logit for each true id. The
+loss, cross-entropy at masked positions times m'(t) / m(t), bounds -log p(codes) from above in nats
+when t is drawn uniformly; the bound does not depend on m. The way back: from t to s each masked
+position is unmasked with probability 1 - m(s) / m(t), by an id of the prediction."""
 
 import math
 from collections.abc import Mapping
@@ -37,7 +38,9 @@ class Linear:
 
 @dataclass(frozen=True)
 class Sine(Linear):
-    """m(t) = sin(pi t / 2): more is masked in training, and sampling begins by revealing few (MaskGIT's cosine, 2202.04200)."""
+    """m(t) = sin(pi t / 2): more is masked in training, and sampling begins by revealing few
+    (MaskGIT's cosine, 2202.04200).
+    """
 
     def masked(self, t: Any) -> Any:
         return numeric(t).sin(math.pi / 2 * t)
@@ -51,7 +54,9 @@ MASKINGS = {"linear": Linear, "sine": Sine}
 
 @dataclass(frozen=True)
 class Absorbing:
-    """`vocabulary` is given by the codec. largest_weight cuts the weight m'(t) / m(t), which is no bound any more (0: never cut)."""
+    """`vocabulary` is given by the codec. largest_weight cuts the weight m'(t) / m(t), which is no
+    bound any more (0: never cut).
+    """
 
     vocabulary: int  # given by the codec
     masking: Any = field(default_factory=lambda: {"name": "linear"})
@@ -61,7 +66,9 @@ class Absorbing:
 
     def __post_init__(self) -> None:
         require(self.vocabulary > 1, "codec.vocabulary", self.vocabulary, "must be at least 2")
-        object.__setattr__(self, "masking", entry(MASKINGS, self.masking, "generator.process.masking"))
+        object.__setattr__(
+            self, "masking", entry(MASKINGS, self.masking, "generator.process.masking")
+        )
 
     def outputs(self, channels: int, vocabulary: int) -> int:
         """A logit an id; none for the mask."""
@@ -83,21 +90,33 @@ class Absorbing:
         """The share of masked positions, for people."""
         return np.asarray(self.masking.masked(np.asarray(t, np.float64)))
 
-    def corrupt(self, codes: Int[Array, "b y x"], t: Float[Array, " b"], key: Array) -> Int[Array, "b y x"]:
+    def corrupt(
+        self, codes: Int[Array, "b y x"], t: Float[Array, " b"], key: Array
+    ) -> Int[Array, "b y x"]:
         """The codes, some of them masked."""
         return self._mask(codes, t, jax.random.uniform(key, codes.shape))
 
     def loss(
-        self, output: Float[Array, "b y x v"], codes: Int[Array, "b y x"], noisy: Int[Array, "b y x"], t: Float[Array, " b"]
+        self,
+        output: Float[Array, "b y x v"],
+        codes: Int[Array, "b y x"],
+        noisy: Int[Array, "b y x"],
+        t: Float[Array, " b"],
     ) -> Float[Array, "b y x"]:
-        """Weighted nats at masked positions, 0 at the others; its sum over positions bounds -log p(codes)."""
+        """Weighted nats at masked positions, 0 at the others; its sum over positions bounds -log
+        p(codes).
+        """
         weight = self.masking.rate(t)
         if self.largest_weight > 0:
             weight = jnp.minimum(weight, self.largest_weight)
         return weight[:, None, None] * self.error(output, codes, noisy, t)
 
     def error(
-        self, output: Float[Array, "b y x v"], codes: Int[Array, "b y x"], noisy: Int[Array, "b y x"], t: Float[Array, " b"]
+        self,
+        output: Float[Array, "b y x v"],
+        codes: Int[Array, "b y x"],
+        noisy: Int[Array, "b y x"],
+        t: Float[Array, " b"],
     ) -> Float[Array, "b y x"]:
         """Nats at masked positions, 0 at the others."""
         log_p = jax.nn.log_softmax(output.astype(jnp.float32))
@@ -105,13 +124,19 @@ class Absorbing:
         return jnp.where(noisy == self.vocabulary, nats, 0.0)
 
     def guide(
-        self, conditional: Float[Array, "b y x v"], unconditional: Float[Array, "b y x v"], guidance: Any, rescale: Any = 0.0
+        self,
+        conditional: Float[Array, "b y x v"],
+        unconditional: Float[Array, "b y x v"],
+        guidance: Any,
+        rescale: Any = 0.0,
     ) -> Float[Array, "b y x v"]:
         """Log-probabilities u + w (c - u), not normalised; a rescale is refused by `plan`."""
         c, u = jax.nn.log_softmax(conditional), jax.nn.log_softmax(unconditional)
         return jnp.where(jnp.asarray(guidance) == 1, conditional, u + guidance * (c - u))
 
-    def clean(self, output: Float[Array, "b y x v"], noisy: Int[Array, "b y x"], t: Float[Array, " b"]) -> Float[Array, "b y x v"]:
+    def clean(
+        self, output: Float[Array, "b y x v"], noisy: Int[Array, "b y x"], t: Float[Array, " b"]
+    ) -> Float[Array, "b y x v"]:
         """Log-probabilities of ids, float32."""
         return jax.nn.log_softmax(output.astype(jnp.float32))
 
@@ -120,18 +145,35 @@ class Absorbing:
         return jnp.log(jax.nn.one_hot(codes, self.vocabulary))
 
     def plan(self, controls: DenoisingControls) -> Plan:
-        """Rows "kept" [k], the probability that what is masked stays so, and "temperature" [k]. The one sampler is ancestral."""
+        """Rows "kept" [k], the probability that what is masked stays so, and "temperature" [k]. The
+        one sampler is ancestral.
+        """
         default = DenoisingControls()
         for name in ("sampler", "eta", "rescale"):
             value = getattr(controls, name)
             require(
-                value == getattr(default, name), name, value, f"means nothing to an absorbing process: leave it {getattr(default, name)!r}"
+                value == getattr(default, name),
+                name,
+                value,
+                f"means nothing to an absorbing process: leave it {getattr(default, name)!r}",
             )
         times = spaced(controls, whole=False)
         masked = np.append(self.masking.masked(times), 0.0)
-        return Plan(times, {"kept": masked[1:] / masked[:-1], "temperature": np.full(len(times), float(controls.temperature))})
+        return Plan(
+            times,
+            {
+                "kept": masked[1:] / masked[:-1],
+                "temperature": np.full(len(times), float(controls.temperature)),
+            },
+        )
 
-    def start(self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Int[Array, "b y x"] | None = None) -> dict[str, Array]:
+    def start(
+        self,
+        keys: Array,
+        shape: tuple[int, ...],
+        plan: Plan,
+        codes: Int[Array, "b y x"] | None = None,
+    ) -> dict[str, Array]:
         """{"ids"}: all masked, or codes masked as at plan.times[0]. `shape` is (y, x)."""
         if codes is None:
             return {"ids": jnp.full((len(keys), *shape), self.vocabulary, jnp.int32)}
@@ -144,14 +186,23 @@ class Absorbing:
         return carry["ids"]
 
     def advance(
-        self, carry: dict[str, Array], prediction: Float[Array, "b y x v"], row: Mapping[str, Any], keys: Array, index: Any
+        self,
+        carry: dict[str, Array],
+        prediction: Float[Array, "b y x v"],
+        row: Mapping[str, Any],
+        keys: Array,
+        index: Any,
     ) -> dict[str, Array]:
         """Some masked positions get an id; the others stay as they are."""
 
         def choose(key: Array, log_p: Array) -> tuple[Array, Array]:
             reveal, pick = jax.random.split(jax.random.fold_in(key, index + 1))
-            gumbel = row["temperature"] * jax.random.gumbel(pick, log_p.shape)  # argmax(log p + T g) draws from p^(1/T)
-            return jax.random.uniform(reveal, log_p.shape[:-1]) >= row["kept"], jnp.argmax(log_p + gumbel, -1)
+            gumbel = row["temperature"] * jax.random.gumbel(
+                pick, log_p.shape
+            )  # argmax(log p + T g) draws from p^(1/T)
+            return jax.random.uniform(reveal, log_p.shape[:-1]) >= row["kept"], jnp.argmax(
+                log_p + gumbel, -1
+            )
 
         revealed, chosen = jax.vmap(choose)(keys, prediction)
         hidden = carry["ids"] == self.vocabulary
@@ -162,4 +213,6 @@ class Absorbing:
         return carry["ids"]
 
     def _mask(self, codes: Array, t: Array, chance: Array) -> Array:
-        return jnp.where(chance < self.masking.masked(t)[:, None, None], self.vocabulary, codes).astype(jnp.int32)
+        return jnp.where(
+            chance < self.masking.masked(t)[:, None, None], self.vocabulary, codes
+        ).astype(jnp.int32)

@@ -1,7 +1,8 @@
-"""Which times training sees, as (cdf, inverse): a slice of time and stratification then come for free.
+"""Which times training sees, as (cdf, inverse): a slice of time and stratification then come for
+free.
 
-Methods take numpy or JAX arrays and answer in kind; those that speak of noise levels are given the schedule.
-"""
+Methods take numpy or JAX arrays and answer in kind; those that speak of noise levels are given the
+schedule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,7 +49,9 @@ class Timesteps(Uniform):
 
 @dataclass(frozen=True)
 class LogNormal(Uniform):
-    """log(sigma / alpha) ~ N(mean, std^2), cut to what the schedule reaches (2206.00364): training is put where the caption matters."""
+    """log(sigma / alpha) ~ N(mean, std^2), cut to what the schedule reaches (2206.00364): training
+    is put where the caption matters.
+    """
 
     mean: float = field(default=0.0, metadata={"signed": True})
     std: float = 1.0
@@ -69,7 +72,9 @@ class LogNormal(Uniform):
     def cdf(self, t: Any, schedule: Schedule) -> Any:
         xp, (low, high) = numeric(t), self._ends(schedule)
         ndtr = jax.scipy.special.ndtr if xp is jnp else scipy.special.ndtr
-        return xp.clip((ndtr((schedule.log_ratio(t) - self.mean) / self.std) - low) / (high - low), 0.0, 1.0)
+        return xp.clip(
+            (ndtr((schedule.log_ratio(t) - self.mean) / self.std) - low) / (high - low), 0.0, 1.0
+        )
 
     def inverse(self, mass: Any, schedule: Schedule) -> Any:
         xp, (low, high) = numeric(mass), self._ends(schedule)
@@ -77,7 +82,9 @@ class LogNormal(Uniform):
         return schedule.time(self.mean + self.std * ndtri(low + mass * (high - low)))
 
     def _ends(self, schedule: Schedule) -> tuple[float, float]:
-        low, high = (float(scipy.special.ndtr((end - self.mean) / self.std)) for end in schedule.ends)
+        low, high = (
+            float(scipy.special.ndtr((end - self.mean) / self.std)) for end in schedule.ends
+        )
         return low, high
 
 
@@ -85,12 +92,21 @@ DRAWS = {"uniform": Uniform, "table": Timesteps, "lognormal": LogNormal}
 
 
 def stratified(
-    cdf: Callable[[Any], Any], inverse: Callable[[Any], Any], key: Array, b: int, low: Any = 0.0, high: Any = 1.0
+    cdf: Callable[[Any], Any],
+    inverse: Callable[[Any], Any],
+    key: Array,
+    b: int,
+    low: Any = 0.0,
+    high: Any = 1.0,
 ) -> Float[Array, " b"]:
-    """b times in (low, high]: one from each of b equal shares of the mass between them, in random order. The ends may be traced."""
+    """b times in (low, high]: one from each of b equal shares of the mass between them, in random
+    order. The ends may be traced.
+    """
     jitter, order = jax.random.split(key)
     share = (jax.random.permutation(order, b) + jax.random.uniform(jitter, (b,))) / b
-    share = jnp.clip(share, 1e-5, 1 - 1e-5)  # a share rounded to an end would be a timestep of the neighbour's
+    share = jnp.clip(
+        share, 1e-5, 1 - 1e-5
+    )  # a share rounded to an end would be a timestep of the neighbour's
     low, high = jnp.float32(low), jnp.float32(high)
     below, above = cdf(low), cdf(high)
     return jnp.clip(inverse(below + share * (above - below)), low + 2 * SAME_TIME, high)

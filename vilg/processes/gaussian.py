@@ -1,7 +1,9 @@
-"""Gaussian diffusion of latents: noisy = alpha(t) codes + sigma(t) eps; the denoiser predicts eps, x0 or v = alpha eps - sigma x0.
+"""Gaussian diffusion of latents: noisy = alpha(t) codes + sigma(t) eps; the denoiser predicts eps,
+x0 or v = alpha eps - sigma x0.
 
-Weightings are factors of the squared error of x0, which makes them one number whatever is predicted. With s = SNR = alpha^2 / sigma^2
-the squared error of eps is s times that of x0, and of v (s + 1) times; so the loss, which is taken on what is predicted, gets
+Weightings are factors of the squared error of x0, which makes them one number whatever is
+predicted. With s = SNR = alpha^2 / sigma^2 the squared error of eps is s times that of x0, and of v
+(s + 1) times; so the loss, which is taken on what is predicted, gets
 
     weighting      factor of x0's error    x0           eps            v
     unit           (the prediction's own)  1            1              1
@@ -36,7 +38,9 @@ class Unit:
     """Weight 1 on the loss of what is predicted."""
 
     def log_factor(self, log_snr: Array, log_own: Array) -> Array:
-        """log of the factor of x0's squared error, from log SNR and from log_own, the factor that the prediction's own loss has."""
+        """log of the factor of x0's squared error, from log SNR and from log_own, the factor that
+        the prediction's own loss has.
+        """
         return log_own
 
 
@@ -71,7 +75,12 @@ class MinSNR(Unit):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        require(self.gamma > 0, f"{PATH}.weighting.gamma", self.gamma, "must be above 0; the paper's is 5")
+        require(
+            self.gamma > 0,
+            f"{PATH}.weighting.gamma",
+            self.gamma,
+            "must be above 0; the paper's is 5",
+        )
 
     def log_factor(self, log_snr: Array, log_own: Array) -> Array:
         return jnp.minimum(log_snr, np.log(self.gamma))
@@ -97,7 +106,9 @@ def from_clean(kind: str, clean: Any, noisy: Any, alpha: Any, sigma: Any) -> Any
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The fields are the config; schedule, weighting and times (which times training draws) are sections whose "name" is in a table."""
+    """The fields are the config; schedule, weighting and times (which times training draws) are
+    sections whose "name" is in a table.
+    """
 
     schedule: Any = field(default_factory=lambda: {"name": "ldm_linear"})
     prediction: Literal["eps", "x0", "v"] = "eps"
@@ -112,7 +123,12 @@ class Gaussian:
             object.__setattr__(self, name, entry(names, getattr(self, name), f"{PATH}.{name}"))
         self.times.fits(self.schedule)
         turns = self.prediction != "eps" or bool(self.schedule.alpha(1.0) > 0)
-        require(turns, f"{PATH}.prediction", self.prediction, "says nothing of x0 where the terminal SNR is zero: predict 'v' or 'x0'")
+        require(
+            turns,
+            f"{PATH}.prediction",
+            self.prediction,
+            "says nothing of x0 where the terminal SNR is zero: predict 'v' or 'x0'",
+        )
 
     def outputs(self, channels: int, vocabulary: int) -> int:
         """As many as the codes have."""
@@ -120,7 +136,10 @@ class Gaussian:
 
     def draw(self, key: Array, b: int, low: Any = 0.0, high: Any = 1.0) -> Float[Array, " b"]:
         """Training times in (low, high], stratified (draws.py)."""
-        cdf, inverse = (lambda t: self.times.cdf(t, self.schedule)), (lambda mass: self.times.inverse(mass, self.schedule))
+        cdf, inverse = (
+            (lambda t: self.times.cdf(t, self.schedule)),
+            (lambda mass: self.times.inverse(mass, self.schedule)),
+        )
         return stratified(cdf, inverse, key, b, low, high)
 
     def quantile(self, mass: Any) -> np.ndarray:
@@ -135,21 +154,37 @@ class Gaussian:
         """sigma / alpha, for people."""
         return np.asarray(np.exp(self.schedule.log_ratio(np.asarray(t, np.float64))))
 
-    def corrupt(self, codes: Float[Array, "b y x c"], t: Float[Array, " b"], key: Array) -> Float[Array, "b y x c"]:
+    def corrupt(
+        self, codes: Float[Array, "b y x c"], t: Float[Array, " b"], key: Array
+    ) -> Float[Array, "b y x c"]:
         """alpha(t) codes + sigma(t) eps, float32."""
         return self._mix(codes, t, jax.random.normal(key, codes.shape))
 
     def loss(
-        self, output: Float[Array, "b y x c"], codes: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]
+        self,
+        output: Float[Array, "b y x c"],
+        codes: Float[Array, "b y x c"],
+        noisy: Float[Array, "b y x c"],
+        t: Float[Array, " b"],
     ) -> Float[Array, "b y x"]:
         """weight(t) times the squared error of what is predicted, mean over channels."""
         alpha, sigma = self._levels(t)
-        codes, noisy, sigma = codes.astype(jnp.float32), noisy.astype(jnp.float32), jnp.maximum(sigma, 1e-5)
+        codes, noisy, sigma = (
+            codes.astype(jnp.float32),
+            noisy.astype(jnp.float32),
+            jnp.maximum(sigma, 1e-5),
+        )
         target = from_clean(self.prediction, codes, noisy, alpha, sigma)
-        return self.weight(t)[:, None, None] * jnp.mean(jnp.square(output.astype(jnp.float32) - target), -1)
+        return self.weight(t)[:, None, None] * jnp.mean(
+            jnp.square(output.astype(jnp.float32) - target), -1
+        )
 
     def error(
-        self, output: Float[Array, "b y x c"], codes: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]
+        self,
+        output: Float[Array, "b y x c"],
+        codes: Float[Array, "b y x c"],
+        noisy: Float[Array, "b y x c"],
+        t: Float[Array, " b"],
     ) -> Float[Array, "b y x"]:
         """The squared error of x0, mean over channels."""
         return jnp.mean(jnp.square(self.clean(output, noisy, t) - codes.astype(jnp.float32)), -1)
@@ -157,20 +192,30 @@ class Gaussian:
     def weight(self, t: Float[Array, " b"]) -> Float[Array, " b"]:
         """The factor of the loss of what is predicted (the table above)."""
         log_snr = jnp.clip(self.schedule.log_snr(t), -60.0, 60.0)
-        log_own = {"x0": jnp.zeros_like(log_snr), "eps": log_snr, "v": jax.nn.softplus(log_snr)}[self.prediction]
+        log_own = {"x0": jnp.zeros_like(log_snr), "eps": log_snr, "v": jax.nn.softplus(log_snr)}[
+            self.prediction
+        ]
         return jnp.exp(self.weighting.log_factor(log_snr, log_own) - log_own)
 
     def guide(
-        self, conditional: Float[Array, "b y x c"], unconditional: Float[Array, "b y x c"], guidance: Any, rescale: Any
+        self,
+        conditional: Float[Array, "b y x c"],
+        unconditional: Float[Array, "b y x c"],
+        guidance: Any,
+        rescale: Any,
     ) -> Float[Array, "b y x c"]:
-        """u + w (c - u); then `rescale` of the way to the deviation that c has over each row (2305.08891, eq. 14-16)."""
+        """u + w (c - u); then `rescale` of the way to the deviation that c has over each row
+        (2305.08891, eq. 14-16).
+        """
         guided = unconditional + guidance * (conditional - unconditional)
         wanted, got = (jnp.std(x, axis=(1, 2, 3), keepdims=True) for x in (conditional, guided))
         factor = wanted / jnp.maximum(got, 1e-12)
         guided = guided * (rescale * factor + (1 - rescale))
         return jnp.where(jnp.asarray(guidance) == 1, conditional, guided)
 
-    def clean(self, output: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]) -> Float[Array, "b y x c"]:
+    def clean(
+        self, output: Float[Array, "b y x c"], noisy: Float[Array, "b y x c"], t: Float[Array, " b"]
+    ) -> Float[Array, "b y x c"]:
         """The x0 that the output stands for, float32."""
         return to_clean(self.prediction, output.astype(jnp.float32), noisy, *self._levels(t))
 
@@ -180,11 +225,24 @@ class Gaussian:
 
     def plan(self, controls: DenoisingControls) -> Plan:
         """The sampler's table (samplers.py)."""
-        require(controls.temperature == 1, "temperature", controls.temperature, "means nothing to a Gaussian process: leave it 1")
+        require(
+            controls.temperature == 1,
+            "temperature",
+            controls.temperature,
+            "means nothing to a Gaussian process: leave it 1",
+        )
         return table(self.schedule, controls)
 
-    def start(self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Float[Array, "b y x c"] | None = None) -> dict[str, Array]:
-        """{"x", "base", "m1", "m2"}: unit noise, or codes corrupted to plan.times[0]. `shape` is (y, x, c)."""
+    def start(
+        self,
+        keys: Array,
+        shape: tuple[int, ...],
+        plan: Plan,
+        codes: Float[Array, "b y x c"] | None = None,
+    ) -> dict[str, Array]:
+        """{"x", "base", "m1", "m2"}: unit noise, or codes corrupted to plan.times[0]. `shape` is
+        (y, x, c).
+        """
         eps = draw_noise(keys, shape, 0)
         if codes is None:
             x = eps
@@ -197,14 +255,24 @@ class Gaussian:
         return carry["x"]
 
     def advance(
-        self, carry: dict[str, Array], prediction: Float[Array, "b y x c"], row: Mapping[str, Any], keys: Array, index: Any
+        self,
+        carry: dict[str, Array],
+        prediction: Float[Array, "b y x c"],
+        row: Mapping[str, Any],
+        keys: Array,
+        index: Any,
     ) -> dict[str, Array]:
         """(x, base) <- matrix @ (x, base, prediction, m1, m2) + noise eps."""
         matrix = jnp.asarray(row["matrix"], jnp.float32)
         parts = (carry["x"], carry["base"], prediction, carry["m1"], carry["m2"])
-        x, base = (sum((matrix[o, k] * part for k, part in enumerate(parts)), jnp.float32(0)) for o in range(2))
+        x, base = (
+            sum((matrix[o, k] * part for k, part in enumerate(parts)), jnp.float32(0))
+            for o in range(2)
+        )
         if "noise" in row:
-            x = x + jnp.asarray(row["noise"], jnp.float32) * draw_noise(keys, x.shape[1:], index + 1)
+            x = x + jnp.asarray(row["noise"], jnp.float32) * draw_noise(
+                keys, x.shape[1:], index + 1
+            )
         return {"x": x, "base": base, "m1": prediction, "m2": carry["m1"]}
 
     def result(self, carry: dict[str, Array]) -> Float[Array, "b y x c"]:
@@ -221,6 +289,8 @@ class Gaussian:
 
 
 def draw_noise(keys: Array, shape: tuple[int, ...], index: Any) -> Float[Array, "b ..."]:
-    """Unit noise for each row from its own key; index 0 is the start's, j + 1 that of evaluation j."""
+    """Unit noise for each row from its own key; index 0 is the start's, j + 1 that of evaluation
+    j.
+    """
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

@@ -1,9 +1,10 @@
-"""Noise schedules: how much signal (alpha) and noise (sigma) there is at time t, variance preserving: alpha^2 + sigma^2 = 1.
+"""Noise schedules: how much signal (alpha) and noise (sigma) there is at time t, variance
+preserving: alpha^2 + sigma^2 = 1.
 
-Every method takes numpy (float64: the samplers' tables are made from it) or JAX arrays (training) and answers in kind. Tables of T = 1000
-betas hold at t = (i + 1) / 1000; between them the angle atan(sigma / alpha) is interpolated. t = 0 is clean exactly.
-`shift` multiplies sigma / alpha, so log SNR + 2 log(1 / shift) (simple diffusion, 2301.11093).
-"""
+Every method takes numpy (float64: the samplers' tables are made from it) or JAX arrays (training)
+and answers in kind. Tables of T = 1000 betas hold at t = (i + 1) / 1000; between them the angle
+atan(sigma / alpha) is interpolated. t = 0 is clean exactly. `shift` multiplies sigma / alpha, so
+log SNR + 2 log(1 / shift) (simple diffusion, 2301.11093)."""
 
 import abc
 import functools
@@ -35,7 +36,12 @@ class Schedule(abc.ABC):
     whole = False  # whether it is a table, whose samplers keep to whole timesteps
 
     def __post_init__(self) -> None:
-        require(self.shift > 0, f"{PATH}.shift", self.shift, "must be above 0; 1 is no shift, more is more noise")
+        require(
+            self.shift > 0,
+            f"{PATH}.shift",
+            self.shift,
+            "must be above 0; 1 is no shift, more is more noise",
+        )
 
     @abc.abstractmethod
     def levels(self, t: Any) -> tuple[Any, Any]:
@@ -71,7 +77,9 @@ class Schedule(abc.ABC):
 
 @dataclass(frozen=True)
 class Table(Schedule):
-    """A schedule from a table of betas. zero_terminal_snr rescales it so that t = 1 holds noise only (2305.08891, algorithm 1)."""
+    """A schedule from a table of betas. zero_terminal_snr rescales it so that t = 1 holds noise
+    only (2305.08891, algorithm 1).
+    """
 
     zero_terminal_snr: bool = False
 
@@ -93,15 +101,21 @@ class Table(Schedule):
         xp = numeric(t)
         angle = xp.interp(t, np.linspace(0, 1, TIMESTEPS + 1), self.angles)
         alpha, sigma = xp.cos(angle), xp.sin(angle)
-        return (xp.where(xp.asarray(t) >= 1, 0 * alpha, alpha) if self.zero_terminal_snr else alpha), sigma
+        return (
+            xp.where(xp.asarray(t) >= 1, 0 * alpha, alpha) if self.zero_terminal_snr else alpha
+        ), sigma
 
     def time(self, log_ratio: Any) -> Any:
         xp = numeric(log_ratio)
-        return xp.interp(xp.arctan(xp.exp(log_ratio)), self.angles, np.linspace(0, 1, TIMESTEPS + 1))
+        return xp.interp(
+            xp.arctan(xp.exp(log_ratio)), self.angles, np.linspace(0, 1, TIMESTEPS + 1)
+        )
 
     @property
     def ends(self) -> tuple[float, float]:
-        return -math.inf, math.inf if self.zero_terminal_snr else float(np.log(np.tan(self.angles[-1])))
+        return -math.inf, (
+            math.inf if self.zero_terminal_snr else float(np.log(np.tan(self.angles[-1])))
+        )
 
 
 @dataclass(frozen=True)
@@ -116,9 +130,16 @@ class DDPMLinear(Table):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 < self.first_beta < 1, f"{PATH}.first_beta", self.first_beta, "must lie in (0, 1)")
+        require(
+            0 < self.first_beta < 1, f"{PATH}.first_beta", self.first_beta, "must lie in (0, 1)"
+        )
         grows = self.first_beta <= self.last_beta < 1
-        require(grows, f"{PATH}.last_beta", self.last_beta, f"must lie in [first_beta={self.first_beta}, 1)")
+        require(
+            grows,
+            f"{PATH}.last_beta",
+            self.last_beta,
+            f"must lie in [first_beta={self.first_beta}, 1)",
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +155,9 @@ class LDMLinear(DDPMLinear):
 
 @dataclass(frozen=True)
 class Cosine(Table):
-    """alpha^2 = cos^2((t + .008) / 1.008 * pi / 2), betas at most .999 (2102.09672; diffusers' squaredcos_cap_v2)."""
+    """alpha^2 = cos^2((t + .008) / 1.008 * pi / 2), betas at most .999 (2102.09672; diffusers'
+    squaredcos_cap_v2).
+    """
 
     def betas(self) -> np.ndarray:
         squared = np.cos((np.linspace(0, 1, TIMESTEPS + 1) + 0.008) / 1.008 * np.pi / 2) ** 2
@@ -143,7 +166,9 @@ class Cosine(Table):
 
 @dataclass(frozen=True)
 class LogLinear(Schedule):
-    """log(sigma / alpha) linear in t, from sigma_min just above t = 0 to sigma_max at t = 1: noise is put where the data needs it."""
+    """log(sigma / alpha) linear in t, from sigma_min just above t = 0 to sigma_max at t = 1: noise
+    is put where the data needs it.
+    """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -151,7 +176,12 @@ class LogLinear(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.sigma_min > 0, f"{PATH}.sigma_min", self.sigma_min, "must be above 0")
-        require(self.sigma_max > self.sigma_min, f"{PATH}.sigma_max", self.sigma_max, f"must be above sigma_min={self.sigma_min}")
+        require(
+            self.sigma_max > self.sigma_min,
+            f"{PATH}.sigma_max",
+            self.sigma_max,
+            f"must be above sigma_min={self.sigma_min}",
+        )
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -169,4 +199,9 @@ class LogLinear(Schedule):
         return numeric(log_ratio).clip((log_ratio - low) / (high - low), 0.0, 1.0)
 
 
-SCHEDULES = {"ddpm_linear": DDPMLinear, "ldm_linear": LDMLinear, "cosine": Cosine, "log_linear": LogLinear}
+SCHEDULES = {
+    "ddpm_linear": DDPMLinear,
+    "ldm_linear": LDMLinear,
+    "cosine": Cosine,
+    "log_linear": LogLinear,
+}

@@ -1,7 +1,8 @@
-"""The page of `vilg compare`: one HTML file that opens offline, made of report.json and the pictures beside it.
+"""The page of `vilg compare`: one HTML file that opens offline, made of report.json and the
+pictures beside it.
 
-Separate from page.py, which shows one report of the quickstart against targets; here contenders stand against each other.
-"""
+Separate from page.py, which shows one report of the quickstart against targets; here contenders
+stand against each other."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,11 @@ CELLS = {
     "held_out_single": "one object, pair never seen",
     "held_out_two": "two objects, pairs never seen",
 }
-COSTS = {"flops": "FLOPs a picture", "evaluations": "network evaluations a picture", "image_seconds": "seconds a picture, here"}
+COSTS = {
+    "flops": "FLOPs a picture",
+    "evaluations": "network evaluations a picture",
+    "image_seconds": "seconds a picture, here",
+}
 
 
 def write_comparison(directory: str | Path, report: Mapping[str, Any]) -> Path:
@@ -39,7 +44,14 @@ def write_comparison(directory: str | Path, report: Mapping[str, Any]) -> Path:
         parts=[r for r in rows if r["part"]],
         curves=curves(report["curves"]),
         cells=grids(directory, report["grid"]),
-        costed=list(dict.fromkeys(c for points in report["curves"]["sampling"].values() for p in points for c in p["scores"])),
+        costed=list(
+            dict.fromkeys(
+                c
+                for points in report["curves"]["sampling"].values()
+                for p in points
+                for c in p["scores"]
+            )
+        ),
         label=label,
         manifest=json.dumps(report["protocol"], indent=1, ensure_ascii=False),
     )
@@ -57,16 +69,25 @@ def answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     out = []
     for r in rows:
         if r["language"] == "all" and not r["part"]:
-            told = {"better": f"{r['a']} is better", "worse": f"{r['b']} is better"}.get(r["verdict"], "no significant difference")
-            kept = "" if r["seeds"] > 1 else "; one training seed, so how much trainings vary is unknown"
+            told = {"better": f"{r['a']} is better", "worse": f"{r['b']} is better"}.get(
+                r["verdict"], "no significant difference"
+            )
+            kept = (
+                ""
+                if r["seeds"] > 1
+                else "; one training seed, so how much trainings vary is unknown"
+            )
             out.append(
-                f"{label(r['what'])}: {told} ({r['a']} {r['score_a']:.3f}, {r['b']} {r['score_b']:.3f}, p = {r['p_holm']:.4f}{kept})."
+                f"{label(r['what'])}: {told} ({r['a']} {r['score_a']:.3f}, {r['b']}"
+                f" {r['score_b']:.3f}, p = {r['p_holm']:.4f}{kept})."
             )
     return out
 
 
 def quality(report: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the score table: a cell, every contender's score with its interval, and what its codec allows."""
+    """Rows of the score table: a cell, every contender's score with its interval, and what its
+    codec allows.
+    """
     found = []
     for cell in dict.fromkeys(c for name in names for c in report["cells"][name]["ema"]):
         cells = []
@@ -80,39 +101,60 @@ def quality(report: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, A
 
 
 def ceiling(metrics: Mapping[str, Any], cell: str) -> float | None:
-    """A cell's share of right pictures in the table of the evaluator of scenes; None where there is none."""
+    """A cell's share of right pictures in the table of the evaluator of scenes; None where there is
+    none.
+    """
     for numbers in metrics.values():
         place = numbers.get("held_out", {}) if cell.startswith("held_out_") else numbers
-        return place.get({"held_out_single": "single_object", "held_out_two": "two_objects"}.get(cell, cell))
+        return place.get(
+            {"held_out_single": "single_object", "held_out_two": "two_objects"}.get(cell, cell)
+        )
     return None
 
 
 def curves(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> list[Curve]:
     """Scores against training FLOPs, and against each cost of sampling."""
     drawn = []
-    axes = [("training", "flops", "training FLOPs"), *(("sampling", cost, name) for cost, name in COSTS.items())]
-    cells = dict.fromkeys(c for points in found["training"].values() for p in points for c in p["scores"])
+    axes = [
+        ("training", "flops", "training FLOPs"),
+        *(("sampling", cost, name) for cost, name in COSTS.items()),
+    ]
+    cells = dict.fromkeys(
+        c for points in found["training"].values() for p in points for c in p["scores"]
+    )
     for kind, field, axis in axes:
         for cell in cells:
             series = {}
             for name, points in found[kind].items():
                 pairs = sorted((p[field], p["scores"][cell]) for p in points if cell in p["scores"])
                 if pairs:
-                    series[name] = (np.array([x for x, _ in pairs], float), np.array([y for _, y in pairs], float))
+                    series[name] = (
+                        np.array([x for x, _ in pairs], float),
+                        np.array([y for _, y in pairs], float),
+                    )
             if series:
-                drawn.append(draw(f"{label(cell)}, {kind}", "scores", axis, series, log=kind == "sampling"))
+                drawn.append(
+                    draw(f"{label(cell)}, {kind}", "scores", axis, series, log=kind == "sampling")
+                )
     return drawn
 
 
-def grids(directory: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def grids(
+    directory: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
     """Prompt by prompt, what each contender drew."""
     cells: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
     for name, lines in found.items():
         for line in lines:
             image = np.asarray(Image.open(directory / line["file"]).convert("RGB"))
             card = {"name": name, "image": data_uri(image), "score": line["score"]}
-            cells.setdefault(line["cell"], {}).setdefault((line["prompt"], line["language"]), []).append(card)
+            cells.setdefault(line["cell"], {}).setdefault(
+                (line["prompt"], line["language"]), []
+            ).append(card)
     return [
-        {"label": label(cell), "cards": [{"prompt": p, "language": g, "answers": a} for (p, g), a in prompts.items()]}
+        {
+            "label": label(cell),
+            "cards": [{"prompt": p, "language": g, "answers": a} for (p, g), a in prompts.items()],
+        }
         for cell, prompts in cells.items()
     ]

@@ -1,4 +1,5 @@
-"""Dot plots: a row a cell, a panel a metric, the mean with its interval and the single seeds beside it.
+"""Dot plots: a row a cell, a panel a metric, the mean with its interval and the single seeds beside
+it.
 
 Separate because only the pictures need matplotlib.
 """
@@ -13,9 +14,14 @@ MEAN, SEED, GRID = "#2f6fde", "#9aa5b1", "#e3e7eb"
 
 
 def draw_dots(
-    path: str | Path, summary: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Mapping[str, str], groups: Mapping[str, Sequence[str]]
+    path: str | Path,
+    summary: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    metrics: Mapping[str, str],
+    groups: Mapping[str, Sequence[str]],
 ) -> None:
-    """Writes a PNG. summary: cell -> metric -> {"mean", "values", "wilson95" or "t95"}; metrics: metric -> title; groups: title -> cells."""
+    """Writes a PNG. summary: cell -> metric -> {"mean", "values", "wilson95" or "t95"}; metrics:
+    metric -> title; groups: title -> cells.
+    """
     groups = {title: [cell for cell in cells if cell in summary] for title, cells in groups.items()}
     groups = {title: cells for title, cells in groups.items() if cells}
     if not groups or not metrics:
@@ -23,7 +29,9 @@ def draw_dots(
     heights = [len(cells) for cells in groups.values()]
     shape = (2.2 + 2.6 * len(metrics), 0.9 * len(heights) + 0.32 * sum(heights))
     figure = Figure(figsize=shape, layout="constrained")
-    axes = figure.subplots(len(groups), len(metrics), sharey="row", sharex="col", squeeze=False, height_ratios=heights)
+    axes = figure.subplots(
+        len(groups), len(metrics), sharey="row", sharex="col", squeeze=False, height_ratios=heights
+    )
     for row, (title, cells) in zip(axes, groups.items(), strict=True):
         for axis, (metric, name) in zip(row, metrics.items(), strict=True):
             _panel(axis, [summary[cell].get(metric) for cell in cells])

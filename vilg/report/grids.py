@@ -5,7 +5,9 @@ from PIL import Image
 
 
 def grid(images: np.ndarray, columns: int = 8, gap: int = 2, scale: int = 0) -> Image.Image:
-    """uint8 [n, H, W, 3] as one picture, row by row; small pictures are enlarged by a whole factor (`scale` 0 chooses it)."""
+    """uint8 [n, H, W, 3] as one picture, row by row; small pictures are enlarged by a whole factor
+    (`scale` 0 chooses it).
+    """
     images = np.asarray(images)
     n, height, width, _ = images.shape
     scale = scale or max(1, 96 // height)

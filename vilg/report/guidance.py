@@ -1,4 +1,6 @@
-"""Quality against guidance as a PNG (the paper's Pareto curves, drawn from the numbers that `vilg evaluate --guidance` writes)."""
+"""Quality against guidance as a PNG (the paper's Pareto curves, drawn from the numbers that `vilg
+evaluate --guidance` writes).
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,11 @@ PANELS: dict[str, dict[str, str]] = {
         "held_out/two_objects": "two, held out",
     },
     "own caption matched": {"zh/matched": "zh", "en/matched": "en"},
-    "score of prompts": {"all/score": "all", "by_language/zh/score": "zh", "by_language/en/score": "en"},
+    "score of prompts": {
+        "all/score": "all",
+        "by_language/zh/score": "zh",
+        "by_language/en/score": "en",
+    },
     "distance of pictures": {
         "twins": "zh and en",
         "strangers": "strangers",
@@ -30,12 +36,18 @@ SHARES = ("share right", "own caption matched")
 
 
 def draw_guidance(points: Sequence[Mapping[str, Any]], path: str | os.PathLike, title: str) -> None:
-    """`points` hold "guidance" and "metrics" (evaluator -> its numbers), in any order; shares get their 95 % intervals."""
+    """`points` hold "guidance" and "metrics" (evaluator -> its numbers), in any order; shares get
+    their 95 % intervals.
+    """
     points = sorted(points, key=lambda p: p["guidance"])
     panels = []
     for evaluator in points[0]["metrics"]:
         for panel, names in PANELS.items():
-            found = {n: label for n, label in names.items() if find(points[0]["metrics"][evaluator], n) is not None}
+            found = {
+                n: label
+                for n, label in names.items()
+                if find(points[0]["metrics"][evaluator], n) is not None
+            }
             if found:
                 panels.append((evaluator, panel, found))
     with matplotlib.rc_context({"font.size": 9}):
@@ -54,7 +66,14 @@ def draw_guidance(points: Sequence[Mapping[str, Any]], path: str | os.PathLike, 
         figure.savefig(path, format="png", dpi=150)
 
 
-def draw_line(axes: Any, points: Sequence[Mapping[str, Any]], evaluator: str, name: str, label: str, colour: str) -> None:
+def draw_line(
+    axes: Any,
+    points: Sequence[Mapping[str, Any]],
+    evaluator: str,
+    name: str,
+    label: str,
+    colour: str,
+) -> None:
     """One number over guidance, with its interval where there is one."""
     x = [p["guidance"] for p in points]
     y = [find(p["metrics"][evaluator], name) for p in points]

@@ -1,7 +1,8 @@
-"""The page on which people judge: one HTML file whose pictures lie beside it, served or opened from disk.
+"""The page on which people judge: one HTML file whose pictures lie beside it, served or opened from
+disk.
 
-Separate from the study (vilg/run/judge/study.py), of which it shows only what a rater may know; what it looks like and does is in judge.html.
-"""
+Separate from the study (vilg/run/judge/study.py), of which it shows only what a rater may know;
+what it looks like and does is in judge.html."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from vilg.report.protocols import Protocol
 from vilg.report.templates import template
 
-STATIC, SERVED = 'data-votes="kept"', 'data-votes="sent"'  # where the page's votes go; the server says so in the page that it sends
+STATIC, SERVED = (
+    'data-votes="kept"',
+    'data-votes="sent"',
+)  # where the page's votes go; the server says so in the page that it sends
 LABELS = {
     "prompt": {"zh": "文本", "en": "Text"},
     "caption": {"zh": "描述", "en": "Caption"},
@@ -35,9 +39,18 @@ WORDS = {
     "back": {"zh": "上一题", "en": "Back"},
     "next": {"zh": "下一题", "en": "Next"},
     "unanswered": {"zh": "请先回答所有问题。", "en": "Answer every question first."},
-    "failed": {"zh": "没有保存，请再按一次“下一题”。", "en": "This was not saved; press Next again."},
-    "unloaded": {"zh": "无法读取已有的评分，请再试一次。", "en": "Your earlier votes could not be read; try again."},
-    "missing": {"zh": "图片无法显示，请告诉组织者。", "en": "A picture cannot be shown; tell whoever runs this study."},
+    "failed": {
+        "zh": "没有保存，请再按一次“下一题”。",
+        "en": "This was not saved; press Next again.",
+    },
+    "unloaded": {
+        "zh": "无法读取已有的评分，请再试一次。",
+        "en": "Your earlier votes could not be read; try again.",
+    },
+    "missing": {
+        "zh": "图片无法显示，请告诉组织者。",
+        "en": "A picture cannot be shown; tell whoever runs this study.",
+    },
     "help": {"zh": "说明和按键", "en": "Instructions and keys"},
     "keys_answer": {
         "zh": "数字键：回答标出的问题，然后转到下一个问题",
@@ -48,23 +61,35 @@ WORDS = {
         "en": "← left is better, → right is better, ↓ no difference",
     },
     "keys_move": {"zh": "↑ 回到前一个问题", "en": "↑ marks the question before"},
-    "keys_next": {"zh": "回车键：下一题；退格键：上一题", "en": "Enter: next; Backspace: back, to correct the last one"},
+    "keys_next": {
+        "zh": "回车键：下一题；退格键：上一题",
+        "en": "Enter: next; Backspace: back, to correct the last one",
+    },
     "done": {"zh": "全部完成，谢谢！", "en": "All done. Thank you!"},
-    "done_sent": {"zh": "您的评分已经保存，可以关闭本页。", "en": "Your votes are saved; you can close this page."},
+    "done_sent": {
+        "zh": "您的评分已经保存，可以关闭本页。",
+        "en": "Your votes are saved; you can close this page.",
+    },
     "done_kept": {
         "zh": "请下载评分文件，并把它发给组织者。",
         "en": "Download the file of your votes and send it to whoever runs this study.",
     },
     "kept": {
         "zh": "评分保存在这个浏览器里；完成后请下载评分文件，发给组织者。",
-        "en": "Your votes stay in this browser; when you are done, download their file and send it to whoever runs this study.",
+        "en": (
+            "Your votes stay in this browser; when you are done, download their file and send it to"
+            " whoever runs this study."
+        ),
     },
     "download": {"zh": "下载评分", "en": "Download the votes"},
 }
 
 
-def judge_page(study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]], *, pixelated: bool) -> str:
-    """The page's HTML. items: what may be known of each ("id", "pictures" as paths beside the page, "texts" by name, "language").
+def judge_page(
+    study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]], *, pixelated: bool
+) -> str:
+    """The page's HTML. items: what may be known of each ("id", "pictures" as paths beside the page,
+    "texts" by name, "language").
 
     `pixelated` shows pictures of few pixels as squares instead of blurred.
     """
@@ -72,7 +97,9 @@ def judge_page(study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]
         {
             "name": question.name,
             "text": question.text,
-            "choices": [{"value": c.value, "keys": c.keys, "text": c.text} for c in question.choices],
+            "choices": [
+                {"value": c.value, "keys": c.keys, "text": c.text} for c in question.choices
+            ],
         }
         for question in protocol.questions
     ]
@@ -86,4 +113,6 @@ def judge_page(study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]
         "words": WORDS,
         "labels": LABELS,
     }
-    return template("judge.html").render(data=data, title=" · ".join(protocol.title.values()), votes=STATIC, pixelated=pixelated)
+    return template("judge.html").render(
+        data=data, title=" · ".join(protocol.title.values()), votes=STATIC, pixelated=pixelated
+    )

@@ -1,8 +1,9 @@
-"""The page of a finished run: scores, costs, pictures, captions and curves in one HTML file that opens offline.
+"""The page of a finished run: scores, costs, pictures, captions and curves in one HTML file that
+opens offline.
 
-Separate from the run so that it only shows what it is handed: nothing is sampled, scored or measured here. Every share comes from
-the report (the same dict that becomes report.json); what the page looks like is in page.html, its curves in curves.py.
-"""
+Separate from the run so that it only shows what it is handed: nothing is sampled, scored or
+measured here. Every share comes from the report (the same dict that becomes report.json); what the
+page looks like is in page.html, its curves in curves.py."""
 
 import json
 from collections import Counter
@@ -43,7 +44,9 @@ class Trial(Protocol):
 
 @dataclass(frozen=True)
 class GeneratorView:
-    """A generator's column: `name` is its key in report["scores"]; without caption trials it is shown as one that cannot caption."""
+    """A generator's column: `name` is its key in report["scores"]; without caption trials it is
+    shown as one that cannot caption.
+    """
 
     name: str
     trials: Sequence[Trial]
@@ -57,7 +60,8 @@ class Target:
     aim: float | None = None
 
 
-# The quickstart's targets: by generator and key of its scores, the codec's under "codec/", all stages' CPU-seconds at most.
+# The quickstart's targets: by generator and key of its scores, the codec's under "codec/", all
+# stages' CPU-seconds at most.
 QUICKSTART = {
     "autoregressive/single_object": Target(0.75, 0.90),
     "autoregressive/two_objects": Target(0.40, 0.60),
@@ -127,12 +131,13 @@ def write_page(
 ) -> Path:
     """Writes DIRECTORY/index.html and returns its path.
 
-    `report` is what becomes report.json; its scores (and `codec`) may hold `n` and `ci95`, and `parameters` {part: count} is shown if it
-    is there. `intro` says in plain text what was run; that centres are snapped and what the test is, the page says itself. Of every cell
-    of trials the `first` are shown in the order in which they were drawn, then `failures` more that are wrong, marked as chosen (of
-    captions `first_captions`, and half as many wrong ones).
-    `reconstructions` are (originals, reconstructions), uint8 [n, H, W, 3]; `curves` is stage -> lines of metrics.jsonl.
-    """
+    `report` is what becomes report.json; its scores (and `codec`) may hold `n` and `ci95`, and
+    `parameters` {part: count} is shown if it is there. `intro` says in plain text what was run;
+    that centres are snapped and what the test is, the page says itself. Of every cell of trials the
+    `first` are shown in the order in which they were drawn, then `failures` more that are wrong,
+    marked as chosen (of captions `first_captions`, and half as many wrong ones). `reconstructions`
+    are (originals, reconstructions), uint8 [n, H, W, 3]; `curves` is stage -> lines of
+    metrics.jsonl."""
     report = EMPTY | dict(report)
     scores, cpu = report["scores"], report["cpu_seconds"]
     captioners = [g for g in generators if any(t.kind == "caption" for t in g.trials)]
@@ -146,10 +151,16 @@ def write_page(
         codec_rows=_codec_rows(report["codec"], targets),
         languages=LANGUAGES,
         language_groups=[(PAIRS[p], _language_rows(scores, generators, p)) for p in PAIRS],
-        part_tables=[(g.name, _part_table(scores.get(g.name, {}).get("parts", {}))) for g in generators],
+        part_tables=[
+            (g.name, _part_table(scores.get(g.name, {}).get("parts", {}))) for g in generators
+        ],
         cpu_limit=cpu_limit,
         stages=list(dict.fromkeys([*report["seconds"], *cpu])),
-        reconstructions=[(data_uri(a), data_uri(b)) for a, b in zip(*reconstructions, strict=True)] if reconstructions is not None else [],
+        reconstructions=(
+            [(data_uri(a), data_uri(b)) for a, b in zip(*reconstructions, strict=True)]
+            if reconstructions is not None
+            else []
+        ),
         sample_cells=_cells(generators, "sample", first, failures),
         captioners=[g.name for g in captioners],
         caption_cells=_cells(captioners, "caption", first_captions, failures // 2),
@@ -162,7 +173,9 @@ def write_page(
     return path
 
 
-def _entry(scores: Mapping[str, Any], pairs: str, key: str, target: Target | None = None) -> dict[str, Any] | None:
+def _entry(
+    scores: Mapping[str, Any], pairs: str, key: str, target: Target | None = None
+) -> dict[str, Any] | None:
     """A share with its interval, n and verdict; None where it was not measured."""
 
     def at(tree: Mapping[str, Any]) -> Any:
@@ -174,15 +187,39 @@ def _entry(scores: Mapping[str, Any], pairs: str, key: str, target: Target | Non
     state = ""
     if target is not None:
         met = value >= target.required
-        state = "not met" if not met else "met" if target.aim is None else "aim met" if value >= target.aim else "required met, aim not"
-    return {"value": value, "interval": at(scores.get("ci95", {})), "n": at(scores.get("n", {})), "state": state, "target": target}
+        state = (
+            "not met"
+            if not met
+            else (
+                "met"
+                if target.aim is None
+                else "aim met"
+                if value >= target.aim
+                else "required met, aim not"
+            )
+        )
+    return {
+        "value": value,
+        "interval": at(scores.get("ci95", {})),
+        "n": at(scores.get("n", {})),
+        "state": state,
+        "target": target,
+    }
 
 
-def _score_rows(scores: Mapping[str, Any], generators: Sequence[GeneratorView], pairs: str, targets: Mapping[str, Target]) -> list[dict]:
+def _score_rows(
+    scores: Mapping[str, Any],
+    generators: Sequence[GeneratorView],
+    pairs: str,
+    targets: Mapping[str, Target],
+) -> list[dict]:
     rows = []
     for key, label in MEASURES.items():
         goals = [targets.get(f"{g.name}/{key}") if pairs == "seen" else None for g in generators]
-        cells = [_entry(scores.get(g.name, {}), pairs, key, goal) for g, goal in zip(generators, goals, strict=True)]
+        cells = [
+            _entry(scores.get(g.name, {}), pairs, key, goal)
+            for g, goal in zip(generators, goals, strict=True)
+        ]
         if any(cells):
             rows.append({"label": label, "targets": [g for g in goals if g], "cells": cells})
     return rows
@@ -198,7 +235,9 @@ def _codec_rows(codec: Mapping[str, Any], targets: Mapping[str, Target]) -> list
     return rows
 
 
-def _language_rows(scores: Mapping[str, Any], generators: Sequence[GeneratorView], pairs: str) -> list[dict]:
+def _language_rows(
+    scores: Mapping[str, Any], generators: Sequence[GeneratorView], pairs: str
+) -> list[dict]:
     rows = []
     for key, label in MEASURES.items():
         by = [scores.get(g.name, {}).get("by_language", {}) for g in generators]
@@ -211,12 +250,19 @@ def _language_rows(scores: Mapping[str, Any], generators: Sequence[GeneratorView
 def _part_table(parts: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     cells = [c for c in CELLS if c in parts]
     shown = [p for p in PARTS if any(p in parts[c] for c in cells)]
-    rows = [(PARTS[p], [None if p == "relation" and "two" not in c else parts[c].get(p) for c in cells]) for p in shown]
+    rows = [
+        (PARTS[p], [None if p == "relation" and "two" not in c else parts[c].get(p) for c in cells])
+        for p in shown
+    ]
     return {"columns": [CELLS[c] for c in cells], "rows": rows}
 
 
-def _cells(generators: Sequence[GeneratorView], kind: str, first: int, failures: int) -> list[dict[str, Any]]:
-    """For every cell its cards: a scene and language with an answer of each generator, matched by what was asked."""
+def _cells(
+    generators: Sequence[GeneratorView], kind: str, first: int, failures: int
+) -> list[dict[str, Any]]:
+    """For every cell its cards: a scene and language with an answer of each generator, matched by
+    what was asked.
+    """
     cards: dict[str, dict[Any, dict[str, Any]]] = {}
     for place, generator in enumerate(generators):
         seen: Counter = Counter()
@@ -226,13 +272,20 @@ def _cells(generators: Sequence[GeneratorView], kind: str, first: int, failures:
             asked = (trial.language, trial.scene, trial.prompt if kind == "sample" else "")
             seen[trial.cell, asked] += 1  # the same prompt drawn twice is two cards
             key = (asked, seen[trial.cell, asked])
-            card = cards.setdefault(trial.cell, {}).setdefault(key, {"trial": trial, "answers": [None] * len(generators)})
+            card = cards.setdefault(trial.cell, {}).setdefault(
+                key, {"trial": trial, "answers": [None] * len(generators)}
+            )
             card["answers"][place] = trial
     out = []
     for cell, group in cards.items():
         every = list(group.values())
-        wrong = [c for c in every[first:] if any(t is not None and not t.right for t in c["answers"])]
-        right = [sum(1 for c in every if c["answers"][i] is not None and c["answers"][i].right) for i in range(len(generators))]
+        wrong = [
+            c for c in every[first:] if any(t is not None and not t.right for t in c["answers"])
+        ]
+        right = [
+            sum(1 for c in every if c["answers"][i] is not None and c["answers"][i].right)
+            for i in range(len(generators))
+        ]
         out.append(
             {
                 "label": CELLS.get(cell, cell),
@@ -253,9 +306,22 @@ def _card(card: Mapping[str, Any], generators: Iterable[GeneratorView]) -> dict[
         if t is None:
             answers.append({"name": generator.name, "missing": True})
             continue
-        fault = _sample_fault(t.parts, t.right) if t.kind == "sample" else "" if t.right else _caption_fault(t.prompt, t.scene, t.language)
+        fault = (
+            _sample_fault(t.parts, t.right)
+            if t.kind == "sample"
+            else ""
+            if t.right
+            else _caption_fault(t.prompt, t.scene, t.language)
+        )
         answers.append(
-            {"name": generator.name, "missing": False, "image": data_uri(t.image), "text": t.prompt, "right": t.right, "fault": fault}
+            {
+                "name": generator.name,
+                "missing": False,
+                "image": data_uri(t.image),
+                "text": t.prompt,
+                "right": t.right,
+                "fault": fault,
+            }
         )
     return {
         "language": trial.language,
@@ -268,7 +334,9 @@ def _card(card: Mapping[str, Any], generators: Iterable[GeneratorView]) -> dict[
 
 
 def _sample_fault(parts: Mapping[str, bool], right: bool) -> str:
-    """What of the prompt the sample does not show; a right one may still miss what its cell does not ask for (the size)."""
+    """What of the prompt the sample does not show; a right one may still miss what its cell does
+    not ask for (the size).
+    """
     if parts.get("readable") is False:
         return "cannot be read"
     simple = ("count", "colour", "shape", "size", "relation")
@@ -292,7 +360,12 @@ def _caption_fault(text: str, scene: Scene, language: str) -> str:
     if said.count != len(scene.objects):
         return "number of objects"
     own = [o.attributes for o in (scene.objects[:1] if scene.group else scene.objects)]
-    columns = zip(("size", "colour", "shape"), zip(*own, strict=True), zip(*said.objects, strict=True), strict=True)
+    columns = zip(
+        ("size", "colour", "shape"),
+        zip(*own, strict=True),
+        zip(*said.objects, strict=True),
+        strict=True,
+    )
     faults = [name for name, true, told in columns if Counter(true) != Counter(told)]
     if faults:
         return ", ".join(faults)

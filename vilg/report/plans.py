@@ -1,4 +1,6 @@
-"""The page of `vilg plan`: a bar of a step's time and one of memory for every layout, with the reasons beside them; opens offline."""
+"""The page of `vilg plan`: a bar of a step's time and one of memory for every layout, with the
+reasons beside them; opens offline.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,11 +15,18 @@ HIDDEN = ("compute", "memory", "asynchronous", "host")  # what overlaps, in "lik
 MEMORY = ("parameters", "optimizer", "activations", "temporaries", "rest")
 
 
-def write_plan(path: str | Path, report: Mapping[str, Any], config: str, remedies: Sequence[str]) -> None:
-    """Writes the page of a plan's report, a part for every topology; `remedies` has a sentence a row ("" for none)."""
+def write_plan(
+    path: str | Path, report: Mapping[str, Any], config: str, remedies: Sequence[str]
+) -> None:
+    """Writes the page of a plan's report, a part for every topology; `remedies` has a sentence a
+    row ("" for none).
+    """
     rows = [described(row, remedy) for row, remedy in zip(report["rows"], remedies, strict=True)]
     first = report["rows"][0]
-    parts = [part([row for row in rows if row["topology"] == name]) for name in dict.fromkeys(row["topology"] for row in rows)]
+    parts = [
+        part([row for row in rows if row["topology"] == name])
+        for name in dict.fromkeys(row["topology"] for row in rows)
+    ]
     on = parts[0]["topology"] if len(parts) == 1 else f"{len(parts)} topologies"
     page = template("plans.html").render(
         title=f"{re.sub(r'^.*/', '', config)}: {first['program']} step on {on}",
@@ -47,15 +56,23 @@ def part(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def described(row: Mapping[str, Any], remedy: str) -> dict[str, Any]:
-    """A row with what the page shows of it: seconds by kind, what moves over which axis, largest buffers, notes."""
+    """A row with what the page shows of it: seconds by kind, what moves over which axis, largest
+    buffers, notes.
+    """
     moved = [
-        {"axis": axis, "kind": kind, **numbers} for axis, kinds in (row["collectives"] or {}).items() for kind, numbers in kinds.items()
+        {"axis": axis, "kind": kind, **numbers}
+        for axis, kinds in (row["collectives"] or {}).items()
+        for kind, numbers in kinds.items()
     ]
     told = dict(row)
     seconds = row.get("seconds")
     if seconds:
         hidden = max(seconds[name] for name in HIDDEN)
         told["parts"] = {"compute": hidden, "synchronous": seconds["synchronous"]}
-    told |= {"moved": sorted(moved, key=lambda m: -m["bytes"]), "remedy": remedy, "buffers": row.get("largest_buffers", [])}
+    told |= {
+        "moved": sorted(moved, key=lambda m: -m["bytes"]),
+        "remedy": remedy,
+        "buffers": row.get("largest_buffers", []),
+    }
     told["where"] = " × ".join(f"{axis} {size}" for axis, size in (row["mesh"] or {}).items())
     return told

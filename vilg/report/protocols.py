@@ -1,8 +1,9 @@
-"""Protocols of human evaluation: what a rater is shown and asked, in Chinese and English. To add one: an entry in PROTOCOLS.
+"""Protocols of human evaluation: what a rater is shown and asked, in Chinese and English. To add
+one: an entry in PROTOCOLS.
 
-Separate from the page that asks and from the numbers made of the answers, which both read this table. A choice's first key is the digit
-that the page shows; its value is what is kept. With two pictures the value is -1 (the left one is better), 0 or 1 (the right one).
-"""
+Separate from the page that asks and from the numbers made of the answers, which both read this
+table. A choice's first key is the digit that the page shows; its value is what is kept. With two
+pictures the value is -1 (the left one is better), 0 or 1 (the right one)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Question:
-    """`level` says how two answers differ (Krippendorff's alpha): as names, or as places in an order."""
+    """`level` says how two answers differ (Krippendorff's alpha): as names, or as places in an
+    order.
+    """
 
     name: str
     text: Text
@@ -37,8 +40,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Protocol:
-    """`inputs` names what --samples holds: pictures of prompts, captions of pictures, or answers about them; `pairs`: two models' at once,
-    side by side; `average`: the questions share one scale, so that their mean is reported too."""
+    """`inputs` names what --samples holds: pictures of prompts, captions of pictures, or answers
+    about them; `pairs`: two models' at once, side by side; `average`: the questions share one
+    scale, so that their mean is reported too."""
 
     inputs: Literal["samples", "captions", "answers"]
     pairs: bool
@@ -50,7 +54,9 @@ class Protocol:
     questions: tuple[Question, ...]
 
 
-def scale(name: str, zh: str, en: str, lowest: int, words: Mapping[int, tuple[str, str]], highest: int) -> Question:
+def scale(
+    name: str, zh: str, en: str, lowest: int, words: Mapping[int, tuple[str, str]], highest: int
+) -> Question:
     """A question answered by a number; `words` says in zh and en what some of the numbers mean."""
     choices = []
     for value in range(lowest, highest + 1):
@@ -68,7 +74,10 @@ FIVE = {1: ("很差", "bad"), 3: ("一般", "fair"), 5: ("很好", "great")}
 THREE = {0: ("差", "poor"), 1: ("一般", "fair"), 2: ("好", "good")}
 BLIND = {
     "zh": "题目的顺序是随机的，不显示由谁生成。请只根据所看到的内容作答，不要猜测来源。",
-    "en": "The order is random and nothing says who made what. Judge only what you see; do not guess where it comes from.",
+    "en": (
+        "The order is random and nothing says who made what. Judge only what you see; do not guess"
+        " where it comes from."
+    ),
 }
 
 PROTOCOLS = {
@@ -81,20 +90,41 @@ PROTOCOLS = {
         title={"zh": "图像对比", "en": "Compare two pictures"},
         instructions=(
             {
-                "zh": "每一题有一段文本和两张按它生成的图片。请比较两张图片，回答两个问题；看不出差别时，请选“没有差别”。",
-                "en": "You see a text and two pictures made from it. Compare the pictures and answer two questions; where you see no "
-                "difference, say so.",
+                "zh": (
+                    "每一题有一段文本和两张按它生成的图片。请比较两张图片，"
+                    "回答两个问题；看不出差别时，请选“没有差别”。"
+                ),
+                "en": (
+                    "You see a text and two pictures made from it. Compare the pictures and answer"
+                    " two questions; where you see no difference, say so."
+                ),
             },
             {
-                "zh": "图文相符：图片是否画出了文本所说的事物、数量、颜色、位置和风格。图像质量：图片是否清晰、自然、没有缺陷，与文本无关。",
-                "en": "Alignment: does the picture show the things, numbers, colours, places and style that the text names? Fidelity: is "
-                "it clear, natural and free of flaws, whatever the text says?",
+                "zh": (
+                    "图文相符：图片是否画出了文本所说的事物、数量、颜色、位置和风格。"
+                    "图像质量：图片是否清晰、自然、没有缺陷，与文本无关。"
+                ),
+                "en": (
+                    "Alignment: does the picture show the things, numbers, colours, places and"
+                    " style that the text names? Fidelity: is it clear, natural and free of flaws,"
+                    " whatever the text says?"
+                ),
             },
             BLIND,
         ),
         questions=(
-            Question("alignment", {"zh": "哪张图片与文本更相符？", "en": "Which picture fits the text better?"}, SIDES, "nominal"),
-            Question("fidelity", {"zh": "哪张图片的质量更好？", "en": "Which picture is of better quality?"}, SIDES, "nominal"),
+            Question(
+                "alignment",
+                {"zh": "哪张图片与文本更相符？", "en": "Which picture fits the text better?"},
+                SIDES,
+                "nominal",
+            ),
+            Question(
+                "fidelity",
+                {"zh": "哪张图片的质量更好？", "en": "Which picture is of better quality?"},
+                SIDES,
+                "nominal",
+            ),
         ),
     ),
     "images": Protocol(
@@ -102,12 +132,20 @@ PROTOCOLS = {
         pairs=False,
         raters=3,
         average=True,
-        source="ERNIE-ViLG 1.0 (2112.15283), section 4.1: clarity, texture and relevance from 1 to 5, three evaluators",
+        source=(
+            "ERNIE-ViLG 1.0 (2112.15283), section 4.1: clarity, texture and relevance from 1 to 5,"
+            " three evaluators"
+        ),
         title={"zh": "图像评分", "en": "Rate a picture"},
         instructions=(
             {
-                "zh": "每一题有一段文本和一张按它生成的图片。请从三个方面打分，1 分最低，5 分最高。",
-                "en": "You see a text and a picture made from it. Rate the picture in three respects, from 1 (lowest) to 5 (highest).",
+                "zh": (
+                    "每一题有一段文本和一张按它生成的图片。请从三个方面打分，1 分最低，5 分最高。"
+                ),
+                "en": (
+                    "You see a text and a picture made from it. Rate the picture in three respects,"
+                    " from 1 (lowest) to 5 (highest)."
+                ),
             },
             BLIND,
         ),
@@ -122,19 +160,40 @@ PROTOCOLS = {
         pairs=False,
         raters=5,
         average=True,
-        source="ERNIE-ViLG 1.0 (2112.15283), section 4.3: fluency, relevance and richness from 0 to 2",
+        source=(
+            "ERNIE-ViLG 1.0 (2112.15283), section 4.3: fluency, relevance and richness from 0 to 2"
+        ),
         title={"zh": "描述评分", "en": "Rate a caption"},
         instructions=(
             {
-                "zh": "每一题有一张图片和一句对它的描述。请从三个方面给描述打分，0 分最低，2 分最高。",
-                "en": "You see a picture and a caption of it. Rate the caption in three respects, from 0 (lowest) to 2 (highest).",
+                "zh": (
+                    "每一题有一张图片和一句对它的描述。请从三个方面给描述打分，0 分最低，2 分最高。"
+                ),
+                "en": (
+                    "You see a picture and a caption of it. Rate the caption in three respects,"
+                    " from 0 (lowest) to 2 (highest)."
+                ),
             },
             BLIND,
         ),
         questions=(
             scale("fluency", "流畅性：语句是否通顺？", "Fluency: does it read well?", 0, THREE, 2),
-            scale("relevance", "相关性：是否与图片有关？", "Relevance: is it about this picture?", 0, THREE, 2),
-            scale("richness", "丰富性：是否充分描述了整张图片的内容？", "Richness: does it describe the whole picture?", 0, THREE, 2),
+            scale(
+                "relevance",
+                "相关性：是否与图片有关？",
+                "Relevance: is it about this picture?",
+                0,
+                THREE,
+                2,
+            ),
+            scale(
+                "richness",
+                "丰富性：是否充分描述了整张图片的内容？",
+                "Richness: does it describe the whole picture?",
+                0,
+                THREE,
+                2,
+            ),
         ),
     ),
     "vqa": Protocol(
@@ -142,13 +201,20 @@ PROTOCOLS = {
         pairs=False,
         raters=5,
         average=False,
-        source="ERNIE-ViLG 1.0 (2112.15283), section 4.4: Turing test, and answer quality from 0 to 2",
+        source=(
+            "ERNIE-ViLG 1.0 (2112.15283), section 4.4: Turing test, and answer quality from 0 to 2"
+        ),
         title={"zh": "回答评分", "en": "Rate an answer"},
         instructions=(
             {
-                "zh": "每一题有一张图片、一个问题和一个回答。请判断回答出自人还是机器，并给回答的质量打分，0 分最低，2 分最高。",
-                "en": "You see a picture, a question and an answer. Say whether a human or a machine answered, and rate the answer from 0 "
-                "(lowest) to 2 (highest).",
+                "zh": (
+                    "每一题有一张图片、一个问题和一个回答。请判断回答出自人还是机器，"
+                    "并给回答的质量打分，0 分最低，2 分最高。"
+                ),
+                "en": (
+                    "You see a picture, a question and an answer. Say whether a human or a machine"
+                    " answered, and rate the answer from 0 (lowest) to 2 (highest)."
+                ),
             },
             BLIND,
         ),

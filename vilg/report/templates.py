@@ -1,4 +1,6 @@
-"""The HTML templates of pages, and pictures inside them: pages are single files that open offline."""
+"""The HTML templates of pages, and pictures inside them: pages are single files that open
+offline.
+"""
 
 import base64
 import io
@@ -11,7 +13,13 @@ from PIL import Image
 def template(name: str) -> jinja2.Template:
     """A template of this package, with the filters that all share."""
     loader = jinja2.PackageLoader("vilg", "report")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # in the order given
     environment.filters |= {"percent": lambda x: f"{100 * x:.1f} %", "whole": lambda x: f"{x:,.0f}"}
     return environment.get_template(name)

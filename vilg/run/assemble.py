@@ -1,9 +1,9 @@
 """vilg assemble: one run of the runs that each trained one expert (generator.experts.only).
 
-The parts must be one experiment but for that field, with one text encoder, codec and scale of latents, at one step. Parameters, their
-moving average and the optimizer's moments are stacked expert by expert on the host, so that no device has to hold them; the new run is
-sampled, evaluated and trained on like one that trained all its experts itself.
-"""
+The parts must be one experiment but for that field, with one text encoder, codec and scale of
+latents, at one step. Parameters, their moving average and the optimizer's moments are stacked
+expert by expert on the host, so that no device has to hold them; the new run is sampled, evaluated
+and trained on like one that trained all its experts itself."""
 
 import argparse
 import dataclasses
@@ -27,7 +27,11 @@ from vilg.workdir.restore import restore
 from vilg.workdir.session import fitting_layout
 
 EXPERTS = ("generator", "experts")
-SAME = {"codec_hash": "the codec", "latents": "the scale of latents", "text_sha256": "the text model"}
+SAME = {
+    "codec_hash": "the codec",
+    "latents": "the scale of latents",
+    "text_sha256": "the text model",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +55,15 @@ class Part:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
-    parser.add_argument("--parts", required=True, metavar="DIR0,DIR1,...", help="the workdirs of all experts' runs, joined by commas")
-    parser.add_argument("--out", required=True, help="directory of the new run; must not hold anything")
+    parser.add_argument(
+        "--parts",
+        required=True,
+        metavar="DIR0,DIR1,...",
+        help="the workdirs of all experts' runs, joined by commas",
+    )
+    parser.add_argument(
+        "--out", required=True, help="directory of the new run; must not hold anything"
+    )
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
@@ -62,10 +73,15 @@ def main(args: argparse.Namespace, config: Any) -> int:
 
 
 def assemble(parts: Sequence[str], out: str) -> str:
-    """Writes the run; a line about it. Errors: UserError naming the part and what is wrong with it."""
+    """Writes the run; a line about it. Errors: UserError naming the part and what is wrong with
+    it.
+    """
     place = Path(out)
     if not out or place.is_file() or (place.is_dir() and any(place.iterdir())):
-        raise UserError(f"out={out!r}: {'is empty' if not out else 'holds something already'}; give a new directory")
+        raise UserError(
+            f"out={out!r}: {'is empty' if not out else 'holds something already'}; give a new"
+            " directory"
+        )
     runs = check(parts, [read(p) for p in parts])
     made = place.with_name(place.name + ".assembling")
     shutil.rmtree(made, ignore_errors=True)
@@ -85,35 +101,59 @@ def read(part: str) -> Part:
     experiment = build_experiment(stored["config"])
     experts = getattr(experiment.generator, "experts", None)
     if experts is None or experts.n < 2 or experts.only < 0:
-        what = "has no experts" if experts is None or experts.n < 2 else "trained all its experts together"
-        raise UserError(f"parts={part!r}: {what}; give runs that each trained one, with generator.experts.only")
+        what = (
+            "has no experts"
+            if experts is None or experts.n < 2
+            else "trained all its experts together"
+        )
+        raise UserError(
+            f"parts={part!r}: {what}; give runs that each trained one, with generator.experts.only"
+        )
     return Part(directory, stored, experiment)
 
 
 def check(names: Sequence[str], runs: Sequence[Part]) -> list[Part]:
-    """The parts in the order of their experts. Errors: UserError unless they are all there, once, of one experiment and codec."""
+    """The parts in the order of their experts. Errors: UserError unless they are all there, once,
+    of one experiment and codec.
+    """
     if not runs:
-        raise UserError("parts='': is empty; give the workdirs of all experts' runs, joined by commas")
+        raise UserError(
+            "parts='': is empty; give the workdirs of all experts' runs, joined by commas"
+        )
     first, found = runs[0], {}
     for run in runs[1:]:
         difference = first_difference(shared_config(first), shared_config(run))
         if difference:
             field, ours, theirs = difference
-            raise UserError(f"parts={run.name!r}: was trained with {field}={theirs!r}, {first.name} with {ours!r}; train one experiment")
+            raise UserError(
+                f"parts={run.name!r}: was trained with {field}={theirs!r}, {first.name} with"
+                f" {ours!r}; train one experiment"
+            )
         for key, what in SAME.items():
             if run.stored.get(key) != first.stored.get(key):
                 ours, theirs = (str(r.stored.get(key))[:40] for r in (first, run))
                 remedy = "give every part the codec.workdir and training.start_from of the others"
-                raise UserError(f"parts={run.name!r}: {what} ({key}={theirs}) is not that of {first.name} ({ours}); {remedy}")
+                raise UserError(
+                    f"parts={run.name!r}: {what} ({key}={theirs}) is not that of {first.name}"
+                    f" ({ours}); {remedy}"
+                )
     for run in runs:
         if run.only in found:
-            raise UserError(f"parts={run.name!r}: is expert {run.only}, as {found[run.only].name} is; give each expert once")
+            raise UserError(
+                f"parts={run.name!r}: is expert {run.only}, as {found[run.only].name} is; give each"
+                " expert once"
+            )
         found[run.only] = run
     n = first.experiment.generator.experts.n
     missing = [k for k in range(n) if k not in found]
     if missing:
-        told = f"{'expert' if len(missing) == 1 else 'experts'} {', '.join(map(str, missing))} of {n}"
-        raise UserError(f"parts={','.join(names)!r}: {told} missing; add the run of generator.experts.only={missing[0]}")
+        told = (
+            f"{'expert' if len(missing) == 1 else 'experts'} {', '.join(map(str, missing))} of {n}"
+        )
+        raise UserError(
+            f"parts={','.join(names)!r}: {told} missing; add the run of"
+            f" generator.experts.only={missing[0]}"
+        )
     return [found[k] for k in range(n)]
 
 
@@ -142,14 +182,24 @@ def write(runs: Sequence[Part], out: Workdir) -> str:
         Workdir(out.codec).write(Workdir(first.directory.codec).read())
     kept = {k: first.stored[k] for k in ("codec", *SAME) if k in first.stored}
     commits = {"commits": list(dict.fromkeys(c for r in runs for c in r.stored.get("commits", [])))}
-    out.write({"config": config, "hash": program.experiment.hash, "versions": versions(), **kept, **commits})
+    out.write(
+        {
+            "config": config,
+            "hash": program.experiment.hash,
+            "versions": versions(),
+            **kept,
+            **commits,
+        }
+    )
     total = config["training"]["steps"]
     unfinished = f" of {total} (the parts are unfinished)" if step < total else ""
     return f"at step {step}{unfinished}, {program.parameters:,} parameters{said}"
 
 
 def joined_program(first: Part) -> tuple[Program, dict[str, Any], str]:
-    """The experiment of all experts on a host device, its config, and a remark: a batch is n times as large where n does not divide it."""
+    """The experiment of all experts on a host device, its config, and a remark: a batch is n times
+    as large where n does not divide it.
+    """
     stored, n = first.stored["config"], first.experiment.generator.experts.n
     generator = {**stored["generator"], "experts": {**stored["generator"]["experts"], "only": -1}}
     training = {**stored["training"], "start_from": ""}
@@ -160,7 +210,9 @@ def joined_program(first: Part) -> tuple[Program, dict[str, Any], str]:
         Program(experiment, layout=fitting_layout(experiment))
     except UserError:  # a batch that n experts do not divide
         config["training"] = {**training, "batch_size": size * n}
-        said = f"; {n} experts do not divide training.batch_size={size}: to train on, give {size * n}"
+        said = (
+            f"; {n} experts do not divide training.batch_size={size}: to train on, give {size * n}"
+        )
         experiment = build_experiment(config)
     return host_program(experiment), dict(experiment.config), said
 
@@ -171,8 +223,9 @@ def host_program(experiment: Experiment) -> Program:
 
 
 def stacked(runs: Sequence[Part], program: Program) -> tuple[Any, dict[str, Any]]:
-    """(the state of all experts in NumPy, the first part's data position). Where an array has an axis of experts in the new run it is
-    filled expert by expert; the others are the parts' own, and those of the model must be equal."""
+    """(the state of all experts in NumPy, the first part's data position). Where an array has an
+    axis of experts in the new run it is filled expert by expert; the others are the parts' own, and
+    those of the model must be equal."""
     wanted, treedef = named_leaves(program.state_shape), jax.tree.structure(program.state_shape)
     whole: dict[str, np.ndarray] = {}
     data: dict[str, Any] = {}
@@ -181,24 +234,44 @@ def stacked(runs: Sequence[Part], program: Program) -> tuple[Any, dict[str, Any]
         data = data or position
         for name, leaf in named_leaves(state).items():
             place(whole, wanted, name, np.asarray(jax.device_get(leaf)), k, runs)
-    odd = [name for name, shape in wanted.items() if name not in whole or whole[name].shape != shape.shape]
+    odd = [
+        name
+        for name, shape in wanted.items()
+        if name not in whole or whole[name].shape != shape.shape
+    ]
     if odd:  # moments that an optimizer keeps in another form for stacked arrays: it starts anew
-        params = jax.tree.unflatten(jax.tree.structure(program.state_shape.params), [whole[k] for k in wanted if k.startswith("params/")])
+        params = jax.tree.unflatten(
+            jax.tree.structure(program.state_shape.params),
+            [whole[k] for k in wanted if k.startswith("params/")],
+        )
         moments = jax.device_get(program.jit(program.optimizer.init)(params))
         whole |= {f"optimizer/{k}": v for k, v in named_leaves(moments).items()}
     return jax.tree.unflatten(treedef, [whole[name] for name in wanted]), data
 
 
-def place(whole: dict[str, np.ndarray], wanted: Mapping[str, Any], name: str, value: np.ndarray, k: int, runs: Sequence[Part]) -> None:
-    """Puts expert k's array where it belongs. Errors: UserError for a step or an array outside the denoiser that is not the other parts'."""
+def place(
+    whole: dict[str, np.ndarray],
+    wanted: Mapping[str, Any],
+    name: str,
+    value: np.ndarray,
+    k: int,
+    runs: Sequence[Part],
+) -> None:
+    """Puts expert k's array where it belongs. Errors: UserError for a step or an array outside the
+    denoiser that is not the other parts'.
+    """
     if name in wanted and wanted[name].shape == (len(runs), *value.shape):
         whole.setdefault(name, np.empty(wanted[name].shape, value.dtype))[k] = value
     elif k == 0:
         whole[name] = value
     elif name == "step" and value != whole[name]:
-        raise UserError(f"parts={runs[k].name!r}: is at step {value}, {runs[0].name} at {whole[name]}; train both to one step")
+        raise UserError(
+            f"parts={runs[k].name!r}: is at step {value}, {runs[0].name} at {whole[name]}; train"
+            " both to one step"
+        )
     elif name.startswith(("params/", "ema/")) and not np.array_equal(value, whole[name]):
         raise UserError(
-            f"parts={runs[k].name!r}: {name} is not that of {runs[0].name}, and experts share it; start every part from one dense run "
-            "(training.start_from) with generator.experts.train_text=False"
+            f"parts={runs[k].name!r}: {name} is not that of {runs[0].name}, and experts share it;"
+            " start every part from one dense run (training.start_from) with"
+            " generator.experts.train_text=False"
         )

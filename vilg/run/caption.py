@@ -1,7 +1,7 @@
 """vilg caption: captions of images, in each language asked for.
 
-Writes a JSON line an image: image (its path), captions (text, language), scores (log-likelihood of each, in nats).
-"""
+Writes a JSON line an image: image (its path), captions (text, language), scores (log-likelihood of
+each, in nats)."""
 
 import argparse
 import json
@@ -24,13 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("--workdir", required=True, help="a run whose generator can caption")
     parser.add_argument("--images", required=True, help="a directory, a file or a glob")
-    parser.add_argument("--language", default=",".join(LANGUAGES), help="zh, en or both, joined by commas")
+    parser.add_argument(
+        "--language", default=",".join(LANGUAGES), help="zh, en or both, joined by commas"
+    )
     parser.add_argument("--out", required=True, help="a .jsonl file")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token"
+    )
     parser.add_argument("--top_k", type=int, default=0)
     parser.add_argument("--top_p", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
+    parser.add_argument(
+        "--raw", action="store_true", help="the last parameters instead of their moving average"
+    )
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
@@ -51,22 +57,40 @@ def main(args: argparse.Namespace, config: Any) -> int:
             good, images = [], []
             for path in paths[i : i + AT_ONCE]:
                 try:
-                    images.append(fit(decode_image(str(path), path.read_bytes()), session.experiment.codec.image_size))
+                    images.append(
+                        fit(
+                            decode_image(str(path), path.read_bytes()),
+                            session.experiment.codec.image_size,
+                        )
+                    )
                     good.append(path)
                 except (BadRecord, OSError) as error:
                     bad += 1
-                    print(f"vilg caption: skipped {path}: {getattr(error, 'reason', error)}", file=sys.stderr)
+                    print(
+                        f"vilg caption: skipped {path}: {getattr(error, 'reason', error)}",
+                        file=sys.stderr,
+                    )
             if not good:
                 continue
-            found = [session.caption(np.stack(images), [g] * len(images), controls, args.seed) for g in languages]
+            found = [
+                session.caption(np.stack(images), [g] * len(images), controls, args.seed)
+                for g in languages
+            ]
             for k, path in enumerate(good):
                 captions = [{"text": c[k].text, "language": c[k].language} for c in found]
-                line = {"image": str(path), "captions": captions, "scores": [c[k].score for c in found]}
+                line = {
+                    "image": str(path),
+                    "captions": captions,
+                    "scores": [c[k].score for c in found],
+                }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 written += 1
     if not written:
         temporary.unlink()
-        raise UserError(f"images={args.images!r}: none of {len(paths)} files is a picture; give a directory or glob of pictures")
+        raise UserError(
+            f"images={args.images!r}: none of {len(paths)} files is a picture; give a directory or"
+            " glob of pictures"
+        )
     temporary.replace(out)
     print(f"{counted(written, 'image')} captioned in {out}" + (f", {bad} skipped" if bad else ""))
     return 0

@@ -1,7 +1,8 @@
-"""The command line: `vilg VERB ...`. Each verb is a module with add_arguments(parser) and main(args, config) -> exit code.
+"""The command line: `vilg VERB ...`. Each verb is a module with add_arguments(parser) and
+main(args, config) -> exit code.
 
-Exit codes: 0 success, 2 a mistake of the user's (one sentence, no traceback), 75 stopped by preemption after saving, 1 anything else.
-"""
+Exit codes: 0 success, 2 a mistake of the user's (one sentence, no traceback), 75 stopped by
+preemption after saving, 1 anything else."""
 
 import argparse
 import contextlib
@@ -37,7 +38,12 @@ VERBS = {
     "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
 }
 WITH_CONFIG = ("train", "compare", "sweep", "plan", "launch", "verify", "doctor", "quickstart")
-DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)  # what a path can be wrong with, where no path is told
+DISK = (
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+)  # what a path can be wrong with, where no path is told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +66,11 @@ def started(argv: Sequence[str]) -> int:
             print(usage(), flush=True)
             return 0 if verb else 2
         if verb not in VERBS:
-            print(f"vilg: {verb!r} is not a verb; {suggestion(verb, VERBS)}verbs are {', '.join(VERBS)}", file=sys.stderr)
+            print(
+                f"vilg: {verb!r} is not a verb; {suggestion(verb, VERBS)}verbs are"
+                f" {', '.join(VERBS)}",
+                file=sys.stderr,
+            )
             return 2
         return call(verb, rest)
     except UserError as error:
@@ -80,7 +90,8 @@ def started(argv: Sequence[str]) -> int:
         return 1
     except MemoryError as error:
         print(
-            f"vilg {verb}: out of memory ({error or 'no more to be had'}); ask for less at once: smaller pictures, fewer rows",
+            f"vilg {verb}: out of memory ({error or 'no more to be had'}); ask for less at once:"
+            " smaller pictures, fewer rows",
             file=sys.stderr,
         )
         return 1
@@ -88,7 +99,10 @@ def started(argv: Sequence[str]) -> int:
         if error.filename is None and error.errno not in DISK:
             raise
         where = "" if error.filename is None else f"{error.filename!r}: "
-        print(f"vilg {verb}: {where}{error.strerror}; give a path that can be read or written so", file=sys.stderr)
+        print(
+            f"vilg {verb}: {where}{error.strerror}; give a path that can be read or written so",
+            file=sys.stderr,
+        )
         return 2
 
 
@@ -99,15 +113,23 @@ def call(verb: str, argv: Sequence[str]) -> int:
 
     module = importlib.import_module(f"vilg.run.{verb}")
     form = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=f"vilg {verb}", description=module.__doc__, formatter_class=form, allow_abbrev=False)
+    parser = Parser(
+        prog=f"vilg {verb}", description=module.__doc__, formatter_class=form, allow_abbrev=False
+    )
     config_args: list[str] = []
     if verb in WITH_CONFIG:
-        parser.add_argument("--config", metavar="FILE.py[:size]", help="the experiment; --config.path.to.key=value overrides a field")
+        parser.add_argument(
+            "--config",
+            metavar="FILE.py[:size]",
+            help="the experiment; --config.path.to.key=value overrides a field",
+        )
         config_args = [a for a in argv if a.startswith("--config")]
         config_args = joined_config(argv) if "--config" in argv else config_args
         for a in config_args:
             if a.startswith("--config.") and "=" not in a:
-                raise UserError(f"{a}: has no value; write it with =, such as --config.training.steps=40")
+                raise UserError(
+                    f"{a}: has no value; write it with =, such as --config.training.steps=40"
+                )
         argv = [a for a in argv if not a.startswith("--config.")]
     module.add_arguments(parser)
     args = parser.parse_args(argv)
@@ -129,7 +151,9 @@ def joined_config(argv: Sequence[str]) -> list[str]:
 
 
 def read_config(arguments: Sequence[str]) -> Any:
-    """The ConfigDict of --config=FILE.py[:size] with its overrides. Errors: UserError, one sentence."""
+    """The ConfigDict of --config=FILE.py[:size] with its overrides. Errors: UserError, one
+    sentence.
+    """
     from absl import flags
     from ml_collections import config_flags
 
@@ -142,9 +166,15 @@ def read_config(arguments: Sequence[str]) -> Any:
         raise UserError("--config is missing: give --config=FILE.py[:size] before its overrides")
     file = files[-1].partition(":")[0]
     if not os.path.isfile(file):
-        raise UserError(f"config={files[-1]!r}: there is no such file; the experiments are in experiments/ of vilg's clone")
+        raise UserError(
+            f"config={files[-1]!r}: there is no such file; the experiments are in experiments/ of"
+            " vilg's clone"
+        )
     if not file.endswith(".py"):
-        raise UserError(f"config={files[-1]!r}: is no Python file; give one such as experiments/ernie_vilg.py:tiny")
+        raise UserError(
+            f"config={files[-1]!r}: is no Python file; give one such as"
+            " experiments/ernie_vilg.py:tiny"
+        )
     overrides = [a for a in arguments if a.startswith("--config.")]
     try:
         config = load_config(files[-1])
@@ -155,7 +185,9 @@ def read_config(arguments: Sequence[str]) -> Any:
         line = error.lineno if isinstance(error, SyntaxError) else where.lineno
         said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
         file = error.filename if isinstance(error, SyntaxError) else where.filename
-        raise UserError(f"config={files[-1]!r}: {said} ({file}, line {line}); correct the file") from None
+        raise UserError(
+            f"config={files[-1]!r}: {said} ({file}, line {line}); correct the file"
+        ) from None
     values = flags.FlagValues()
     argv = ["vilg", *overrides]
     try:
@@ -168,10 +200,17 @@ def read_config(arguments: Sequence[str]) -> Any:
         raise
     except (flags.Error, KeyError, AttributeError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())
-        wrong = re.search(r"flag --(config\.\S+?)=(.*?): (?:invalid literal for (int)|could not convert)", said)
+        wrong = re.search(
+            r"flag --(config\.\S+?)=(.*?): (?:invalid literal for (int)|could not convert)", said
+        )
         if wrong:
-            raise UserError(f"{wrong[1]}={wrong[2]!r}: must be {'a whole number' if wrong[3] else 'a number'}") from None
-        raise UserError(f"config: {said.strip(chr(34))} (in {' '.join(arguments)}); correct the override or the file") from None
+            raise UserError(
+                f"{wrong[1]}={wrong[2]!r}: must be {'a whole number' if wrong[3] else 'a number'}"
+            ) from None
+        raise UserError(
+            f"config: {said.strip(chr(34))} (in {' '.join(arguments)}); correct the override or the"
+            " file"
+        ) from None
 
 
 def usage() -> str:

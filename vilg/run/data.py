@@ -8,8 +8,8 @@
   show      --source=KIND:PATH --out=FILE.png       a contact sheet with captions
   stats     --source=KIND:PATH                      counts, languages, lengths, sizes, bad records
 
-KIND: folder, shards, webdataset, tfds, synthetic, emoji. Fields follow the path: synthetic:valid,snap=4,max_objects=2
-"""
+KIND: folder, shards, webdataset, tfds, synthetic, emoji. Fields follow the path:
+synthetic:valid,snap=4,max_objects=2"""
 
 import argparse
 import json
@@ -31,11 +31,17 @@ def synth_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `synth`."""
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", default="train", help="train, valid or test; splits share no scene")
+    parser.add_argument(
+        "--split", default="train", help="train, valid or test; splits share no scene"
+    )
     parser.add_argument("--image_size", type=int, default=32)
     parser.add_argument("--max_objects", type=int, default=3)
-    parser.add_argument("--snap", type=int, default=0, help="centres on multiples of so many pixels; 0: anywhere")
-    parser.add_argument("--to", default="folder", choices=tuple(WRITERS), help="the kind of data set to write")
+    parser.add_argument(
+        "--snap", type=int, default=0, help="centres on multiples of so many pixels; 0: anywhere"
+    )
+    parser.add_argument(
+        "--to", default="folder", choices=tuple(WRITERS), help="the kind of data set to write"
+    )
     parser.add_argument("--out", required=True)
 
 
@@ -44,7 +50,9 @@ def synth(args: argparse.Namespace) -> dict[str, Any]:
     if args.n < 1:
         raise UserError(f"n={args.n}: give at least 1")
     names = ("n", "seed", "split", "image_size", "max_objects", "snap")
-    return convert(Synthetic(annotations=True, **{n: getattr(args, n) for n in names}), args.to, args.out)
+    return convert(
+        Synthetic(annotations=True, **{n: getattr(args, n) for n in names}), args.to, args.out
+    )
 
 
 def prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,13 +65,17 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare(args: argparse.Namespace) -> dict[str, Any]:
     """Fetches and draws."""
-    return prepare_emoji(args.out, args.size, tuple(args.styles.split(",")), log=lambda line: print(line, flush=True))
+    return prepare_emoji(
+        args.out, args.size, tuple(args.styles.split(",")), log=lambda line: print(line, flush=True)
+    )
 
 
 def convert_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `convert`."""
     parser.add_argument("--source", required=True, metavar="KIND:PATH")
-    parser.add_argument("--to", required=True, metavar="KIND:DIR", help=f"KIND one of {', '.join(WRITERS)}")
+    parser.add_argument(
+        "--to", required=True, metavar="KIND:DIR", help=f"KIND one of {', '.join(WRITERS)}"
+    )
     parser.add_argument("--bad_record_limit", type=int, default=100)
 
 
@@ -78,25 +90,52 @@ def convert_data(args: argparse.Namespace) -> dict[str, Any]:
 def annotate_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `annotate`."""
     parser.add_argument("--source", required=True, metavar="KIND:PATH")
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new data set, or a .jsonl of the annotations alone")
-    parser.add_argument("--to", default="folder", choices=tuple(WRITERS), help="the kind of data set to write")
-    merge = "lines of boxes (xyxy in [0, 1], label, score) or captions by id, from a detector, a captioner or vilg caption; repeatable"
-    parser.add_argument("--merge", action="extend", nargs="+", default=[], metavar="FILE.jsonl", help=merge)
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="a new data set, or a .jsonl of the annotations alone",
+    )
+    parser.add_argument(
+        "--to", default="folder", choices=tuple(WRITERS), help="the kind of data set to write"
+    )
+    merge = (
+        "lines of boxes (xyxy in [0, 1], label, score) or captions by id, from a detector, a"
+        " captioner or vilg caption; repeatable"
+    )
+    parser.add_argument(
+        "--merge", action="extend", nargs="+", default=[], metavar="FILE.jsonl", help=merge
+    )
     parser.add_argument("--bad_record_limit", type=int, default=100)
 
 
 def annotate_data(args: argparse.Namespace) -> dict[str, Any]:
     """Tags words and merges what other models say."""
     source = parse_source(args.source)
-    return annotate(source, args.out, args.merge, args.to, args.bad_record_limit, log=lambda line: print(line, file=sys.stderr, flush=True))
+    return annotate(
+        source,
+        args.out,
+        args.merge,
+        args.to,
+        args.bad_record_limit,
+        log=lambda line: print(line, file=sys.stderr, flush=True),
+    )
 
 
 def rank_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `rank`."""
     parser.add_argument("--source", required=True, metavar="KIND:PATH")
-    parser.add_argument("--ranker", required=True, metavar="WORKDIR", help="a dual encoder's run (experiments/ranker.py)")
     parser.add_argument(
-        "--out", required=True, metavar="FILE.jsonl", help="a line a record: its id, and text, language and cosine of each caption"
+        "--ranker",
+        required=True,
+        metavar="WORKDIR",
+        help="a dual encoder's run (experiments/ranker.py)",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE.jsonl",
+        help="a line a record: its id, and text, language and cosine of each caption",
     )
     parser.add_argument("--bad_record_limit", type=int, default=100)
 
@@ -108,7 +147,9 @@ def rank_data(args: argparse.Namespace) -> dict[str, Any]:
 
     source, out = parse_source(args.source), output_file(args.out, ".jsonl")
     log = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    return rank_records(source, open_ranker(args.ranker), args.ranker, out, args.bad_record_limit, log=log)
+    return rank_records(
+        source, open_ranker(args.ranker), args.ranker, out, args.bad_record_limit, log=log
+    )
 
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +183,11 @@ ACTIONS: dict[str, tuple[Callable, Callable, str]] = {
     "synth": (synth_arguments, synth, "synthetic scenes as a data set"),
     "prepare": (prepare_arguments, prepare, "fetch a data set by package name"),
     "convert": (convert_arguments, convert_data, "between kinds of data set"),
-    "annotate": (annotate_arguments, annotate_data, "words of captions; boxes and captions of other models"),
+    "annotate": (
+        annotate_arguments,
+        annotate_data,
+        "words of captions; boxes and captions of other models",
+    ),
     "rank": (rank_arguments, rank_data, "how well captions go with their pictures, by a ranker"),
     "show": (show_arguments, show_data, "a contact sheet with captions"),
     "stats": (stats_arguments, stats_data, "counts, languages, lengths, sizes"),

@@ -1,9 +1,10 @@
-"""vilg evaluate: every evaluator of the config, or those of --evals, as JSON: {"metrics": {...}, "protocol": {...}}.
+"""vilg evaluate: every evaluator of the config, or those of --evals, as JSON: {"metrics": {...},
+"protocol": {...}}.
 
-With --guidance=1,1.5,2,3 the evaluators that sample run once for each value, on the same prompts and seeds; the JSON then has "guidance",
-a list of {"guidance", "metrics"}, and a picture of quality against guidance lies beside it. With --best_of=N --ranker=WORKDIR the
-evaluators that can rerank look at the best of N samples a prompt.
-"""
+With --guidance=1,1.5,2,3 the evaluators that sample run once for each value, on the same prompts
+and seeds; the JSON then has "guidance", a list of {"guidance", "metrics"}, and a picture of quality
+against guidance lies beside it. With --best_of=N --ranker=WORKDIR the evaluators that can rerank
+look at the best of N samples a prompt."""
 
 import argparse
 import dataclasses
@@ -28,12 +29,31 @@ from vilg.workdir.session import open_ranker, open_session
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("--workdir", required=True)
-    parser.add_argument("--evals", default="", help="names joined by commas (default: all of the config)")
-    parser.add_argument("--guidance", default="", metavar="W,W,...", help="values of guidance to draw quality against, such as 1,1.5,2,3")
-    parser.add_argument("--best_of", type=int, metavar="N", help="samples a prompt, of which the one that --ranker likes best is looked at")
-    parser.add_argument("--ranker", default="", metavar="WORKDIR", help="a dual encoder's run (experiments/ranker.py)")
+    parser.add_argument(
+        "--evals", default="", help="names joined by commas (default: all of the config)"
+    )
+    parser.add_argument(
+        "--guidance",
+        default="",
+        metavar="W,W,...",
+        help="values of guidance to draw quality against, such as 1,1.5,2,3",
+    )
+    parser.add_argument(
+        "--best_of",
+        type=int,
+        metavar="N",
+        help="samples a prompt, of which the one that --ranker likes best is looked at",
+    )
+    parser.add_argument(
+        "--ranker",
+        default="",
+        metavar="WORKDIR",
+        help="a dual encoder's run (experiments/ranker.py)",
+    )
     parser.add_argument("--out", required=True, help="a .json file")
-    parser.add_argument("--raw", action="store_true", help="the last parameters instead of their moving average")
+    parser.add_argument(
+        "--raw", action="store_true", help="the last parameters instead of their moving average"
+    )
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
@@ -46,12 +66,18 @@ def main(args: argparse.Namespace, config: Any) -> int:
     names = args.evals.split(",") if args.evals else list(evals)
     for name in names:
         if name not in evals:
-            raise UserError(f"evals={name!r}: this run's config has {', '.join(evals) or 'none'}; choose among them")
+            raise UserError(
+                f"evals={name!r}: this run's config has {', '.join(evals) or 'none'}; choose among"
+                " them"
+            )
     if not names:
         raise UserError("evals is empty: this run's config names no evaluator; train one that does")
     chosen = reranked({name: evals[name] for name in names}, args.best_of, args.ranker)
     swept = sweep(chosen, values, session.experiment.generator)
-    result: dict[str, Any] = {"metrics": {}, "protocol": {name: evaluator.protocol() for name, evaluator in chosen.items()}}
+    result: dict[str, Any] = {
+        "metrics": {},
+        "protocol": {name: evaluator.protocol() for name, evaluator in chosen.items()},
+    }
     result["protocol"] |= {
         "workdir": str(args.workdir),
         "step": session.step,
@@ -64,9 +90,14 @@ def main(args: argparse.Namespace, config: Any) -> int:
             result["metrics"][name] = evaluator(session)
     if values:
         result["guidance"] = []
-        result["protocol"] |= {name: {**evaluator.protocol(), "guidance": values} for name, evaluator in swept[0].items()}
+        result["protocol"] |= {
+            name: {**evaluator.protocol(), "guidance": values}
+            for name, evaluator in swept[0].items()
+        }
         for value, evaluators in zip(values, swept, strict=True):
-            result["guidance"].append({"guidance": value, "metrics": {name: e(session) for name, e in evaluators.items()}})
+            result["guidance"].append(
+                {"guidance": value, "metrics": {name: e(session) for name, e in evaluators.items()}}
+            )
             write(out, result)  # a long sweep that is stopped leaves what it has
     write(out, result)
     show(result, f"{args.workdir} at step {session.step}")
@@ -79,27 +110,41 @@ def main(args: argparse.Namespace, config: Any) -> int:
 
 
 def reranked(evals: Mapping[str, Any], best_of: int | None, ranker: str) -> dict[str, Any]:
-    """The evaluators, those that can rerank doing so. Errors: UserError for one option without the other, a workdir that is no ranker, or
-    where nothing reranks."""
+    """The evaluators, those that can rerank doing so. Errors: UserError for one option without the
+    other, a workdir that is no ranker, or where nothing reranks."""
     check_request(best_of, ranker)
     if not ranker:
         return dict(evals)
     _ = open_ranker(ranker)
     able = [n for n, e in evals.items() if hasattr(e, "best_of")]
-    require(bool(able), "best_of", best_of, f"none of {', '.join(evals)} reranks; choose evals that do, or leave it out")
-    return {n: dataclasses.replace(e, best_of=best_of, ranker=ranker) if n in able else e for n, e in evals.items()}
+    require(
+        bool(able),
+        "best_of",
+        best_of,
+        f"none of {', '.join(evals)} reranks; choose evals that do, or leave it out",
+    )
+    return {
+        n: dataclasses.replace(e, best_of=best_of, ranker=ranker) if n in able else e
+        for n, e in evals.items()
+    }
 
 
 def guidances(text: str) -> list[float]:
-    """The values of --guidance. Errors: UserError for what is no number, or one that comes twice."""
+    """The values of --guidance. Errors: UserError for what is no number, or one that comes
+    twice.
+    """
     values = []
     for word in filter(None, (w.strip() for w in text.split(","))):
         try:
             values.append(float(word))
         except ValueError:
-            raise UserError(f"guidance={word!r}: is no number; give values joined by commas, such as 1,1.5,2,3") from None
+            raise UserError(
+                f"guidance={word!r}: is no number; give values joined by commas, such as 1,1.5,2,3"
+            ) from None
     if text and (not values or len(set(values)) < len(values)):
-        raise UserError(f"guidance={text!r}: give different values joined by commas, such as 1,1.5,2,3")
+        raise UserError(
+            f"guidance={text!r}: give different values joined by commas, such as 1,1.5,2,3"
+        )
     return values
 
 
@@ -108,23 +153,30 @@ def curve_file(out: Path, values: Sequence[float]) -> Path | None:
     if not values:
         return None
     if out.suffix == ".png":
-        raise UserError(f"out={str(out)!r}: is where the picture of the curve goes; give a .json file")
+        raise UserError(
+            f"out={str(out)!r}: is where the picture of the curve goes; give a .json file"
+        )
     return output_file(str(out.with_suffix(".png")), ".png")
 
 
-def sweep(evals: Mapping[str, Any], values: Sequence[float], generator: Any) -> list[dict[str, Any]]:
-    """For each value the evaluators that sample, with that guidance and no captions. Errors: UserError where the generator refuses one,
-    or nothing samples."""
+def sweep(
+    evals: Mapping[str, Any], values: Sequence[float], generator: Any
+) -> list[dict[str, Any]]:
+    """For each value the evaluators that sample, with that guidance and no captions. Errors:
+    UserError where the generator refuses one, or nothing samples."""
     sampling = {n: e for n, e in evals.items() if isinstance(e, Sampling)}
     if values and not sampling:
         raise UserError(
-            f"guidance={','.join(f'{v:g}' for v in values)}: none of {', '.join(evals)} samples; choose evals that do, or leave it out"
+            f"guidance={','.join(f'{v:g}' for v in values)}: none of {', '.join(evals)} samples;"
+            " choose evals that do, or leave it out"
         )
     out = []
     for value in values:
         made = {}
         for name, evaluator in sampling.items():
-            quiet = {"captions": False} if hasattr(evaluator, "captions") else {}  # captions have no guidance
+            quiet = (
+                {"captions": False} if hasattr(evaluator, "captions") else {}
+            )  # captions have no guidance
             made[name] = dataclasses.replace(evaluator, guidance=value, **quiet)
             made[name].check(generator)
         out.append(made)
@@ -147,6 +199,8 @@ def show(result: Mapping[str, Any], title: str) -> None:
     if points:
         table = Table("metric", *(f"guidance {p['guidance']:g}" for p in points), title=title)
         columns = [flat(p["metrics"]) for p in points]
-        for name in dict.fromkeys(n for c in columns for n in c):  # a share of nothing is no number, at one guidance and not at another
+        for name in dict.fromkeys(
+            n for c in columns for n in c
+        ):  # a share of nothing is no number, at one guidance and not at another
             table.add_row(name, *(f"{c[name]:.4f}" if name in c else "-" for c in columns))
         Console().print(table)

@@ -1,8 +1,10 @@
-"""vilg quickstart: trains a codec and generators on synthetic scenes, samples, captions, scores, and writes a page.
+"""vilg quickstart: trains a codec and generators on synthetic scenes, samples, captions, scores,
+and writes a page.
 
-The config file's `generators(size)` names them. WORKDIR/codec and a directory for each generator are workdirs that every verb accepts;
-WORKDIR/report/index.html opens offline, with report.json and samples/ beside it. Run again, it goes on where it stopped; the costs of the
-parts add up. Overrides of data, codec, layout and seed (--config.data...) hold for all generators, others for the first.
+The config file's `generators(size)` names them. WORKDIR/codec and a directory for each generator
+are workdirs that every verb accepts; WORKDIR/report/index.html opens offline, with report.json and
+samples/ beside it. Run again, it goes on where it stopped; the costs of the parts add up. Overrides
+of data, codec, layout and seed (--config.data...) hold for all generators, others for the first.
 """
 
 import argparse
@@ -30,9 +32,11 @@ from vilg.workdir.training import train
 
 SHOWN = 12  # reconstructions on the page
 INTRO = (
-    "A VQ codec, a bidirectional text-image transformer (ERNIE-ViLG 1.0) that draws its ids and a latent diffusion model (ERNIE-ViLG 2.0) that "
-    "draws its latents were trained from nothing on procedural scenes with Chinese and English captions: 32x32 pixels, 8x8 codes, one or two "
-    "objects, 8 colours, 6 shapes, 3 sizes, 4 relations, plain background. Both generators answer the same prompts."
+    "A VQ codec, a bidirectional text-image transformer (ERNIE-ViLG 1.0) that draws its ids and a"
+    " latent diffusion model (ERNIE-ViLG 2.0) that draws its latents were trained from nothing on"
+    " procedural scenes with Chinese and English captions: 32x32 pixels, 8x8 codes, one or two"
+    " objects, 8 colours, 6 shapes, 3 sizes, 4 relations, plain background. Both generators answer"
+    " the same prompts."
 )
 
 
@@ -49,14 +53,24 @@ def main(args: argparse.Namespace, config: Any) -> int:
     root = Path(args.workdir)
     root.mkdir(parents=True, exist_ok=True)
     configs = all_generators(args.config, to_dict(config), root / "codec")
-    scenes: dict[str, Any] = {name: build_experiment(c).evals.get("scenes") for name, c in configs.items()}
+    scenes: dict[str, Any] = {
+        name: build_experiment(c).evals.get("scenes") for name, c in configs.items()
+    }
     for name, evaluator in scenes.items():
         if not isinstance(evaluator, Scenes):
-            raise UserError(f"evals.scenes is missing in {name}: the quickstart scores scenes; give its section in the experiment")
+            raise UserError(
+                f"evals.scenes is missing in {name}: the quickstart scores scenes; give its section"
+                " in the experiment"
+            )
     costs = Costs(root / "costs.json")
     codec_dir = root / "codec"
     with costs.stage("codec", resumes=True):
-        train(next(iter(configs.values()))["codec"]["experiment"], codec_dir, args.quiet, title="codec")
+        train(
+            next(iter(configs.values()))["codec"]["experiment"],
+            codec_dir,
+            args.quiet,
+            title="codec",
+        )
     for name, one in configs.items():
         with costs.stage(name, resumes=True):
             train(one, root / name, args.quiet, title=name)
@@ -72,16 +86,32 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "seconds": costs.seconds,
         "cpu_seconds": costs.cpu_seconds,
         "snapped": first.experiment.data.train.snap > 0,
-        "commit": ", ".join(dict.fromkeys(c for name in configs for c in Workdir(root / name).read().get("commits", ["unknown"]))),
+        "commit": ", ".join(
+            dict.fromkeys(
+                c
+                for name in configs
+                for c in Workdir(root / name).read().get("commits", ["unknown"])
+            )
+        ),
         "versions": versions(),
-        "parameters": {"codec": codec.program.parameters, **{name: s.program.parameters for name, s in sessions.items()}},
-        "protocol": next(iter(scenes.values())).protocol() | {"generators": {name: e.protocol() for name, e in scenes.items()}},
+        "parameters": {
+            "codec": codec.program.parameters,
+            **{name: s.program.parameters for name, s in sessions.items()},
+        },
+        "protocol": (
+            next(iter(scenes.values())).protocol()
+            | {"generators": {name: e.protocol() for name, e in scenes.items()}}
+        ),
     }
     with costs.stage("report"):
         out = root / "report"
-        write_samples(out / "samples", trials, {name: evaluator.seed for name, evaluator in scenes.items()})
+        write_samples(
+            out / "samples", trials, {name: evaluator.seed for name, evaluator in scenes.items()}
+        )
         split = next(iter(scenes.values())).split
-        originals = np.stack([render(s, 32) for s in cell(codec.experiment.data.valid, 2, "seen", SHOWN, split)])
+        originals = np.stack(
+            [render(s, 32) for s in cell(codec.experiment.data.valid, 2, "seen", SHOWN, split)]
+        )
         page(out, report, trials, (originals, codec.pictures(codec.codes(originals))), root)
     report |= {"seconds": costs.seconds, "cpu_seconds": costs.cpu_seconds}
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
@@ -93,26 +123,55 @@ def page(out: Path, report: dict, trials: dict[str, list[Trial]], pairs: tuple, 
     """The page, from what the stages left."""
     curves = {name: read_metrics(root / name / "metrics.jsonl") for name in ("codec", *trials)}
     views = [GeneratorView(name, t) for name, t in trials.items()]
-    write_page(out, report, title="vilg quickstart", intro=INTRO, generators=views, reconstructions=pairs, curves=curves)
+    write_page(
+        out,
+        report,
+        title="vilg quickstart",
+        intro=INTRO,
+        generators=views,
+        reconstructions=pairs,
+        curves=curves,
+    )
 
 
 def headline(report: dict) -> str:
     """The main scores in a line."""
     names = ("single_object", "two_objects", "captions_exact")
-    parts = [f"{g}: " + ", ".join(f"{n} {scores[n]:.3f}" for n in names if n in scores) for g, scores in report["scores"].items()]
+    parts = [
+        f"{g}: " + ", ".join(f"{n} {scores[n]:.3f}" for n in names if n in scores)
+        for g, scores in report["scores"].items()
+    ]
     return "; ".join(parts) + f"; {sum(report['cpu_seconds'].values()):.0f} CPU-seconds"
 
 
-def write_samples(out: Path, trials: Mapping[str, Sequence[Trial]], seeds: Mapping[str, int]) -> None:
-    """Every scored picture and caption with its scene, so that anybody's scorer can recompute every score."""
+def write_samples(
+    out: Path, trials: Mapping[str, Sequence[Trial]], seeds: Mapping[str, int]
+) -> None:
+    """Every scored picture and caption with its scene, so that anybody's scorer can recompute every
+    score.
+    """
     out.mkdir(parents=True, exist_ok=True)
     files = {"sample": [], "caption": []}
     for generator, items in trials.items():
         for i, t in enumerate(items):
             file = f"{generator}_{t.cell}_{t.kind}_{i:05d}.png"
             Image.fromarray(t.image).save(out / file)
-            line = {"generator": generator, "file": file, "language": t.language, "scene": t.scene.to_dict(), "cell": t.cell}
-            line |= {"prompt": t.prompt, "seed": seeds[generator]} if t.kind == "sample" else {"caption": t.prompt}
-            files[t.kind].append(line | {"right": t.right, **({"parts": t.parts} if t.parts else {})})
+            line = {
+                "generator": generator,
+                "file": file,
+                "language": t.language,
+                "scene": t.scene.to_dict(),
+                "cell": t.cell,
+            }
+            line |= (
+                {"prompt": t.prompt, "seed": seeds[generator]}
+                if t.kind == "sample"
+                else {"caption": t.prompt}
+            )
+            files[t.kind].append(
+                line | {"right": t.right, **({"parts": t.parts} if t.parts else {})}
+            )
     for name, lines in (("samples.jsonl", files["sample"]), ("captions.jsonl", files["caption"])):
-        (out / name).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        (out / name).write_text(
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        )

@@ -1,13 +1,15 @@
-"""vilg verify: one step's loss and gradients under every layout on fake devices, against one device.
+"""vilg verify: one step's loss and gradients under every layout on fake devices, against one
+device.
 
     vilg verify --config=experiments/ernie_vilg.py:tiny --layouts=all --devices=8 --json=verify.json
 
-First every layout with the config's own options, then each option (recomputation, accumulation, scanned or unrolled layers, the way attention
-is computed, the TPU's kernel interpreted, both directions in one pass) changed alone under dp and fsdp_tp; with --full every option under every
-layout. Parameters, codes and randomness are the same everywhere: parameters are the initial ones, disturbed, so that none hides what comes before
-it; codes are those of random pictures, computed once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit
-code 1 if a row differs, a layout that was named could not be compared, or none was.
-"""
+First every layout with the config's own options, then each option (recomputation, accumulation,
+scanned or unrolled layers, the way attention is computed, the TPU's kernel interpreted, both
+directions in one pass) changed alone under dp and fsdp_tp; with --full every option under every
+layout. Parameters, codes and randomness are the same everywhere: parameters are the initial ones,
+disturbed, so that none hides what comes before it; codes are those of random pictures, computed
+once. Gradients are compared, not updated weights, which Adam makes equal where they are not. Exit
+code 1 if a row differs, a layout that was named could not be compared, or none was."""
 
 import argparse
 import copy
@@ -46,17 +48,35 @@ from vilg.run.terminal.outputs import output_file
 from vilg.types import UserError
 from vilg.workdir.files import versions
 
-TOLERANCES = {"float32": {"loss": 1e-5, "gradients": 1e-5}, "bfloat16": {"loss": 1e-3, "gradients": 2e-2}}
-SHORT = {"all-reduce": "AR", "all-gather": "AG", "reduce-scatter": "RS", "all-to-all": "A2A", "collective-permute": "CP"}
+TOLERANCES = {
+    "float32": {"loss": 1e-5, "gradients": 1e-5},
+    "bfloat16": {"loss": 1e-3, "gradients": 2e-2},
+}
+SHORT = {
+    "all-reduce": "AR",
+    "all-gather": "AG",
+    "reduce-scatter": "RS",
+    "all-to-all": "A2A",
+    "collective-permute": "CP",
+}
 FLOOR = 1e-3  # of the largest leaf's largest gradient: a smaller leaf is measured against that
 VARIED = ("dp", "fsdp_tp")  # under which each option is changed alone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
-    parser.add_argument("--layouts", default="all", help="names joined by commas, with sizes such as fsdp_tp:model=4 (default: all)")
+    parser.add_argument(
+        "--layouts",
+        default="all",
+        help="names joined by commas, with sizes such as fsdp_tp:model=4 (default: all)",
+    )
     parser.add_argument("--devices", type=int, default=8, help="fake devices (default: 8)")
-    parser.add_argument("--dtype", choices=sorted(TOLERANCES), default="float32", help="of the model's computation (default: float32)")
+    parser.add_argument(
+        "--dtype",
+        choices=sorted(TOLERANCES),
+        default="float32",
+        help="of the model's computation (default: float32)",
+    )
     parser.add_argument("--full", action="store_true", help="every option under every layout")
     parser.add_argument("--json", metavar="FILE", help="rows and tolerances as JSON")
 
@@ -64,7 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, config: Any) -> int:
     """Compares and prints; the exit code."""
     if config is None:
-        raise UserError("--config is missing: give an experiment, such as --config=experiments/ernie_vilg.py:tiny")
+        raise UserError(
+            "--config is missing: give an experiment, such as"
+            " --config=experiments/ernie_vilg.py:tiny"
+        )
     require(args.devices > 1, "devices", args.devices, "give at least 2")
     if args.json:
         output_file(args.json, ".json", "json")
@@ -81,7 +104,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
     build_experiment(config)  # what is missing is said before anything is changed
     config = with_dtype(config, args.dtype)
     rows = verify(config, parse_layouts(args.layouts), args.devices, args.dtype, args.full)
-    report = {"rows": rows, "reference": {"layout": "dp", "devices": 1}, "tolerances": TOLERANCES[args.dtype], "versions": versions()}
+    report = {
+        "rows": rows,
+        "reference": {"layout": "dp", "devices": 1},
+        "tolerances": TOLERANCES[args.dtype],
+        "versions": versions(),
+    }
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1))
     show(rows, args.devices)
@@ -99,13 +127,17 @@ def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     return config
 
 
-# --- options ---------------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 
 
 def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What can be changed without changing the result: one changed option each, as {option: value}."""
+    """What can be changed without changing the result: one changed option each, as {option:
+    value}.
+    """
     generator = dict(config["generator"])
-    found: list[dict[str, Any]] = [{"accumulation": 2 if config["training"].get("accumulation", 1) == 1 else 1}]
+    found: list[dict[str, Any]] = [
+        {"accumulation": 2 if config["training"].get("accumulation", 1) == 1 else 1}
+    ]
     remats = [s["remat"] for s in sections_with(generator, "remat")]
     if remats:
         found += [{"remat": "full" if remats[0] == "none" else "none"}]
@@ -114,13 +146,33 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         found += [{"scan": not scans[0]}]
     if "denoiser" in generator:
         own = generator["denoiser"].get("attention_implementation", "auto")
-        found += [{"attention_implementation": name} for name in JOINT if name != (JOINT_AUTO["cpu"] if own == "auto" else own)]
-    model = dataclasses.fields(lookup(MODELS, generator["name"], "generator.name")) if "name" in generator else ()  # a codec's run has none
+        found += [
+            {"attention_implementation": name}
+            for name in JOINT
+            if name != (JOINT_AUTO["cpu"] if own == "auto" else own)
+        ]
+    model = (
+        dataclasses.fields(lookup(MODELS, generator["name"], "generator.name"))
+        if "name" in generator
+        else ()
+    )  # a codec's run has none
     fields = {field.name: field.default for field in model}
     if isinstance(fields.get("attention"), str):
-        found += [{"attention": name} for name in IMPLEMENTATIONS if name != generator.get("attention", fields["attention"])]
+        found += [
+            {"attention": name}
+            for name in IMPLEMENTATIONS
+            if name != generator.get("attention", fields["attention"])
+        ]
     if "directions" in fields:
-        found += [{"directions": "apart" if generator.get("directions", fields["directions"]) == "together" else "together"}]
+        found += [
+            {
+                "directions": (
+                    "apart"
+                    if generator.get("directions", fields["directions"]) == "together"
+                    else "together"
+                )
+            }
+        ]
     return found
 
 
@@ -140,15 +192,19 @@ def with_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[
     return config
 
 
-# --- one step --------------------------------------------------------------------------------------------------------------
+# --- one step -------------------------------------------------------------------------------------
 
 
 class Inputs:
-    """What every step is given: parameters of the scanned model, and a batch with codes, on the host."""
+    """What every step is given: parameters of the scanned model, and a batch with codes, on the
+    host.
+    """
 
     def __init__(self, config: Mapping[str, Any]):
         scanned = build_experiment(with_options(config, {"scan": True}))
-        self.params = jax.device_get(disturbed(unbox(scanned.trainable.init(jax.random.key(scanned.seed)))))
+        self.params = jax.device_get(
+            disturbed(unbox(scanned.trainable.init(jax.random.key(scanned.seed))))
+        )
         self.batch = batch_of(scanned)
 
     def params_of(self, experiment: Experiment) -> Any:
@@ -158,27 +214,39 @@ class Inputs:
 
 def is_scanned(experiment: Experiment) -> bool:
     """Whether its generator scans its layers."""
-    return any(section["scan"] for section in sections_with(dict(experiment.config["generator"]), "scan"))
+    return any(
+        section["scan"] for section in sections_with(dict(experiment.config["generator"]), "scan")
+    )
 
 
 def plain(experiment: Experiment, params: Any) -> Any:
     """Parameters, or gradients, with layers apart."""
-    return experiment.generator.unrolled(params) if hasattr(experiment.generator, "unrolled") else params
+    return (
+        experiment.generator.unrolled(params)
+        if hasattr(experiment.generator, "unrolled")
+        else params
+    )
 
 
 def disturbed(params: Any) -> Any:
     """Without zeros that hide what comes before them, and with experts that differ."""
-    return jax.tree.map(lambda x: x + 0.02 * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params)
+    return jax.tree.map(
+        lambda x: x + 0.02 * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params
+    )
 
 
 def batch_of(experiment: Experiment) -> dict[str, np.ndarray]:
-    """Random pictures and texts; for a generator the pictures' codes under its codec's initial parameters, computed once."""
+    """Random pictures and texts; for a generator the pictures' codes under its codec's initial
+    parameters, computed once.
+    """
     rng = np.random.default_rng(0)
     size, side = experiment.training.batch_size, experiment.codec.image_size
     images = rng.integers(0, 256, (size, side, side, 3), dtype=np.uint8)
     if experiment.generator is None:
         return {"image": images}
-    text = rng.integers(5, experiment.data.text.vocabulary, (size, experiment.data.text.length)).astype(np.int32)
+    text = rng.integers(
+        5, experiment.data.text.vocabulary, (size, experiment.data.text.length)
+    ).astype(np.int32)
     codec: Any = experiment.codec
     frozen = experiment.space.freeze(unbox(codec.init(jax.random.key(1))), None)
     codes = np.asarray(experiment.space.encode(frozen, to_unit(jnp.asarray(images))))
@@ -190,31 +258,43 @@ def batch_of(experiment: Experiment) -> dict[str, np.ndarray]:
 class Step:
     """Loss, gradients by name (layers apart), collectives and the sharded share of one step."""
 
-    def __init__(self, experiment: Experiment, inputs: Inputs, layout: Layout, devices: Sequence[jax.Device]):
+    def __init__(
+        self, experiment: Experiment, inputs: Inputs, layout: Layout, devices: Sequence[jax.Device]
+    ):
         program = Program(experiment, devices, layout)
         params = jax.device_put(inputs.params_of(experiment), program.state_sharding.params)
         batch = {k: jax.device_put(v, program.batch_sharding) for k, v in inputs.batch.items()}
-        lowered = program.jit(lambda p, b: program.gradients(p, b, jax.random.key(3), jnp.int32(5))).lower(params, batch)
+        lowered = program.jit(
+            lambda p, b: program.gradients(p, b, jax.random.key(3), jnp.int32(5))
+        ).lower(params, batch)
         with compiler_warnings() as self.warnings:
             compiled = lowered.compile()
         metrics, _, grads = compiled(params, batch)
         grads = jax.device_get(grads)
         grads = plain(experiment, grads) if is_scanned(experiment) else grads
         self.loss = float(metrics["loss"])
-        self.gradients = {path_name(p): np.asarray(g, np.float32) for p, g in jax.tree_util.tree_flatten_with_path(grads)[0]}
+        self.gradients = {
+            path_name(p): np.asarray(g, np.float32)
+            for p, g in jax.tree_util.tree_flatten_with_path(grads)[0]
+        }
         self.mesh, self.sharded_fraction = program.sizes, program.sharded_fraction
         self.collectives = count(parse(compiled.as_text()), program.sizes).table()
 
 
 def compared(reference: Step, other: Step, dtype: str) -> dict[str, Any]:
-    """Errors and the status of a step against the reference. Of gradients: the largest difference in a leaf, over the larger of the leaf's own
-    largest value and FLOOR x the largest leaf's; `worst_leaf` names it. A step without collectives computes something else."""
+    """Errors and the status of a step against the reference. Of gradients: the largest difference
+    in a leaf, over the larger of the leaf's own largest value and FLOOR x the largest leaf's;
+    `worst_leaf` names it. A step without collectives computes something else."""
     tolerances = TOLERANCES[dtype]
     largest = max(float(np.abs(g).max(initial=0)) for g in reference.gradients.values())
     errors = {}
     for name, g in reference.gradients.items():
         scale = max(float(np.abs(g).max(initial=0)), FLOOR * largest)
-        difference = np.abs(g - other.gradients[name]).max(initial=0) if np.isfinite(other.gradients[name]).all() else np.inf
+        difference = (
+            np.abs(g - other.gradients[name]).max(initial=0)
+            if np.isfinite(other.gradients[name]).all()
+            else np.inf
+        )
         errors[name] = float(difference / max(scale, 1e-30))
     worst = max(errors, key=lambda name: errors[name])
     loss = abs(other.loss - reference.loss) / max(abs(reference.loss), 1e-30)
@@ -230,24 +310,45 @@ def compared(reference: Step, other: Step, dtype: str) -> dict[str, Any]:
     }
 
 
-def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: int, dtype: str, full: bool) -> list[dict[str, Any]]:
+def verify(
+    config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: int, dtype: str, full: bool
+) -> list[dict[str, Any]]:
     """A row for every layout and option."""
     inputs = Inputs(config)
     references: dict[int, Step] = {}
     rows = []
     changes = options_of(config)
-    todo = [(name, {}) for name in layouts] + [(name, o) for o in changes for name in layouts if full or name.partition(":")[0] in VARIED]
+    todo = [(name, {}) for name in layouts] + [
+        (name, o) for o in changes for name in layouts if full or name.partition(":")[0] in VARIED
+    ]
     for name, options in todo:
         began = time.monotonic()
-        row: dict[str, Any] = {"layout": name, "mesh": None, "devices": devices, "options": options, "dtype": dtype, "loss_error": None}
-        row |= {"gradient_error": None, "worst_leaf": None, "first_leaf": None, "sharded_fraction": None, "collectives": None}
+        row: dict[str, Any] = {
+            "layout": name,
+            "mesh": None,
+            "devices": devices,
+            "options": options,
+            "dtype": dtype,
+            "loss_error": None,
+        }
+        row |= {
+            "gradient_error": None,
+            "worst_leaf": None,
+            "first_leaf": None,
+            "sharded_fraction": None,
+            "collectives": None,
+        }
         row |= {"warnings": [], "status": "invalid", "error": ""}
         try:
             experiment = build_experiment(with_options(config, options))
-            accumulation = experiment.training.accumulation  # what a microbatch draws is its own, so one device has to have as many
+            accumulation = (
+                experiment.training.accumulation
+            )  # what a microbatch draws is its own, so one device has to have as many
             if accumulation not in references:
                 alone = build_experiment(with_options(config, {"accumulation": accumulation}))
-                references[accumulation] = Step(alone, inputs, parse_layout("dp"), jax.devices()[:1])
+                references[accumulation] = Step(
+                    alone, inputs, parse_layout("dp"), jax.devices()[:1]
+                )
             step = Step(experiment, inputs, layouts[name], jax.devices()[:devices])
             row |= {
                 "mesh": step.mesh,
@@ -256,11 +357,16 @@ def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: in
                 "warnings": step.warnings,
             }
             row |= compared(references[accumulation], step, dtype)
-        except UserError as error:  # a layout that does not fit this model or these devices is said, and compares nothing
+        # a layout that does not fit this model or these devices is said, and compares nothing
+        except UserError as error:
             row["error"] = str(error)
         row["seconds"] = time.monotonic() - began
         told = ", ".join(f"{k}={v}" for k, v in options.items())
-        print(f"{name} {told}: {row['error'] or row['status']}, {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+        print(
+            f"{name} {told}: {row['error'] or row['status']}, {row['seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
         rows.append(row)
     return rows
 
@@ -268,10 +374,17 @@ def verify(config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: in
 def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
     """The table for people; below it what differs, and what was not compared."""
     numbers = (Column(n, justify="right", no_wrap=True) for n in ("loss", "grads", "sharded"))
-    named = (Column(n, overflow="fold") for n in ("layout", "options"))  # whole, however narrow the screen
-    table = Table(*named, *numbers, "collectives", Column("verdict", no_wrap=True),
-                  title=f"one step on {devices} devices against one, relative errors",
-                  caption=", ".join(f"{short}: {kind}" for kind, short in SHORT.items()))  # fmt: skip
+    named = (
+        Column(n, overflow="fold") for n in ("layout", "options")
+    )  # whole, however narrow the screen
+    table = Table(
+        *named,
+        *numbers,
+        "collectives",
+        Column("verdict", no_wrap=True),
+        title=f"one step on {devices} devices against one, relative errors",
+        caption=", ".join(f"{short}: {kind}" for kind, short in SHORT.items()),
+    )
     for row in rows:
         options = ", ".join(f"{k}={v}" for k, v in row["options"].items())
         if row["error"]:
@@ -283,7 +396,11 @@ def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
             for kind, entry in kinds.items():
                 counts[str(SHORT.get(kind, kind))] += int(entry["count"])
         told = ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"
-        errors = (f"{row['loss_error']:.1e}", f"{row['gradient_error']:.1e}", f"{row['sharded_fraction']:.0%}")
+        errors = (
+            f"{row['loss_error']:.1e}",
+            f"{row['gradient_error']:.1e}",
+            f"{row['sharded_fraction']:.0%}",
+        )
         table.add_row(f"{row['layout']} {mesh}", options, *errors, told, row["status"])
     Console().print(table)
     for row in rows:
@@ -291,9 +408,13 @@ def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
             print(f"{row['layout']}: {row['error']}")
         elif row["status"] == "differs":
             print(
-                f"{row['layout']}: {row['first_leaf'] or 'the loss'} differs; the worst is {row['worst_leaf']} ({row['gradient_error']:.1e})"
+                f"{row['layout']}: {row['first_leaf'] or 'the loss'} differs; the worst is"
+                f" {row['worst_leaf']} ({row['gradient_error']:.1e})"
             )
         elif row["status"] == "invalid":
-            print(f"{row['layout']}: no collectives on {row['devices']} devices: it computes something else")
+            print(
+                f"{row['layout']}: no collectives on {row['devices']} devices: it computes"
+                " something else"
+            )
         for warning in row["warnings"]:
             print(f"{row['layout']}: {warning}")

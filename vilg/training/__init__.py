@@ -1,1 +1,3 @@
-"""The loop and what it needs: state, optimizer, checkpoints, log. It never learns what it trains."""
+"""The loop and what it needs: state, optimizer, checkpoints, log. It never learns what it
+trains.
+"""

@@ -1,4 +1,5 @@
-"""tensorboardX's SummaryWriter, without the packages that tensorboardX imports where they are installed and that nothing here needs.
+"""tensorboardX's SummaryWriter, without the packages that tensorboardX imports where they are
+installed and that nothing here needs.
 
 torch alone takes two seconds of every process that trains."""
 
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 def hidden(*names: str) -> Iterator[None]:
     """Packages that are not imported yet seem not to be installed."""
     absent = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: an import of it is an ImportError
+    # None: an import of it is an ImportError
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
         yield
     finally:

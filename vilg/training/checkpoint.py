@@ -1,8 +1,9 @@
-"""Checkpoints: Orbax writes and reads arrays (asynchronously, on any mesh); this adds what it does silently or not at all.
+"""Checkpoints: Orbax writes and reads arrays (asynchronously, on any mesh); this adds what it does
+silently or not at all.
 
-Beside the arrays lie their shapes, dtypes and a digest each, because Orbax restores flipped bits, other dtypes and misplaced steps
-without a word. A step that fails its check is passed over for the one before it; a run that goes on sets it aside by renaming.
-"""
+Beside the arrays lie their shapes, dtypes and a digest each, because Orbax restores flipped bits,
+other dtypes and misplaced steps without a word. A step that fails its check is passed over for the
+one before it; a run that goes on sets it aside by renaming."""
 
 import contextlib
 import logging
@@ -20,12 +21,17 @@ from vilg.paths import as_path, is_remote
 from vilg.types import UserError
 
 FORMAT = 1
-SLICED = 2**20  # bytes of a slice from which replicas write one each; of smaller arrays, slicing and gathering cost more than they spare
+SLICED = (
+    2**20
+    # bytes of a slice from which replicas write one each; of smaller arrays, slicing and gathering
+    # cost more than they spare
+)
 log = logging.getLogger("vilg")
 
 
 def digest(tree: Any) -> dict[str, jax.Array]:
-    """A uint32 for every array: the sum of its words, each times an odd number that depends on its place, modulo 2**32.
+    """A uint32 for every array: the sum of its words, each times an odd number that depends on its
+    place, modulo 2**32.
 
     Exact and associative, so equal on every mesh; any single changed word changes it. Traceable.
     """
@@ -40,7 +46,9 @@ def _digest(x: jax.Array) -> jax.Array:
     words = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
     place = jnp.uint32(0)
     for dimension in range(x.ndim):
-        place = place * jnp.uint32(x.shape[dimension]) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, dimension)
+        place = place * jnp.uint32(x.shape[dimension]) + jax.lax.broadcasted_iota(
+            jnp.uint32, x.shape, dimension
+        )
     return jnp.sum(words * (place * jnp.uint32(2654435769 & ~1) + jnp.uint32(1)), dtype=jnp.uint32)
 
 
@@ -50,8 +58,12 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
 
 
-def first_misfit(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """(name, saved, wanted) of the first array that the two do not describe alike ("absent" where one lacks it), or None."""
+def first_misfit(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> tuple[str, Any, Any] | None:
+    """(name, saved, wanted) of the first array that the two do not describe alike ("absent" where
+    one lacks it), or None.
+    """
     for name in (*wanted, *saved):
         if wanted.get(name) != saved.get(name):
             return name, saved.get(name, "absent"), wanted.get(name, "absent")
@@ -60,7 +72,9 @@ def first_misfit(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[s
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Orbax's warnings: that a reader only reads, that a handler is another than its own."""
+    """Without Orbax's warnings: that a reader only reads, that a handler is another than its
+    own.
+    """
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -72,55 +86,88 @@ def quiet() -> Iterator[None]:
 
 with quiet():
     ocp.type_handlers.register_type_handler(
-        jax.Array, ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICED), override=True
+        jax.Array,
+        ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SLICED),
+        override=True,
     )
 
 
 class Checkpoints:
-    """The checkpoints of one workdir: the last `keep_last`, and the `keep_best` with the lowest validation loss.
+    """The checkpoints of one workdir: the last `keep_last`, and the `keep_best` with the lowest
+    validation loss.
 
     `read_only` changes nothing in the directory: the run that owns it may be saving.
     """
 
     def __init__(
-        self, directory: str | os.PathLike, keep_last: int = 2, keep_best: int = 0, digest: Any = digest, read_only: bool = False
+        self,
+        directory: str | os.PathLike,
+        keep_last: int = 2,
+        keep_best: int = 0,
+        digest: Any = digest,
+        read_only: bool = False,
     ):
-        self.directory = as_path(directory) if is_remote(directory) else as_path(os.path.abspath(directory))
+        self.directory = (
+            as_path(directory) if is_remote(directory) else as_path(os.path.abspath(directory))
+        )
         self.digest = digest
         self.read_only = read_only
         policies: list[Any] = [keep.LatestN(keep_last)]
         if keep_best:
-            policies.append(keep.BestN(get_metric_fn=lambda m: -m["loss"], n=keep_best, keep_checkpoints_without_metrics=False))
-        kept: dict[str, Any] = dict(preservation_policy=keep.AnyPreservationPolicy(policies), cleanup_tmp_directories=True)
+            policies.append(
+                keep.BestN(
+                    get_metric_fn=lambda m: -m["loss"],
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        kept: dict[str, Any] = dict(
+            preservation_policy=keep.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+        )
         with quiet() if read_only else contextlib.nullcontext():
-            options = ocp.CheckpointManagerOptions(read_only=True) if read_only else ocp.CheckpointManagerOptions(**kept)
+            options = (
+                ocp.CheckpointManagerOptions(read_only=True)
+                if read_only
+                else ocp.CheckpointManagerOptions(**kept)
+            )
             self.manager = ocp.CheckpointManager(self.directory, options=options)
 
-    def save(self, step: int, state: Any, data: dict, metrics: dict[str, float] | None = None) -> None:
-        """Saves in the background. `data` is the loader's state; `metrics["loss"]` ranks the best."""
+    def save(
+        self, step: int, state: Any, data: dict, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Saves in the background. `data` is the loader's state; `metrics["loss"]` ranks the
+        best.
+        """
         if step in self.manager.all_steps():
             return
         digests = {k: int(v) for k, v in jax.device_get(self.digest(state)).items()}
-        arrays = {k: [list(x.shape), str(x.dtype), digests[k]] for k, x in named_leaves(state).items()}
+        arrays = {
+            k: [list(x.shape), str(x.dtype), digests[k]] for k, x in named_leaves(state).items()
+        }
         saved = self.manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"format": FORMAT, "arrays": arrays, "data": data})
+                state=ocp.args.StandardSave(state),
+                meta=ocp.args.JsonSave({"format": FORMAT, "arrays": arrays, "data": data}),
             ),
             metrics=metrics,
         )
         if not saved:
-            raise RuntimeError(f"checkpoint {step} was not saved: {self.directory} already holds step {self.manager.latest_step()}")
+            raise RuntimeError(
+                f"checkpoint {step} was not saved: {self.directory} already holds step"
+                f" {self.manager.latest_step()}"
+            )
 
     def steps(self) -> list[int]:
         """Steps that are there, oldest first."""
         return sorted(self.manager.all_steps())
 
     def restore(self, abstract: Any, step: int | None = None) -> tuple[Any, dict] | None:
-        """(state, data) of the newest step that passes its check (or of `step`), placed as `abstract` (shapes with shardings) says.
+        """(state, data) of the newest step that passes its check (or of `step`), placed as
+        `abstract` (shapes with shardings) says.
 
-        None if there is no checkpoint. Errors: UserError if every one fails, or if one belongs to another model.
-        """
+        None if there is no checkpoint. Errors: UserError if every one fails, or if one belongs to
+        another model."""
         candidates = [s for s in reversed(self.steps()) if step is None or s == step]
         problems: dict[int, str] = {}
         for candidate in candidates:
@@ -135,30 +182,45 @@ class Checkpoints:
             return restored
         if problems:
             found = "; ".join(f"step {s}: {reason}" for s, reason in problems.items())
-            raise UserError(f"{self.directory}: no readable checkpoint ({found}); restore a copy, or train into another workdir")
+            raise UserError(
+                f"{self.directory}: no readable checkpoint ({found}); restore a copy, or train into"
+                " another workdir"
+            )
         return None
 
     def _set_aside(self, problems: Mapping[int, str]) -> None:
-        """Renames unreadable steps, so that the run can save there again; only once an older one was read, and never as a reader."""
+        """Renames unreadable steps, so that the run can save there again; only once an older one
+        was read, and never as a reader.
+        """
         for step, reason in problems.items():
             aside = self.directory.parent / f"{self.directory.name}.unreadable.{step}"
-            log.warning("checkpoint %s cannot be read (%s)%s", step, reason, "" if self.read_only else f"; set aside as {aside}")
+            log.warning(
+                "checkpoint %s cannot be read (%s)%s",
+                step,
+                reason,
+                "" if self.read_only else f"; set aside as {aside}",
+            )
             if not self.read_only and is_first() and not aside.exists():
                 (self.directory / str(step)).rename(aside)
         if problems and not self.read_only:
             self.manager.reload()
 
     def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
-        meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        meta = self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
+            "meta"
+        ]
         wanted = {k: [list(x.shape), str(x.dtype)] for k, x in named_leaves(abstract).items()}
         saved = {k: v[:2] for k, v in meta["arrays"].items()}
         misfit = first_misfit(saved, wanted)
         if misfit:
             name, there, here = misfit
             raise UserError(
-                f"checkpoint {self.directory}/{step}: {name} is {there} there and {here} in this experiment; use the config of the run that wrote it"
+                f"checkpoint {self.directory}/{step}: {name} is {there} there and {here} in this"
+                " experiment; use the config of the run that wrote it"
             )
-        state = self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        state = self.manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        )["state"]
         for name, value in jax.device_get(self.digest(state)).items():
             if int(value) != meta["arrays"][name][2]:
                 raise ValueError(f"{name} differs from its digest")

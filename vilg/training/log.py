@@ -1,4 +1,6 @@
-"""What a run says: metrics.jsonl for programs, TensorBoard for plots, a progress line for people. Written by process 0 alone."""
+"""What a run says: metrics.jsonl for programs, TensorBoard for plots, a progress line for people.
+Written by process 0 alone.
+"""
 
 import json
 import math
@@ -10,7 +12,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from vilg.parallel.processes import is_first
 from vilg.paths import Place, as_path, is_remote
@@ -21,7 +30,9 @@ UPLOADED = 30.0  # seconds between uploads to a remote workdir, beside those bef
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The valid lines of a metrics.jsonl: the last line of a step counts, a torn last line does not."""
+    """The valid lines of a metrics.jsonl: the last line of a step counts, a torn last line does
+    not.
+    """
     lines: dict[int, dict] = {}
     if as_path(path).exists():
         for text in as_path(path).read_text().splitlines():
@@ -34,9 +45,19 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Named scalars by step. Fields with wall-clock time are named `time` or end in `_seconds`; all others are repeatable."""
+    """Named scalars by step. Fields with wall-clock time are named `time` or end in `_seconds`; all
+    others are repeatable.
+    """
 
-    def __init__(self, workdir: str | os.PathLike, total: int, start: int, batch_size: int, quiet: bool = False, title: str = "train"):
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        total: int,
+        start: int,
+        batch_size: int,
+        quiet: bool = False,
+        title: str = "train",
+    ):
         self.uploads = Uploads(workdir, ("metrics.jsonl",)) if is_remote(workdir) else None
         place = self.uploads.here if self.uploads else as_path(workdir)
         self.path = place / "metrics.jsonl"
@@ -48,8 +69,16 @@ class RunLog:
         self.began: float | None = None
         self.progress = None
         if not quiet and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-            self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            self.progress = Progress(
+                *columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)
+            )
             self.task = self.progress.add_task(title, total=total, completed=start, note="")
             self.progress.start()
         self.total, self.start = total, start
@@ -76,7 +105,9 @@ class RunLog:
             self.uploads.sync(at_least=UPLOADED)
 
     def sync(self) -> None:
-        """What was written is where it belongs when this returns; called before a checkpoint, whose lines a resumed run does not write again."""
+        """What was written is where it belongs when this returns; called before a checkpoint, whose
+        lines a resumed run does not write again.
+        """
         if self.uploads:
             self.board.flush()
             self.uploads.sync()
@@ -89,12 +120,16 @@ class RunLog:
             self.progress.update(self.task, completed=step, note=note)
         elif not self.quiet:
             eta = ""
-            if self.began is None:  # the first update was compiled too, which says nothing about the others
+            if (
+                self.began is None
+            ):  # the first update was compiled too, which says nothing about the others
                 self.began, self.start = time.time(), step
             else:
                 left = (time.time() - self.began) / max(1, step - self.start) * (self.total - step)
                 eta = f"  ETA {left / 60:.1f} min"
-            print(f"{self.title} step {step}/{self.total}  {note}{eta}", file=sys.stderr, flush=True)
+            print(
+                f"{self.title} step {step}/{self.total}  {note}{eta}", file=sys.stderr, flush=True
+            )
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
         """A picture (uint8 HWC) for TensorBoard."""

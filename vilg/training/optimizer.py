@@ -31,13 +31,17 @@ def linear(o: "Optimizer", steps: int) -> optax.Schedule:
 
 def inverse_sqrt(o: "Optimizer", steps: int) -> optax.Schedule:
     """learning_rate / sqrt(1 + step / warmup_steps)."""
-    return lambda step: o.learning_rate * (1 + jnp.maximum(step, 0) / max(1, o.warmup_steps)) ** -0.5  # optax also asks before the warm-up
+    return lambda step: (
+        o.learning_rate * (1 + jnp.maximum(step, 0) / max(1, o.warmup_steps)) ** -0.5
+    )  # optax also asks before the warm-up
 
 
 def trapezoid(o: "Optimizer", steps: int) -> optax.Schedule:
     """Constant, then linear decay over the last `decay_share` of the steps."""
     flat = int(steps * (1 - o.decay_share))
-    decay = optax.linear_schedule(o.learning_rate, o.learning_rate * o.end_ratio, max(1, steps - flat))
+    decay = optax.linear_schedule(
+        o.learning_rate, o.learning_rate * o.end_ratio, max(1, steps - flat)
+    )
     return optax.join_schedules([optax.constant_schedule(o.learning_rate), decay], [flat])
 
 
@@ -52,17 +56,28 @@ SCHEDULES: dict[str, Callable] = {
 
 def adamw(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
     """AdamW; decay on matrices only (a stack of vectors, a layer or an expert each, is none)."""
-    matrices = jax.tree.map(lambda a: len([x for x in a if x not in STACKS]) > 1, axes, is_leaf=_is_axes)
-    return optax.adamw(rate, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay, mask=matrices)
+    matrices = jax.tree.map(
+        lambda a: len([x for x in a if x not in STACKS]) > 1, axes, is_leaf=_is_axes
+    )
+    return optax.adamw(
+        rate, b1=o.b1, b2=o.b2, eps=o.eps, weight_decay=o.weight_decay, mask=matrices
+    )
 
 
 def adafactor(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
     """Adafactor without parameter scaling, so that the learning rate means what it says."""
-    return optax.adafactor(rate, multiply_by_parameter_scale=False, momentum=o.b1 or None, weight_decay_rate=o.weight_decay or None)
+    return optax.adafactor(
+        rate,
+        multiply_by_parameter_scale=False,
+        momentum=o.b1 or None,
+        weight_decay_rate=o.weight_decay or None,
+    )
 
 
 def muon(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
-    """Muon for hidden matrices and convolutions, AdamW (at `adam_ratio` of the rate) for embeddings, heads, norms and biases."""
+    """Muon for hidden matrices and convolutions, AdamW (at `adam_ratio` of the rate) for
+    embeddings, heads, norms and biases.
+    """
     dimensions = jax.tree.map(muon_dimensions, axes, is_leaf=lambda x: isinstance(x, tuple))
     return contrib.muon(
         rate,
@@ -81,7 +96,9 @@ OPTIMIZERS: dict[str, Callable] = {"adamw": adamw, "adafactor": adafactor, "muon
 
 
 def muon_dimensions(axes: tuple[str | None, ...]) -> contrib.MuonDimensionNumbers | None:
-    """Which axes of a weight are inputs and outputs, by their logical names; None for what Muon is not meant for (tables, heads, vectors)."""
+    """Which axes of a weight are inputs and outputs, by their logical names; None for what Muon is
+    not meant for (tables, heads, vectors).
+    """
     names = [a for a in axes if a not in STACKS]
     if len(names) < 2 or {"vocab", "codebook", "length"} & set(names):
         return None
@@ -100,7 +117,9 @@ def muon_dimensions(axes: tuple[str | None, ...]) -> contrib.MuonDimensionNumber
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimizer section of an experiment. `learning_rate` is the peak; the schedule starts after `warmup_steps` of linear warm-up."""
+    """An optimizer section of an experiment. `learning_rate` is the peak; the schedule starts after
+    `warmup_steps` of linear warm-up.
+    """
 
     kind: str = "adamw"
     learning_rate: float = 1e-3
@@ -115,36 +134,60 @@ class Optimizer:
     eps: float = 1e-8
     momentum: float = 0.95
     adam_ratio: float = 0.3
-    discriminator_rate: float = 0.0  # learning rate of parameters labelled "discriminator"; 0: the same as the others'
+    discriminator_rate: float = (
+        0.0  # learning rate of parameters labelled "discriminator"; 0: the same as the others'
+    )
     discriminator_b1: float = 0.5
 
     def __post_init__(self) -> None:
         lookup(OPTIMIZERS, self.kind, "optimizer.kind")
         lookup(SCHEDULES, self.schedule, "optimizer.schedule")
         for field in ("b1", "b2", "momentum", "discriminator_b1"):
-            require(getattr(self, field) < 1, f"optimizer.{field}", getattr(self, field), "must be below 1")
-        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "must be above 0")
+            require(
+                getattr(self, field) < 1,
+                f"optimizer.{field}",
+                getattr(self, field),
+                "must be below 1",
+            )
+        require(
+            self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "must be above 0"
+        )
 
     def rate(self, steps: int, peak: float | None = None) -> optax.Schedule:
         """Learning rate as a function of the update."""
         o = self if peak is None else dataclasses.replace(self, learning_rate=peak)
         after = SCHEDULES[o.schedule](o, max(1, steps - o.warmup_steps))
-        warm = optax.linear_schedule(o.learning_rate / max(1, o.warmup_steps), o.learning_rate, max(1, o.warmup_steps - 1))
+        warm = optax.linear_schedule(
+            o.learning_rate / max(1, o.warmup_steps), o.learning_rate, max(1, o.warmup_steps - 1)
+        )
         return optax.join_schedules([warm, after], [o.warmup_steps]) if o.warmup_steps else after
 
     def build(self, steps: int, axes: Any, labels: Any = None) -> optax.GradientTransformation:
-        """The optax transformation. `axes` has a tuple of logical names a parameter; `labels` "generator", "discriminator" or "frozen" each."""
+        """The optax transformation. `axes` has a tuple of logical names a parameter; `labels`
+        "generator", "discriminator" or "frozen" each.
+        """
         if labels is None:
             return self._clipped(OPTIMIZERS[self.kind](self, self.rate(steps), axes))
-        adversary = optax.adam(self.rate(steps, self.discriminator_rate or None), b1=self.discriminator_b1, b2=0.9)
+        adversary = optax.adam(
+            self.rate(steps, self.discriminator_rate or None), b1=self.discriminator_b1, b2=0.9
+        )
         main = OPTIMIZERS[self.kind](self, self.rate(steps), _masked(axes, labels))
-        kinds: dict[Any, optax.GradientTransformation] = {"generator": self._clipped(main), "discriminator": self._clipped(adversary)}
+        kinds: dict[Any, optax.GradientTransformation] = {
+            "generator": self._clipped(main),
+            "discriminator": self._clipped(adversary),
+        }
         if "frozen" in jax.tree.leaves(labels):
             kinds["frozen"] = optax.set_to_zero()
         return optax.partition(kinds, labels)
 
-    def _clipped(self, transformation: optax.GradientTransformation) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.clip), transformation) if self.clip else transformation
+    def _clipped(
+        self, transformation: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        return (
+            optax.chain(optax.clip_by_global_norm(self.clip), transformation)
+            if self.clip
+            else transformation
+        )
 
 
 def _is_axes(x: Any) -> bool:

@@ -9,7 +9,9 @@ from vilg.types import Params
 
 @flax.struct.dataclass
 class TrainState:
-    """`step` is the number of updates completed; `ema` is None where the experiment keeps none; `statistics` belongs to Maintained."""
+    """`step` is the number of updates completed; `ema` is None where the experiment keeps none;
+    `statistics` belongs to Maintained.
+    """
 
     step: Any
     params: Params

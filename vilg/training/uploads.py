@@ -1,4 +1,5 @@
-"""Files that grow, on a store whose objects cannot: they are written on this machine and uploaded whole, now and then.
+"""Files that grow, on a store whose objects cannot: they are written on this machine and uploaded
+whole, now and then.
 
 Separate from log.py, which appends lines and knows nothing of stores.
 """
@@ -13,7 +14,9 @@ from vilg.paths import as_path, files
 
 
 class Uploads:
-    """A local directory `here` whose files go to a remote one. `continued`: names that are fetched first, because they are appended to."""
+    """A local directory `here` whose files go to a remote one. `continued`: names that are fetched
+    first, because they are appended to.
+    """
 
     def __init__(self, remote: str | os.PathLike, continued: Sequence[str]):
         self.remote = as_path(remote)

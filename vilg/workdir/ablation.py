@@ -1,7 +1,8 @@
-"""An ablation's file as runs: every cell with every seed, its workdir, its codec and the run that it starts from.
+"""An ablation's file as runs: every cell with every seed, its workdir, its codec and the run that
+it starts from.
 
-Separate from `vilg sweep`, which trains the runs one after another, because `vilg launch sweep` gives them to a cluster.
-"""
+Separate from `vilg sweep`, which trains the runs one after another, because `vilg launch sweep`
+gives them to a cluster."""
 
 import contextlib
 import copy
@@ -41,9 +42,15 @@ class Ablation:
 
     def __post_init__(self) -> None:
         for name, overrides in self.cells.items():
-            fits = re.fullmatch(r"[\w.-]+", name) and name.strip(".") and not name.startswith("codec")
+            fits = (
+                re.fullmatch(r"[\w.-]+", name) and name.strip(".") and not name.startswith("codec")
+            )
             require(
-                bool(fits), "CELLS", name, "must be a file's name of letters, digits, _ . -, and not begin with 'codec', where codecs are"
+                bool(fits),
+                "CELLS",
+                name,
+                "must be a file's name of letters, digits, _ . -, and not begin with 'codec', where"
+                " codecs are",
             )
             require(
                 hasattr(overrides, "items"),
@@ -61,7 +68,9 @@ class Ablation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """One cell with one seed. `mark` is a hash of what decides its metrics; runs of one `workdir` are one training."""
+    """One cell with one seed. `mark` is a hash of what decides its metrics; runs of one `workdir`
+    are one training.
+    """
 
     cell: str
     seed: int
@@ -83,12 +92,16 @@ def read_ablation(path: str) -> Ablation:
     file, _, size = path.partition(":")
     module = load_file(file)
     found = {
-        name: getattr(module, name.upper()) for name in ("cells", "seeds", "metrics", "controls", "tables") if hasattr(module, name.upper())
+        name: getattr(module, name.upper())
+        for name in ("cells", "seeds", "metrics", "controls", "tables")
+        if hasattr(module, name.upper())
     }
     if hasattr(module, "cells"):
         found["cells"] = module.cells(size) if size else module.cells()
     if not found.get("cells"):
-        raise UserError(f"config={path!r}: the file has no CELLS; `vilg train` runs a single experiment")
+        raise UserError(
+            f"config={path!r}: the file has no CELLS; `vilg train` runs a single experiment"
+        )
     if "seeds" in found:
         found["seeds"] = parse_seeds(",".join(map(str, found["seeds"])))
     return Ablation(**found)
@@ -97,7 +110,12 @@ def read_ablation(path: str) -> Ablation:
 def parse_seeds(text: str) -> tuple[int, ...]:
     """The seeds of "0,1,2"."""
     parts = [part.strip() for part in text.split(",")]
-    require(all(re.fullmatch(r"[0-9]+", part) for part in parts), "seeds", text, "must be whole numbers joined by commas, such as 0,1,2")
+    require(
+        all(re.fullmatch(r"[0-9]+", part) for part in parts),
+        "seeds",
+        text,
+        "must be whole numbers joined by commas, such as 0,1,2",
+    )
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
@@ -112,8 +130,12 @@ def with_starts(chosen: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -
     return [name for name in cells if name in needed]
 
 
-def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Place) -> dict[tuple[str, int], Run]:
-    """Every run of the ablation, by cell and seed; all that a config can have wrong is told here."""
+def plan(
+    base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Place
+) -> dict[tuple[str, int], Run]:
+    """Every run of the ablation, by cell and seed; all that a config can have wrong is told
+    here.
+    """
     codecs: dict[Any, tuple[str, bool]] = {}
     shared_codec(build_experiment(base), codecs, out / "codec")
     runs: dict[tuple[str, int], Run] = {}
@@ -125,12 +147,25 @@ def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Pl
                 config = overridden(base, {**overrides, "seed": seed, "data.loader.seed": seed})
                 start = config["training"].get("start_from", "")
                 before = runs.get((start, seed))
-                require(before is not None or start not in ablation.cells, "training.start_from", start, "must be a cell that comes before")
+                require(
+                    before is not None or start not in ablation.cells,
+                    "training.start_from",
+                    start,
+                    "must be a cell that comes before",
+                )
                 experiment = build_experiment(config)
                 if experiment.generator is not None:
-                    config["codec"]["workdir"], own = shared_codec(experiment, codecs, out / f"codec_{cell}")
+                    config["codec"]["workdir"], own = shared_codec(
+                        experiment, codecs, out / f"codec_{cell}"
+                    )
                 config["training"]["start_from"] = str(before.workdir) if before else start
-                mark = sha([experiment.hash, experiment.training.steps, marks[start, seed] if before else start])
+                mark = sha(
+                    [
+                        experiment.hash,
+                        experiment.training.steps,
+                        marks[start, seed] if before else start,
+                    ]
+                )
                 marks[cell, seed] = mark
                 runs[cell, seed] = Run(
                     cell=cell,
@@ -138,21 +173,31 @@ def plan(base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Pl
                     overrides=dict(overrides),
                     experiment=build_experiment(config),
                     workdir=places.setdefault(mark, out / cell / str(seed)),
-                    codec=config["codec"]["workdir"] if experiment.generator is not None and own else "",
+                    codec=(
+                        config["codec"]["workdir"]
+                        if experiment.generator is not None and own
+                        else ""
+                    ),
                     start=start if before else "",
                     mark=sha([mark, config["evals"]]),
                 )
     return runs
 
 
-def shared_codec(experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Place) -> tuple[str, bool]:
-    """The workdir of the experiment's codec, and whether it is trained there by the sweep: where one like it is, else the config's, else
-    `place`. A codec without parameters needs none."""
+def shared_codec(
+    experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Place
+) -> tuple[str, bool]:
+    """The workdir of the experiment's codec, and whether it is trained there by the sweep: where
+    one like it is, else the config's, else `place`. A codec without parameters needs none."""
     codec = experiment.codec_experiment
     if codec is None or not has_parameters(codec.codec):
         return "", False
-    given = experiment.codec_workdir if not codecs else ""  # the base's config speaks of the base's codec
-    return codecs.setdefault((codec.hash, codec.training.steps), (given, False) if given else (str(place), True))
+    given = (
+        experiment.codec_workdir if not codecs else ""
+    )  # the base's config speaks of the base's codec
+    return codecs.setdefault(
+        (codec.hash, codec.training.steps), (given, False) if given else (str(place), True)
+    )
 
 
 @contextlib.contextmanager
@@ -165,14 +210,21 @@ def naming(cell: str) -> Iterator[None]:
 
 
 def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the config with dotted fields set; sections that are not there are made (build_experiment knows which may be)."""
+    """A copy of the config with dotted fields set; sections that are not there are made
+    (build_experiment knows which may be).
+    """
     config = copy.deepcopy(dict(base))
     for field, value in overrides.items():
         *sections, last = field.split(".")
         owner = config
         for i, name in enumerate(sections):
             owner = owner.setdefault(name, {})
-            require(isinstance(owner, dict), field, value, f"{'.'.join(sections[: i + 1])} is a value, not a section")
+            require(
+                isinstance(owner, dict),
+                field,
+                value,
+                f"{'.'.join(sections[: i + 1])} is a value, not a section",
+            )
         owner[last] = copy.deepcopy(value)
     return to_dict(config)
 

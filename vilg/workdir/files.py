@@ -44,18 +44,28 @@ class Workdir:
     def read(self) -> dict[str, Any]:
         """config.json; a UserError if this is not a workdir."""
         if not self.config_file.is_file():
-            raise UserError(f"workdir={str(self.path)!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`")
+            raise UserError(
+                f"workdir={str(self.path)!r}: holds no config.json, so it is no run; give the"
+                " --workdir of `vilg train`"
+            )
         try:
             stored = json.loads(self.config_file.read_text())
             if not isinstance(stored["config"], dict):
                 raise TypeError("its config is no mapping")
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from a copy") from None
-        return stored | {"config": with_places(stored["config"], lambda place: joined(self.path, place))}
+            raise UserError(
+                f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from"
+                " a copy"
+            ) from None
+        return stored | {
+            "config": with_places(stored["config"], lambda place: joined(self.path, place))
+        }
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One run a workdir (vilg/workdir/lock.py). Of several processes the first holds it for all."""
+        """One run a workdir (vilg/workdir/lock.py). Of several processes the first holds it for
+        all.
+        """
         if not is_first():
             yield
             return
@@ -64,45 +74,66 @@ class Workdir:
             yield
 
     def open(self, experiment: Experiment) -> bool:
-        """Writes the frozen config, or checks it against the one that is there; whether the run is new."""
+        """Writes the frozen config, or checks it against the one that is there; whether the run is
+        new.
+        """
         if self.config_file.is_file():
             stored = self.read()
             difference = first_difference(deciding(stored["config"]), deciding(experiment.config))
             if difference:
                 field, old, new = difference
                 raise UserError(
-                    f"workdir={str(self.path)!r} holds a run with {field}={old!r}, this config has {new!r}; "
-                    "give the same config, or another --workdir"
+                    f"workdir={str(self.path)!r} holds a run with {field}={old!r}, this config has"
+                    f" {new!r}; give the same config, or another --workdir"
                 )
-            gone = max((int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=0)
+            gone = max(
+                (int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=0
+            )
             if gone > experiment.training.steps:
                 raise UserError(
-                    f"training.steps={experiment.training.steps}: the run in {self.path} has gone to {gone}; give that many or more"
+                    f"training.steps={experiment.training.steps}: the run in {self.path} has gone"
+                    f" to {gone}; give that many or more"
                 )
             stored["config"] = dict(experiment.config)
             self.write(stored)
             return False
         foreign = (
-            [p.name for p in self.path.iterdir() if p.name not in (".lock", "codec", "first", "text.model")] if self.path.exists() else []
+            [
+                p.name
+                for p in self.path.iterdir()
+                if p.name not in (".lock", "codec", "first", "text.model")
+            ]
+            if self.path.exists()
+            else []
         )
         if "checkpoints" in foreign:
-            raise UserError(f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another --workdir")
+            raise UserError(
+                f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another"
+                " --workdir"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write({"config": dict(experiment.config), "hash": experiment.hash, "versions": versions()})
+        self.write(
+            {"config": dict(experiment.config), "hash": experiment.hash, "versions": versions()}
+        )
         return True
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """config.json, atomically. Other workdirs are written relative to this one, so that runs are found from any directory and move
-        together. Written by the first process alone."""
+        """config.json, atomically. Other workdirs are written relative to this one, so that runs
+        are found from any directory and move together. Written by the first process alone."""
         if not is_first():
             return
-        content = {**content, "config": with_places(content["config"], lambda place: relative(place, self.path))}
+        content = {
+            **content,
+            "config": with_places(content["config"], lambda place: relative(place, self.path)),
+        }
         temporary = self.config_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
 
     def note_circumstances(self) -> None:
-        """Adds the commit of the code that trains now, and what it runs on, to config.json, if it is another than before."""
+        """Adds the commit of the code that trains now, and what it runs on, to config.json, if it
+        is another than before.
+        """
         stored, added = self.read(), {}
         for name, now in (("commits", commit()), ("environments", environment())):
             before = stored.get(name, [])
@@ -111,21 +142,29 @@ class Workdir:
             self.write(stored | added)
 
     def adopt_text_model(self, workdir: str) -> None:
-        """Takes over the text model of the run that this one starts from: its parameters mean nothing with other ids."""
+        """Takes over the text model of the run that this one starts from: its parameters mean
+        nothing with other ids.
+        """
         theirs = Workdir(workdir).text_file
         if not self.text_file.is_file():
             self.text_file.write_bytes(theirs.read_bytes())
         elif self.text_file.read_bytes() != theirs.read_bytes():
             raise UserError(
-                f"training.start_from={workdir!r}: {self.text_file} is another text model than that run's; choose another --workdir"
+                f"training.start_from={workdir!r}: {self.text_file} is another text model than that"
+                " run's; choose another --workdir"
             )
 
     def text_model(self, experiment: Experiment) -> TextModel:
-        """The run's text model, trained from the captions if it is not there; refused if its hash is not the stored one."""
+        """The run's text model, trained from the captions if it is not there; refused if its hash
+        is not the stored one.
+        """
         stored = self.read()
         if not self.text_file.is_file():
             if "text_sha256" in stored:
-                raise UserError(f"workdir={str(self.path)!r}: text.model is gone; restore it, for the run's ids mean nothing without it")
+                raise UserError(
+                    f"workdir={str(self.path)!r}: text.model is gone; restore it, for the run's ids"
+                    " mean nothing without it"
+                )
             train_text_model(
                 caption_texts(experiment.data.train, experiment.data.text.records),
                 experiment.data.text.vocabulary,
@@ -138,8 +177,8 @@ class Workdir:
             self.write(stored | {"text_sha256": model.sha256})
         elif stored["text_sha256"] != model.sha256:
             raise UserError(
-                f"workdir={str(self.path)!r}: text.model has hash {model.sha256[:12]}, the run was trained with "
-                f"{stored['text_sha256'][:12]}; put the original file back"
+                f"workdir={str(self.path)!r}: text.model has hash {model.sha256[:12]}, the run was"
+                f" trained with {stored['text_sha256'][:12]}; put the original file back"
             )
         return model
 
@@ -150,7 +189,10 @@ def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict
     for section, field in (("codec", "workdir"), ("training", "start_from")):
         if config[section].get(field):
             config[section] = {**config[section], field: change(config[section][field])}
-    evals = {n: {**e, "ranker": change(e["ranker"])} if e.get("ranker") else e for n, e in config["evals"].items()}
+    evals = {
+        n: {**e, "ranker": change(e["ranker"])} if e.get("ranker") else e
+        for n, e in config["evals"].items()
+    }
     return {**config, "evals": evals}
 
 
@@ -169,7 +211,17 @@ def commit() -> str:
     """The commit of the code, or "unknown" outside a clone."""
     try:
         told = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+            [
+                "git",
+                "-C",
+                str(Path(__file__).parent),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=12",
+            ],
+            capture_output=True,
+            text=True,
         )
     except OSError:  # no git here
         return "unknown"
@@ -177,9 +229,19 @@ def commit() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What a run's speed and rounding depend on beside its code: devices, processes, XLA's flags, versions."""
-    devices = {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "processes": jax.process_count()}
-    return {**devices, **{name: os.environ[name] for name in RECORDED if os.environ.get(name)}, "versions": versions()}
+    """What a run's speed and rounding depend on beside its code: devices, processes, XLA's flags,
+    versions.
+    """
+    devices = {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+    return {
+        **devices,
+        **{name: os.environ[name] for name in RECORDED if os.environ.get(name)},
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:

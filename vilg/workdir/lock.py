@@ -1,8 +1,8 @@
 """One run a workdir: an OS lock where the file system has one, a lease where it has not.
 
-An OS lock dies with its process. gs:// has none: there the holder writes its name every few seconds, and what has not been renewed for a
-while is free. So the same command, given again after a kill, waits for the lease of its former self to run out instead of being refused.
-"""
+An OS lock dies with its process. gs:// has none: there the holder writes its name every few
+seconds, and what has not been renewed for a while is free. So the same command, given again after a
+kill, waits for the lease of its former self to run out instead of being refused."""
 
 import contextlib
 import fcntl
@@ -17,13 +17,18 @@ from collections.abc import Iterator
 from vilg.paths import Place, is_remote
 from vilg.types import UserError
 
-RENEWED = 10.0  # seconds between renewals; a lease that was not renewed for four times as long is free
+RENEWED = (
+    10.0  # seconds between renewals; a lease that was not renewed for four times as long is free
+)
 SETTLED = 2.0  # seconds after which the last of several that wrote at once is known
 
 
 def taken(directory: Place) -> UserError:
     """What the second run is told."""
-    return UserError(f"workdir={os.fspath(directory)!r}: another run is writing there; wait for it or choose another --workdir")
+    return UserError(
+        f"workdir={os.fspath(directory)!r}: another run is writing there; wait for it or choose"
+        " another --workdir"
+    )
 
 
 @contextlib.contextmanager
@@ -54,7 +59,9 @@ def leased(directory: Place, renewed: float = RENEWED, settled: float = SETTLED)
             return "", 0
 
     before, since = read(), time.monotonic()
-    while before[0]:  # clocks of hosts differ: a lease is known to be alive by a count that moves while we look
+    while before[
+        0
+    ]:  # clocks of hosts differ: a lease is known to be alive by a count that moves while we look
         if time.monotonic() - since > 4 * renewed:
             break
         time.sleep(renewed / 5)

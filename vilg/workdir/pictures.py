@@ -1,4 +1,6 @@
-"""Pictures that training draws on its way: the first validation records, reconstructed or sampled."""
+"""Pictures that training draws on its way: the first validation records, reconstructed or
+sampled.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,13 +30,28 @@ def first_examples(experiment: Experiment, text_model: Any) -> dict[str, Any]:
 
 
 def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """A grid of originals above reconstructions (a codec) or samples of their captions (a generator), and the captions of both kinds."""
+    """A grid of originals above reconstructions (a codec) or samples of their captions (a
+    generator), and the captions of both kinds.
+    """
     images = examples["image"]
     if session.experiment.generator is None:
-        return grid(np.concatenate([images, session.pictures(session.codes(images))]), columns=len(images)), []
-    made = session.sample(examples["captions"], session.experiment.controls, 0, examples["language"])
+        return (
+            grid(
+                np.concatenate([images, session.pictures(session.codes(images))]),
+                columns=len(images),
+            ),
+            [],
+        )
+    made = session.sample(
+        examples["captions"], session.experiment.controls, 0, examples["language"]
+    )
     lines = list(examples["captions"])
     if isinstance(session.experiment.generator, Captioner):
         captions = session.caption(images, examples["language"], Controls(temperature=0.0))
-        lines = [f"{prompt} | {caption.text}" for prompt, caption in zip(lines, captions, strict=True)]
-    return grid(np.concatenate([images, np.stack([m.image for m in made])]), columns=len(images)), lines
+        lines = [
+            f"{prompt} | {caption.text}" for prompt, caption in zip(lines, captions, strict=True)
+        ]
+    return (
+        grid(np.concatenate([images, np.stack([m.image for m in made])]), columns=len(images)),
+        lines,
+    )

@@ -1,4 +1,6 @@
-"""Parameters from checkpoints: a run's own, its codec's, and those of the run that training starts from."""
+"""Parameters from checkpoints: a run's own, its codec's, and those of the run that training starts
+from.
+"""
 
 import dataclasses
 import hashlib
@@ -17,7 +19,8 @@ from vilg.workdir.files import Workdir
 
 
 def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, str]:
-    """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec that the program's experiment describes.
+    """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec
+    that the program's experiment describes.
 
     A codec without parameters needs no run."""
     wanted: Any = program.experiment.codec
@@ -25,13 +28,23 @@ def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, 
         return {}, "none"
     directory, experiment = Workdir(workdir), codec_experiment(workdir)
     if experiment.codec != wanted:
-        names = [f.name for f in dataclasses.fields(wanted) if getattr(experiment.codec, f.name, None) != getattr(wanted, f.name)]
-        there, here = (", ".join(f"{n}={getattr(c, n, None)!r}" for n in names) for c in (experiment.codec, wanted))
-        raise UserError(
-            f"codec.workdir={str(workdir)!r}: its codec ({type(experiment.codec).__name__}, {there}) is not the one that codec.experiment describes "
-            f"({type(wanted).__name__}, {here}), so its codes are others; give the same tokenizer experiment in both"
+        names = [
+            f.name
+            for f in dataclasses.fields(wanted)
+            if getattr(experiment.codec, f.name, None) != getattr(wanted, f.name)
+        ]
+        there, here = (
+            ", ".join(f"{n}={getattr(c, n, None)!r}" for n in names)
+            for c in (experiment.codec, wanted)
         )
-    codec_program = Program(experiment, program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
+        raise UserError(
+            f"codec.workdir={str(workdir)!r}: its codec ({type(experiment.codec).__name__},"
+            f" {there}) is not the one that codec.experiment describes ({type(wanted).__name__},"
+            f" {here}), so its codes are others; give the same tokenizer experiment in both"
+        )
+    codec_program = Program(
+        experiment, program.mesh.devices.flatten().tolist(), layout=parse_layout("dp")
+    )
     state, _ = restore(directory, codec_program)
     params = state.best_params
     return params, fingerprint(params, codec_program)
@@ -43,8 +56,14 @@ def codec_experiment(workdir: str | os.PathLike) -> Experiment:
     experiment = build_experiment(directory.read()["config"])
     if experiment.generator is not None:
         own = directory.path / (experiment.codec_workdir or "codec")
-        there = f"; its codec is in {own}" if (own / "config.json").is_file() else "; give the --workdir of a codec's run"
-        raise UserError(f"codec.workdir={str(workdir)!r}: is the run of a generator or ranker{there}")
+        there = (
+            f"; its codec is in {own}"
+            if (own / "config.json").is_file()
+            else "; give the --workdir of a codec's run"
+        )
+        raise UserError(
+            f"codec.workdir={str(workdir)!r}: is the run of a generator or ranker{there}"
+        )
     return experiment
 
 
@@ -54,30 +73,42 @@ def has_parameters(codec: Any) -> bool:
 
 
 def fingerprint(params: Params, program: Program) -> str:
-    """A hash of the parameters' values: a codec of the same config that was trained again has other codes."""
+    """A hash of the parameters' values: a codec of the same config that was trained again has other
+    codes.
+    """
     sums = {k: int(v) for k, v in jax.device_get(program.jit(digest)(params)).items()}
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def starting_params(workdir: str | os.PathLike, program: Program, codec_hash: str | None) -> Params:
-    """The newest parameters of another run, checked to fit the program's model and, for a generator, to speak of this codec's codes."""
+    """The newest parameters of another run, checked to fit the program's model and, for a
+    generator, to speak of this codec's codes.
+    """
     directory = Workdir(workdir)
     stored = directory.read()
-    other = Program(build_experiment(stored["config"]), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
+    other = Program(
+        build_experiment(stored["config"]),
+        program.mesh.devices.flatten().tolist(),
+        layout=parse_layout("dp"),
+    )
     theirs, generator = other.state_shape.params, program.experiment.generator
     grown = jax.eval_shape(generator.grow, theirs) if isinstance(generator, Growing) else theirs
-    given, wanted = ({k: x.shape for k, x in named_leaves(p).items()} for p in (grown, program.state_shape.params))
+    given, wanted = (
+        {k: x.shape for k, x in named_leaves(p).items()}
+        for p in (grown, program.state_shape.params)
+    )
     misfit = first_misfit(given, wanted)
     if misfit:
         name, there, here = misfit
         raise UserError(
-            f"training.start_from={str(workdir)!r}: its parameter {name} has shape {there}, this model's has {here}; "
-            "give a run of the same codec and generator sections"
+            f"training.start_from={str(workdir)!r}: its parameter {name} has shape {there}, this"
+            f" model's has {here}; give a run of the same codec and generator sections"
         )
     if program.experiment.generator is not None and stored.get("codec_hash") != codec_hash:
         raise UserError(
-            f"training.start_from={str(workdir)!r}: was trained on the codes of another tokenizer ({stored.get('codec_hash')}, here {codec_hash}); "
-            "give codec.workdir the one that it used"
+            f"training.start_from={str(workdir)!r}: was trained on the codes of another tokenizer"
+            f" ({stored.get('codec_hash')}, here {codec_hash}); give codec.workdir the one that it"
+            " used"
         )
     return restore(directory, other)[0].best_params
 
@@ -90,5 +121,8 @@ def restore(directory: Workdir, program: Program, step: int | None = None) -> tu
         restored = checkpoints.restore(program.abstract_state, step)
         checkpoints.close()
     if restored is None:
-        raise UserError(f"workdir={str(directory.path)!r}: has no checkpoint yet; let `vilg train` reach training.checkpoint_every")
+        raise UserError(
+            f"workdir={str(directory.path)!r}: has no checkpoint yet; let `vilg train` reach"
+            " training.checkpoint_every"
+        )
     return restored

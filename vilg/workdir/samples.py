@@ -12,7 +12,9 @@ from vilg.workdir.session import Sampled
 
 
 def samples_of(out: Path) -> list[Path]:
-    """The pictures of an earlier call: those that its samples.jsonl names. Errors: UserError for such a file that is somebody else's."""
+    """The pictures of an earlier call: those that its samples.jsonl names. Errors: UserError for
+    such a file that is somebody else's.
+    """
     if not (out / "samples.jsonl").is_file():
         return []
     found = []
@@ -20,12 +22,19 @@ def samples_of(out: Path) -> list[Path]:
         try:
             found.append(out / Path(json.loads(line)["file"]).name)
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"out={str(out)!r}: line {number} of its samples.jsonl is not of `vilg sample`; give another --out") from None
+            raise UserError(
+                f"out={str(out)!r}: line {number} of its samples.jsonl is not of `vilg sample`;"
+                " give another --out"
+            ) from None
     return found
 
 
-def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None) -> list[str]:
-    """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture), in place of an earlier call's; their file names."""
+def write_samples(
+    out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None
+) -> list[str]:
+    """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture), in
+    place of an earlier call's; their file names.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for file in samples_of(out):
         file.unlink(missing_ok=True)
@@ -33,11 +42,23 @@ def write_samples(out: Path, made: Sequence[Sampled], columns: int, extra: Seque
     lines = []
     for i, (file, sample) in enumerate(zip(files, made, strict=True)):
         Image.fromarray(sample.image).save(out / file)
-        line = {"prompt": sample.prompt, "file": file, "seed": sample.seed, "language": sample.language, "score": sample.score}
+        line = {
+            "prompt": sample.prompt,
+            "file": file,
+            "seed": sample.seed,
+            "language": sample.language,
+            "score": sample.score,
+        }
         if sample.candidates:
-            line["candidates"] = [{"seed": seed, "score": score} for seed, score in sample.candidates]
+            line["candidates"] = [
+                {"seed": seed, "score": score} for seed, score in sample.candidates
+            ]
         lines.append(line | {"truncated": bool(sample.truncated)} | (extra[i] if extra else {}))
-    labelled = [{"image": m.image, "captions": [{"language": m.language, "text": m.prompt}]} for m in made]
+    labelled = [
+        {"image": m.image, "captions": [{"language": m.language, "text": m.prompt}]} for m in made
+    ]
     sheet(labelled, columns).save(out / "grid.png")
-    (out / "samples.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    (out / "samples.jsonl").write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    )
     return files

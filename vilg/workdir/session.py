@@ -1,8 +1,9 @@
-"""Session: a trained (or training) run in memory, ready to encode, decode, sample and caption. Shared by most verbs.
+"""Session: a trained (or training) run in memory, ready to encode, decode, sample and caption.
+Shared by most verbs.
 
-Work goes through in batches of one size, padded at the end, so that each program is compiled once. Every sample has its own key from
-(seed, prompt), every caption from (seed, codes of its picture), so neither depends on its batch mates or their number.
-"""
+Work goes through in batches of one size, padded at the end, so that each program is compiled once.
+Every sample has its own key from (seed, prompt), every caption from (seed, codes of its picture),
+so neither depends on its batch mates or their number."""
 
 import dataclasses
 import functools
@@ -20,12 +21,24 @@ from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
-from vilg.types import START, Captioner, Embedder, Generator, Likelihood, Params, Ranker, Stepwise, UserError
+from vilg.types import (
+    START,
+    Captioner,
+    Embedder,
+    Generator,
+    Likelihood,
+    Params,
+    Ranker,
+    Stepwise,
+    UserError,
+)
 from vilg.workdir.files import Workdir
 from vilg.workdir.reranking import best_of, check_languages
 from vilg.workdir.restore import codec_params, restore
 
-Watch = Callable[[int, int, int], None]  # called after each evaluation of a batch: evaluations done, of how many, rows
+Watch = Callable[
+    [int, int, int], None
+]  # called after each evaluation of a batch: evaluations done, of how many, rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +65,9 @@ class Captioned:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Session:
-    """Parameters with the program that runs them. `frozen` is the codec's parameters (the same as `params` in a codec's run)."""
+    """Parameters with the program that runs them. `frozen` is the codec's parameters (the same as
+    `params` in a codec's run).
+    """
 
     program: Program
     params: Params
@@ -60,7 +75,8 @@ class Session:
     text_model: Any  # a TextModel; None in a codec's run
     step: int
     batch: int = 64
-    swap: bool = False  # a Stepwise generator's parameters stay on the host, and one expert at a time is on the devices
+    # a Stepwise generator's parameters stay on the host, and one expert at a time is on the devices
+    swap: bool = False
 
     @property
     def experiment(self) -> Experiment:
@@ -86,39 +102,63 @@ class Session:
         grid: tuple[int, int] | None = None,
         watch: Watch | None = None,
     ) -> list[Sampled]:
-        """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1, ... The language of a prompt is
-        detected where it is not given. A Stepwise generator also takes `inputs` beside the text, one row a prompt, and another `grid` of
-        codes; `watch` is told of each evaluation."""
+        """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1,
+        ... The language of a prompt is detected where it is not given. A Stepwise generator also
+        takes `inputs` beside the text, one row a prompt, and another `grid` of codes; `watch` is
+        told of each evaluation."""
         self.check_generator()
         languages = languages or [detect_language(p) for p in prompts]
         rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
         encoded = [self.text_ids(p, g) for p, g, _ in rows]
         keys = sample_keys([seed + k for _, _, k in rows], [p.encode() for p, _, _ in rows])
-        given = {"text": np.stack([ids for ids, _ in encoded]), **{k: np.repeat(v, number, 0) for k, v in (inputs or {}).items()}}
+        given = {
+            "text": np.stack([ids for ids, _ in encoded]),
+            **{k: np.repeat(v, number, 0) for k, v in (inputs or {}).items()},
+        }
         codes = self._drawn(given, keys, controls, grid, watch)
         images = self.pictures(codes)
-        return [Sampled(p, g, seed + k, cut, i) for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)]
+        return [
+            Sampled(p, g, seed + k, cut, i)
+            for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)
+        ]
 
     def text_ids(self, text: str, language: str) -> tuple[np.ndarray, bool]:
         """(ids [m], whether they were cut)."""
         return self.text_model.encode(text, language, self.experiment.data.text.length)
 
     def _drawn(
-        self, inputs: Mapping[str, np.ndarray], keys: np.ndarray, controls: Any, grid: tuple[int, int] | None, watch: Watch | None
+        self,
+        inputs: Mapping[str, np.ndarray],
+        keys: np.ndarray,
+        controls: Any,
+        grid: tuple[int, int] | None,
+        watch: Watch | None,
     ) -> np.ndarray:
         """Codes [n, ...] of the inputs."""
         names, program = list(inputs), self.program
         if not isinstance(self.experiment.generator, Stepwise):
-            return self.batched(lambda t, k: program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)), inputs["text"], keys)
-        plan, shared = self.experiment.generator.plan(controls), self.experiment.generator.shared(self.params)
-        rows = [{k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()} for j in range(len(plan.times))]
+            return self.batched(
+                lambda t, k: program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)),
+                inputs["text"],
+                keys,
+            )
+        plan, shared = (
+            self.experiment.generator.plan(controls),
+            self.experiment.generator.shared(self.params),
+        )
+        rows = [
+            {k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()}
+            for j in range(len(plan.times))
+        ]
         total = len(plan.times) * -(-len(keys) // self._size(len(keys)))
         done = 0
 
         def draw(*arrays: np.ndarray) -> Any:
             nonlocal done
             wrapped = jax.random.wrap_key_data(jnp.asarray(arrays[-1]))
-            state = program.begin(controls, grid)(shared, dict(zip(names, arrays, strict=False)), wrapped)
+            state = program.begin(controls, grid)(
+                shared, dict(zip(names, arrays, strict=False)), wrapped
+            )
             for expert, first, last in plan.runs:
                 weights = self._expert(expert)
                 for j in range(first, last):
@@ -133,51 +173,72 @@ class Session:
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - one expert at a time
     def _expert(self, index: int) -> Params:
-        """One expert's parameters: a slice of those on the devices, or brought there from the host."""
+        """One expert's parameters: a slice of those on the devices, or brought there from the
+        host.
+        """
         if not self.swap:
             return self.program.expert(self.params, jnp.int32(index))
         weights = self.experiment.generator.expert(self.params, index)
         return jax.device_put(weights, self.program.expert_sharding)
 
-    def log_likelihood(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+    def log_likelihood(
+        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
+    ) -> np.ndarray:
         """log p(codes[i] | texts[i]) in nats [n]."""
         if not isinstance(self.experiment.generator, Likelihood):
             raise UserError(
-                "this workdir's generator gives no likelihoods; give the workdir of one that does, such as an autoregressive one"
+                "this workdir's generator gives no likelihoods; give the workdir of one that does,"
+                " such as an autoregressive one"
             )
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
         return self.batched(lambda t, c: self.program.log_likelihood(self.params, t, c), ids, codes)
 
-    def agreement(self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
-        """How well texts[i] goes with codes[i] [n]; comparable between texts of the same codes only."""
+    def agreement(
+        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
+    ) -> np.ndarray:
+        """How well texts[i] goes with codes[i] [n]; comparable between texts of the same codes
+        only.
+        """
         if not isinstance(self.experiment.generator, Ranker):
-            raise UserError("this workdir trained a codec, which knows no texts; give the workdir of a generator")
+            raise UserError(
+                "this workdir trained a codec, which knows no texts; give the workdir of a"
+                " generator"
+            )
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
         return self.batched(lambda t, c: self.program.agreement(self.params, t, c), ids, codes)
 
     def image_features(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Features [n, d], float32 of unit length, of uint8 pictures [n, H, W, 3], or of a list whose sizes differ. Of a picture that is not
-        of the codec's size the largest square in its middle is taken and resized (data/records.py:fit)."""
+        """Features [n, d], float32 of unit length, of uint8 pictures [n, H, W, 3], or of a list
+        whose sizes differ. Of a picture that is not of the codec's size the largest square in its
+        middle is taken and resized (data/records.py:fit)."""
         self.check_embedder()
         fitted = np.stack([fit(image, self.experiment.codec.image_size) for image in images])
-        return self.batched(lambda x: self.program.image_features(self.params, self.frozen, x), fitted)
+        return self.batched(
+            lambda x: self.program.image_features(self.params, self.frozen, x), fitted
+        )
 
     def text_features(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
-        """Features [n, d], float32 of unit length, of texts; their dot product with a picture's is the cosine. What is longer than
-        data.text.length is cut (`text_ids` says which)."""
+        """Features [n, d], float32 of unit length, of texts; their dot product with a picture's is
+        the cosine. What is longer than data.text.length is cut (`text_ids` says which)."""
         self.check_embedder()
         ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
         return self.batched(lambda t: self.program.text_features(self.params, t), ids)
 
     def best(self, made: Sequence[Sampled], number: int, ranker: str) -> list[Sampled]:
-        """Of each `number` pictures in a row the one that goes best with its prompt, by the run in the workdir `ranker`."""
+        """Of each `number` pictures in a row the one that goes best with its prompt, by the run in
+        the workdir `ranker`.
+        """
         return best_of(made, number, self.ranking(ranker, {m.language for m in made}))
 
     def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "Session":
-        """A ranker's run, which judges the pictures of this one. Errors: UserError for a workdir that is none, or does not read a language."""
+        """A ranker's run, which judges the pictures of this one. Errors: UserError for a workdir
+        that is none, or does not read a language.
+        """
         return open_ranker(workdir, languages)
 
-    def caption(self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0) -> list[Captioned]:
+    def caption(
+        self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0
+    ) -> list[Captioned]:
         """One caption an image, in the language asked for it."""
         self.check_captioner()
         start = np.array([START[g] for g in languages], np.int32)
@@ -185,7 +246,9 @@ class Session:
         keys = sample_keys([seed] * len(codes), [c.tobytes() for c in codes])
 
         def run(codes: Any, start: Any, keys: Any) -> Any:
-            return self.program.caption(controls)(self.params, codes, start, jax.random.wrap_key_data(keys))
+            return self.program.caption(controls)(
+                self.params, codes, start, jax.random.wrap_key_data(keys)
+            )
 
         ids, scores = self.batched(run, codes, start, keys)
         texts = [self.text_model.decode(row)[0] for row in ids]
@@ -195,7 +258,11 @@ class Session:
         """UserError unless the run can sample."""
         if not isinstance(self.experiment.generator, Generator):
             codec = self.experiment.generator is None
-            what = "a codec, which has nothing to sample" if codec else "a ranker, which scores pictures and draws none"
+            what = (
+                "a codec, which has nothing to sample"
+                if codec
+                else "a ranker, which scores pictures and draws none"
+            )
             raise UserError(f"this workdir trained {what}; give the workdir of a generator")
 
     def check_embedder(self) -> None:
@@ -203,16 +270,24 @@ class Session:
         if not isinstance(self.experiment.generator, Embedder):
             what = "a codec" if self.experiment.generator is None else "a generator"
             remedy = "give the workdir of a ranker (experiments/ranker.py)"
-            raise UserError(f"this workdir trained {what}, which has no features of pictures and texts; {remedy}")
+            raise UserError(
+                f"this workdir trained {what}, which has no features of pictures and texts;"
+                f" {remedy}"
+            )
 
     def check_captioner(self) -> None:
         """UserError unless the run can caption."""
         model = self.experiment.generator
         if not isinstance(model, Captioner):
-            draws = "has a generator that draws only" if isinstance(model, Generator) else "trained a ranker"
+            draws = (
+                "has a generator that draws only"
+                if isinstance(model, Generator)
+                else "trained a ranker"
+            )
             what = "trained a codec" if model is None else draws
             raise UserError(
-                f"this workdir {what}, so it cannot caption; give the workdir of a generator that can, such as an autoregressive one"
+                f"this workdir {what}, so it cannot caption; give the workdir of a generator that"
+                " can, such as an autoregressive one"
             )
 
     def batched(self, call: Any, *arrays: np.ndarray) -> Any:
@@ -235,15 +310,28 @@ class Session:
 
 
 def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
-    """Raw key data [n, 2], one a row, from a seed and what is sampled from. Errors: UserError for a seed of more than 32 bits."""
-    require(0 <= min(seeds) and max(seeds) < 2**32, "seed", max(seeds) if min(seeds) >= 0 else min(seeds), "must be from 0 to 2**32 - 1")
-    numbers = np.array([[s, zlib.crc32(c)] for s, c in zip(seeds, contents, strict=True)], np.uint32)
-    keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(jax.random.key(n[0]), n[1]), 0))(jnp.asarray(numbers))
+    """Raw key data [n, 2], one a row, from a seed and what is sampled from. Errors: UserError for a
+    seed of more than 32 bits.
+    """
+    require(
+        0 <= min(seeds) and max(seeds) < 2**32,
+        "seed",
+        max(seeds) if min(seeds) >= 0 else min(seeds),
+        "must be from 0 to 2**32 - 1",
+    )
+    numbers = np.array(
+        [[s, zlib.crc32(c)] for s, c in zip(seeds, contents, strict=True)], np.uint32
+    )
+    keys = jax.vmap(
+        lambda n: jax.random.fold_in(jax.random.fold_in(jax.random.key(n[0]), n[1]), 0)
+    )(jnp.asarray(numbers))
     return np.asarray(jax.random.key_data(keys))
 
 
 def fitting_layout(experiment: Experiment) -> Layout:
-    """The experiment's layout, or plain dp where its mesh does not fit the devices that are here: samples do not depend on it."""
+    """The experiment's layout, or plain dp where its mesh does not fit the devices that are here:
+    samples do not depend on it.
+    """
     try:
         experiment.layout.sizes(jax.device_count())
     except UserError:
@@ -253,12 +341,16 @@ def fitting_layout(experiment: Experiment) -> Layout:
 
 @functools.cache
 def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
-    """The newest checkpoint of a workdir. `ema=False` takes the raw parameters; `swap` leaves a mixture's experts on the host."""
+    """The newest checkpoint of a workdir. `ema=False` takes the raw parameters; `swap` leaves a
+    mixture's experts on the host.
+    """
     directory = Workdir(workdir)
     stored = directory.read()
     experiment = build_experiment(stored["config"])
     program = Program(experiment, layout=fitting_layout(experiment))
-    holder = Program(experiment, jax.devices("cpu")[:1], layout=parse_layout("dp")) if swap else program
+    holder = (
+        Program(experiment, jax.devices("cpu")[:1], layout=parse_layout("dp")) if swap else program
+    )
     state, _ = restore(directory, holder)
     params = state.best_params if ema else state.params
     params = jax.device_get(params) if swap else params
@@ -266,14 +358,19 @@ def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
         return Session(program, params, params, None, int(state.step))
     codec, codec_hash = codec_params(experiment.codec_workdir or directory.codec, program)
     if stored.get("codec_hash", codec_hash) != codec_hash:
-        raise UserError(f"workdir={workdir!r}: its codec was {stored['codec_hash']}, the one found is {codec_hash}; put the original back")
+        raise UserError(
+            f"workdir={workdir!r}: its codec was {stored['codec_hash']}, the one found is"
+            f" {codec_hash}; put the original back"
+        )
     frozen = experiment.space.freeze(codec, stored.get("latents"))
-    return Session(program, params, frozen, directory.text_model(experiment), int(state.step), swap=swap)
+    return Session(
+        program, params, frozen, directory.text_model(experiment), int(state.step), swap=swap
+    )
 
 
 def open_ranker(workdir: str, languages: Iterable[str] = ()) -> Session:
-    """The session of a ranker's run. Errors: UserError, which names the option, for a workdir that is none, or that has not read one of the
-    languages."""
+    """The session of a ranker's run. Errors: UserError, which names the option, for a workdir that
+    is none, or that has not read one of the languages."""
     try:
         session = open_session(workdir)
         session.check_embedder()

@@ -18,7 +18,9 @@ class Costs:
 
     @contextlib.contextmanager
     def stage(self, name: str, resumes: bool = False) -> Iterator[None]:
-        """Notes what the body takes, even if it is interrupted; adds it to what is there if the stage goes on where it stopped."""
+        """Notes what the body takes, even if it is interrupted; adds it to what is there if the
+        stage goes on where it stopped.
+        """
         wall, cpu = time.time(), cpu_time()
         before = (self.seconds.get(name, 0), self.cpu_seconds.get(name, 0)) if resumes else (0, 0)
         try:

@@ -1,4 +1,6 @@
-"""What happens before the first update: places are checked, latents are measured, the first state is made."""
+"""What happens before the first update: places are checked, latents are measured, the first state
+is made.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,11 +27,20 @@ MEASURED = 1024  # pictures that the scale of latents is measured on
 
 def check_places(experiment: Experiment) -> None:
     """Errors: UserError for a codec's run, or one to start from, that is none."""
-    for field, place in (("codec.workdir", experiment.codec_workdir), ("training.start_from", experiment.start_from)):
+    for field, place in (
+        ("codec.workdir", experiment.codec_workdir),
+        ("training.start_from", experiment.start_from),
+    ):
         if place and not Workdir(place).config_file.is_file():
-            raise UserError(f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of `vilg train`, or ''")
+            raise UserError(
+                f"{field}={place!r}: holds no config.json, so it is no run; give the --workdir of"
+                " `vilg train`, or ''"
+            )
     if experiment.start_from:
-        theirs, ours = (kind_of(config) for config in (Workdir(experiment.start_from).read()["config"], experiment.config))
+        theirs, ours = (
+            kind_of(config)
+            for config in (Workdir(experiment.start_from).read()["config"], experiment.config)
+        )
         remedy = f"is a run of {theirs!r}, this one is of {ours!r}; give one of the same"
         require(theirs == ours, "training.start_from", experiment.start_from, remedy)
     if experiment.codec_workdir and has_parameters(experiment.codec):
@@ -47,8 +58,16 @@ def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
     return bool(steps) and steps[-1] >= experiment.training.steps
 
 
-def prepare_space(experiment: Experiment, program: Program, directory: Workdir, codec: Params, start: str, quiet: bool) -> Params:
-    """The frozen parameters of the generator's space. The scale of latents is the starting run's, else measured here once, and stored.
+def prepare_space(
+    experiment: Experiment,
+    program: Program,
+    directory: Workdir,
+    codec: Params,
+    start: str,
+    quiet: bool,
+) -> Params:
+    """The frozen parameters of the generator's space. The scale of latents is the starting run's,
+    else measured here once, and stored.
 
     Every process measures the same, so that none waits for a file of another's."""
     scale = directory.read().get("latents")
@@ -57,28 +76,45 @@ def prepare_space(experiment: Experiment, program: Program, directory: Workdir, 
         if scale is None:
             size = -(-64 // program.batch_shards) * program.batch_shards
             batches = experiment.data.loader.once(
-                experiment.data.train, None, image_size=experiment.codec.image_size, batch_size=size, limit=MEASURED
+                experiment.data.train,
+                None,
+                image_size=experiment.codec.image_size,
+                batch_size=size,
+                limit=MEASURED,
             )
             session = Session(program, None, experiment.space.freeze(codec, None), None, 0)
-            scale = experiment.space.measure(session.codes(np.concatenate([b["image"][b["valid"]] for b in batches])))
+            scale = experiment.space.measure(
+                session.codes(np.concatenate([b["image"][b["valid"]] for b in batches]))
+            )
             say(
-                f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation {np.mean(scale['std']):.3f} over at most {MEASURED} pictures",
+                f"latents: mean {np.mean(scale['mean']):.3f}, standard deviation"
+                f" {np.mean(scale['std']):.3f} over at most {MEASURED} pictures",
                 quiet,
             )
         directory.write(directory.read() | {"latents": scale})
     return experiment.space.freeze(codec, scale)
 
 
-def first_state(experiment: Experiment, program: Program, directory: Workdir, frozen: Params, start: str) -> TrainState:
-    """The state before the first update: from nothing or another run, with the codec's vectors where the generator builds on them."""
+def first_state(
+    experiment: Experiment, program: Program, directory: Workdir, frozen: Params, start: str
+) -> TrainState:
+    """The state before the first update: from nothing or another run, with the codec's vectors
+    where the generator builds on them.
+    """
     state = program.init_state()
     params = state.params
     if start:
         given = starting_params(start, program, directory.read().get("codec_hash"))
         growing = isinstance(experiment.generator, Growing)
-        params = program.grow(given) if growing else jax.device_put(given, program.state_sharding.params)
+        params = (
+            program.grow(given) if growing else jax.device_put(given, program.state_sharding.params)
+        )
         if experiment.generator is not None:
-            first_before_others(f"ids of {directory.path}", lambda: directory.adopt_text_model(start))
+            first_before_others(
+                f"ids of {directory.path}", lambda: directory.adopt_text_model(start)
+            )
     if isinstance(experiment.generator, Adopter):
         params = program.adopt(params, frozen)
-    return dataclasses.replace(state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+    return dataclasses.replace(
+        state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params)
+    )

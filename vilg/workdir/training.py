@@ -1,4 +1,6 @@
-"""Training an experiment in a workdir, from nothing or from the newest readable checkpoint, its codec and first part before it."""
+"""Training an experiment in a workdir, from nothing or from the newest readable checkpoint, its
+codec and first part before it.
+"""
 
 import contextlib
 import dataclasses
@@ -43,32 +45,58 @@ def train(
     title: str = "train",
     window: tuple[int, int] | None = None,
 ) -> None:
-    """Trains an experiment in a workdir to its last step, resuming from the newest readable checkpoint. `window`: updates to be traced."""
+    """Trains an experiment in a workdir to its last step, resuming from the newest readable
+    checkpoint. `window`: updates to be traced.
+    """
     experiment = build_experiment(config)
     directory = Workdir(workdir)
     program = Program(experiment)
     if not directory.config_file.is_file():
-        check_places(experiment)  # before the directory is this run's: a mistake leaves nothing behind
+        check_places(
+            experiment
+        )  # before the directory is this run's: a mistake leaves nothing behind
     with directory.locked():
         first_before_others(f"open {workdir}", lambda: directory.open(experiment))
         checkpoints = Checkpoints(
-            directory.checkpoints, experiment.training.keep_last, experiment.training.keep_best, digest=program.jit(digest)
+            directory.checkpoints,
+            experiment.training.keep_last,
+            experiment.training.keep_best,
+            digest=program.jit(digest),
         )
         with contextlib.closing(checkpoints):
             if finished(checkpoints, experiment):
                 say(f"{workdir}: finished at step {experiment.training.steps}", quiet)
                 return
             check_places(experiment)
-            for evaluator in experiment.evals.values() if experiment.training.evaluate_every else ():
-                evaluator.protocol()  # a suite of prompts whose file is not here is said before anything is trained
-            codec = None if experiment.generator is None else prepare_codec(experiment, program, directory, quiet)
-            start = "" if checkpoints.steps() else experiment.start_from or prepare_start(experiment, directory, quiet)
-            frozen = None if experiment.generator is None else prepare_space(experiment, program, directory, codec, start, quiet)
+            for evaluator in (
+                experiment.evals.values() if experiment.training.evaluate_every else ()
+            ):
+                # a suite of prompts whose file is not here is said before anything is trained
+                evaluator.protocol()
+            codec = (
+                None
+                if experiment.generator is None
+                else prepare_codec(experiment, program, directory, quiet)
+            )
+            start = (
+                ""
+                if checkpoints.steps()
+                else experiment.start_from or prepare_start(experiment, directory, quiet)
+            )
+            frozen = (
+                None
+                if experiment.generator is None
+                else prepare_space(experiment, program, directory, codec, start, quiet)
+            )
             run(experiment, program, directory, checkpoints, frozen, start, quiet, title, window)
 
 
-def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, quiet: bool) -> Params:
-    """The codec's parameters: trained here if no codec.workdir is given, and good enough to start on (the config's floors)."""
+def prepare_codec(
+    experiment: Experiment, program: Program, directory: Workdir, quiet: bool
+) -> Params:
+    """The codec's parameters: trained here if no codec.workdir is given, and good enough to start
+    on (the config's floors).
+    """
     given, floors = experiment.codec_workdir, experiment.config["codec"].get("floors") or {}
     if not has_parameters(experiment.codec):
         gate({}, floors)  # nothing is asked of a codec that has nothing to learn
@@ -79,10 +107,15 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
     stored = directory.read()
     if stored.get("codec_hash", codec_hash) != codec_hash:
         raise UserError(
-            f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this one is {codec_hash}; give the original"
+            f"codec.workdir={given!r}: the run was started on codec {stored['codec_hash']}, this"
+            f" one is {codec_hash}; give the original"
         )
     if "codec" not in stored:
-        alone = Program(dataclasses.replace(experiment, generator=None), program.mesh.devices.flatten().tolist(), layout=parse_layout("dp"))
+        alone = Program(
+            dataclasses.replace(experiment, generator=None),
+            program.mesh.devices.flatten().tolist(),
+            layout=parse_layout("dp"),
+        )
         reached = Reconstruction(images=256)(Session(alone, frozen, frozen, None, 0))
         gate(reached, floors)
         directory.write(stored | {"codec_hash": codec_hash, "codec": reached})
@@ -91,12 +124,17 @@ def prepare_codec(experiment: Experiment, program: Program, directory: Workdir, 
 
 
 def prepare_start(experiment: Experiment, directory: Workdir, quiet: bool) -> str:
-    """The workdir of the experiment that comes first, trained on the same codec; "" where there is none."""
+    """The workdir of the experiment that comes first, trained on the same codec; "" where there is
+    none.
+    """
     if experiment.first is None:
         return ""
     config = dict(experiment.first.config)
     if experiment.generator is not None:
-        config["codec"] = {**config["codec"], "workdir": experiment.codec_workdir or str(directory.codec)}
+        config["codec"] = {
+            **config["codec"],
+            "workdir": experiment.codec_workdir or str(directory.codec),
+        }
     train(config, directory.first, quiet, title="first")
     return str(directory.first)
 
@@ -118,7 +156,9 @@ def run(
     state, position = restored or (first_state(experiment, program, directory, frozen, start), None)
     text_model = None
     if experiment.generator is not None:
-        text_model = first_before_others(f"text model of {directory.path}", lambda: directory.text_model(experiment))
+        text_model = first_before_others(
+            f"text model of {directory.path}", lambda: directory.text_model(experiment)
+        )
     stream = experiment.data.loader.stream(
         experiment.data.train,
         text_model,
@@ -136,18 +176,36 @@ def run(
     else:
         if start:
             say(f"{directory.path}: starts from the parameters of {start}", quiet)
-        say(f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on {program.mesh.size} device(s)", quiet)
+        say(
+            f"{directory.path}: {program.parameters:,} parameters, layout {program.layout.name} on"
+            f" {program.mesh.size} device(s)",
+            quiet,
+        )
     if is_first():
-        overview = parameter_overview.get_parameter_overview(program.abstract_state.params, include_stats="sharding")
-        directory.parameters.write_text(f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n")
+        overview = parameter_overview.get_parameter_overview(
+            program.abstract_state.params, include_stats="sharding"
+        )
+        directory.parameters.write_text(
+            f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n"
+        )
     first_before_others(f"circumstances of {directory.path}", directory.note_circumstances)
-    log = RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title) if is_first() else None
+    log = (
+        RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title)
+        if is_first()
+        else None
+    )
 
     def place(batch: dict) -> dict:
         return program.place({k: batch[k] for k in INPUTS if k in batch})
 
     def session(state: Any) -> Session:
-        return Session(program, state.best_params, state.best_params if frozen is None else frozen, text_model, int(state.step))
+        return Session(
+            program,
+            state.best_params,
+            state.best_params if frozen is None else frozen,
+            text_model,
+            int(state.step),
+        )
 
     def evaluate(state: Any, step: int) -> dict[str, float]:
         return numbers(experiment.evals, session(state))
@@ -171,7 +229,10 @@ def run(
             directory.caption_gap.write_text(json.dumps(figures, indent=1))
         return flat(figures)
 
-    periodic = [Periodic(training.evaluate_every, "valid/", evaluate), Periodic(training.sample_every, "", draw)]
+    periodic = [
+        Periodic(training.evaluate_every, "valid/", evaluate),
+        Periodic(training.sample_every, "", draw),
+    ]
     if isinstance(experiment.generator, Levelled):
         periodic.append(Periodic(training.steps, "caption_gap/", gap))
 

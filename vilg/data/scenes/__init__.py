@@ -1,1 +1,3 @@
-"""Procedural bilingual scenes: pictures whose captions can be checked exactly, in both directions."""
+"""Procedural bilingual scenes: pictures whose captions can be checked exactly, in both
+directions.
+"""

@@ -1,8 +1,9 @@
-"""Captions of scenes in Chinese and English, questions with answers, and the way back from a caption to what it says.
+"""Captions of scenes in Chinese and English, questions with answers, and the way back from a
+caption to what it says.
 
-Separate because the caption checker needs only this: a caption is right if it parses back to the scene's objects, attributes and
-relation, in the asked language. The sentences and the parser's patterns are made from one table, so neither can drift.
-"""
+Separate because the caption checker needs only this: a caption is right if it parses back to the
+scene's objects, attributes and relation, in the asked language. The sentences and the parser's
+patterns are made from one table, so neither can drift."""
 
 import re
 from collections import Counter
@@ -20,8 +21,9 @@ _ZH_COLOURS = ("红色", "橙色", "黄色", "绿色", "青色", "蓝色", "紫�
 _ZH_SHAPES = ("圆形", "正方形", "三角形", "菱形", "十字形", "圆环")
 _PLURALS = ("circles", "squares", "triangles", "diamonds", "crosses", "rings")
 
-# language -> kind of word -> the scene's word -> (the word said, part of speech). Tags are jieba's: a adjective, n noun, v verb,
-# m number, q measure word, r pronoun, f direction, p preposition, c conjunction, d adverb, u particle, x punctuation.
+# language -> kind of word -> the scene's word -> (the word said, part of speech). Tags are jieba's:
+# a adjective, n noun, v verb, m number, q measure word, r pronoun, f direction, p preposition, c
+# conjunction, d adverb, u particle, x punctuation.
 WORDS: dict[str, dict[str, dict[Any, tuple[str, str]]]] = {
     "zh": {
         "size": {"small": ("小", "a"), "medium": ("中", "a"), "large": ("大", "a")},
@@ -29,7 +31,12 @@ WORDS: dict[str, dict[str, dict[Any, tuple[str, str]]]] = {
         "shape": {key: (word, "n") for key, word in zip(SHAPES, _ZH_SHAPES, strict=True)},
         "shapes": {key: (word, "n") for key, word in zip(SHAPES, _ZH_SHAPES, strict=True)},
         "count": {1: ("一", "m"), 2: ("两", "m"), 3: ("三", "m")},
-        "relation": {"left": ("左边", "f"), "right": ("右边", "f"), "above": ("上面", "f"), "below": ("下面", "f")},
+        "relation": {
+            "left": ("左边", "f"),
+            "right": ("右边", "f"),
+            "above": ("上面", "f"),
+            "below": ("下面", "f"),
+        },
     },
     "en": {
         "size": {key: (key, "a") for key in SIZES},
@@ -37,13 +44,19 @@ WORDS: dict[str, dict[str, dict[Any, tuple[str, str]]]] = {
         "shape": {key: (key, "n") for key in SHAPES},
         "shapes": {key: (word, "n") for key, word in zip(SHAPES, _PLURALS, strict=True)},
         "count": {1: ("one", "m"), 2: ("two", "m"), 3: ("three", "m")},
-        "relation": {"left": ("left of", "f"), "right": ("right of", "f"), "above": ("above", "f"), "below": ("below", "f")},
+        "relation": {
+            "left": ("left of", "f"),
+            "right": ("right of", "f"),
+            "above": ("above", "f"),
+            "below": ("below", "f"),
+        },
     },
 }
 # How an object and a group are called: "{..}" is a word of the table above, the rest is "text/tag".
 THING = {"zh": "一/m 个/q {size} {colour} {shape}", "en": "a/m {size} {colour} {shape}"}
 THINGS = {"zh": "{count} 个/q {size} {colour} {shapes}", "en": "{count} {size} {colour} {shapes}"}
-# language -> kind of scene -> wordings. A, B, C are objects 0, 1, 2; G a group; {relation} where A is, seen from B.
+# language -> kind of scene -> wordings. A, B, C are objects 0, 1, 2; G a group; {relation} where A
+# is, seen from B.
 WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "zh": {
         "one": ("A", "画/n 中/f 有/v A", "这/r 是/v A", "图/n 里/f 有/v A"),
@@ -79,7 +92,9 @@ class Caption:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a caption says. `objects` are (size, colour, shape) in order of A, B, C; a group has `count` like its only object."""
+    """What a caption says. `objects` are (size, colour, shape) in order of A, B, C; a group has
+    `count` like its only object.
+    """
 
     language: str
     objects: tuple[tuple[str, str, str], ...]
@@ -105,7 +120,13 @@ def _say(token: str, scene: Scene, language: str) -> list[tuple[str, str]]:
     table = WORDS[language]
     if token in ("A", "B", "C", "G"):
         o = scene.objects["ABC".index(token) if token != "G" else 0]
-        chosen = {"size": o.size, "colour": o.colour, "shape": o.shape, "shapes": o.shape, "count": len(scene.objects)}
+        chosen = {
+            "size": o.size,
+            "colour": o.colour,
+            "shape": o.shape,
+            "shapes": o.shape,
+            "count": len(scene.objects),
+        }
         phrase = (THINGS if token == "G" else THING)[language].split()
         return [table[w[1:-1]][chosen[w[1:-1]]] if w[0] == "{" else _tagged(w) for w in phrase]
     if token == "{relation}":
@@ -133,14 +154,23 @@ def _patterns() -> list[tuple[str, str, str, re.Pattern[str]]]:
             for wording in wordings:
                 parts = [_pattern(token, language, gap) for token in wording.split()]
                 text = gap.join(parts).replace(r"\s+,", r"\s*,")
-                found.append((language, kind, wording, re.compile(rf"\s*{text}\s*[.。]?\s*", re.IGNORECASE)))
+                found.append(
+                    (language, kind, wording, re.compile(rf"\s*{text}\s*[.。]?\s*", re.IGNORECASE))
+                )
     return found
 
 
 def _pattern(token: str, language: str, gap: str) -> str:
     if token in ("A", "B", "C", "G"):
         phrase = (THINGS if token == "G" else THING)[language].split()
-        return gap.join(_slot(w[1:-1], f"{w[1:-1]}{token}", language) if w[0] == "{" else re.escape(_tagged(w)[0]) for w in phrase)
+        return gap.join(
+            (
+                _slot(w[1:-1], f"{w[1:-1]}{token}", language)
+                if w[0] == "{"
+                else re.escape(_tagged(w)[0])
+            )
+            for w in phrase
+        )
     if token == "{relation}":
         return _slot("relation", "relation", language)
     return re.escape(_tagged(token)[0])
@@ -156,17 +186,25 @@ def _meaning(language: str, kind: str) -> dict[str, Any]:
 
 
 def parse(text: str) -> Parsed | None:
-    """What a caption says, or None where it is none of our sentences. Case, spaces and a full stop do not matter."""
+    """What a caption says, or None where it is none of our sentences. Case, spaces and a full stop
+    do not matter.
+    """
     for language, kind, _, pattern in _patterns():
         match = pattern.fullmatch(text)
         if match is None:
             continue
-        groups = {name: " ".join(value.lower().split()) for name, value in match.groupdict().items()}
+        groups = {
+            name: " ".join(value.lower().split()) for name, value in match.groupdict().items()
+        }
         meaning = partial(_meaning, language)
         letters = {"one": "A", "two": "AB", "three": "ABC", "group": "G"}[kind]
         shape = "shapes" if kind == "group" else "shape"
         objects = tuple(
-            (meaning("size")[groups[f"size{x}"]], meaning("colour")[groups[f"colour{x}"]], meaning(shape)[groups[f"{shape}{x}"]])
+            (
+                meaning("size")[groups[f"size{x}"]],
+                meaning("colour")[groups[f"colour{x}"]],
+                meaning(shape)[groups[f"{shape}{x}"]],
+            )
             for x in letters
         )
         relation = meaning("relation")[groups["relation"]] if "relation" in groups else None
@@ -178,24 +216,33 @@ def parse(text: str) -> Parsed | None:
 
 
 def caption_is_right(text: str, scene: Scene, language: str) -> bool:
-    """Whether a caption names exactly the scene's objects and a relation that holds between the two it names, in that language."""
+    """Whether a caption names exactly the scene's objects and a relation that holds between the two
+    it names, in that language.
+    """
     said = parse(text)
     if said is None or said.language != language or said.count != len(scene.objects):
         return False
     if scene.group:
-        return said.relation is None and len(said.objects) == 1 and said.objects[0] == scene.objects[0].attributes
+        return (
+            said.relation is None
+            and len(said.objects) == 1
+            and said.objects[0] == scene.objects[0].attributes
+        )
     if Counter(said.objects) != Counter(o.attributes for o in scene.objects):
         return False
     if scene.relation is None:
         return True
     return any(
-        tuple(o.attributes for o in order) == said.objects and said.relation == _relation(scene, order[0], order[1])
+        tuple(o.attributes for o in order) == said.objects
+        and said.relation == _relation(scene, order[0], order[1])
         for order in permutations(scene.objects)
     )
 
 
 def _relation(scene: Scene, a: Object, b: Object) -> str | None:
-    """Where a is, seen from b: as the scene states it for its first two objects, as the positions have it for the others."""
+    """Where a is, seen from b: as the scene states it for its first two objects, as the positions
+    have it for the others.
+    """
     assert scene.relation is not None
     if (a, b) == scene.objects[:2]:
         return scene.relation
@@ -209,22 +256,46 @@ def _wording(language: str, kind: str, key: Any) -> str:
 
 
 def questions(scene: Scene, language: str) -> list[dict[str, Any]]:
-    """Questions about the scene that have one answer: how many, which colour, which shape, where."""
+    """Questions about the scene that have one answer: how many, which colour, which shape,
+    where.
+    """
     require(language in LANGUAGES, "language", language, f"must be one of {', '.join(LANGUAGES)}")
     word = partial(_wording, language)
     zh = language == "zh"
     count, number = word("count", len(scene.objects)), str(len(scene.objects))
     asked: list[tuple[str, tuple[str, ...]]] = []
-    asked.append(("图中有几个物体？", (f"{count}个", count, number)) if zh else ("how many objects are there?", (count, number)))
-    shapes, colours = Counter(o.shape for o in scene.objects), Counter(o.colour for o in scene.objects)
+    asked.append(
+        ("图中有几个物体？", (f"{count}个", count, number))
+        if zh
+        else ("how many objects are there?", (count, number))
+    )
+    shapes, colours = (
+        Counter(o.shape for o in scene.objects),
+        Counter(o.colour for o in scene.objects),
+    )
     for o in scene.objects[:1] if scene.group else scene.objects:
         shape, colour = word("shape", o.shape), word("colour", o.colour)
         if scene.group or shapes[o.shape] == 1:
-            asked.append((f"{shape}是什么颜色？" if zh else f"what colour is the {shape}?", (colour,)))
+            asked.append(
+                (f"{shape}是什么颜色？" if zh else f"what colour is the {shape}?", (colour,))
+            )
         if scene.group or colours[o.colour] == 1:
-            asked.append((f"{colour}的物体是什么形状？" if zh else f"what shape is the {colour} object?", (shape,)))
+            asked.append(
+                (
+                    f"{colour}的物体是什么形状？" if zh else f"what shape is the {colour} object?",
+                    (shape,),
+                )
+            )
     if scene.relation is not None:
-        a, b = (word("colour", o.colour) + ("" if zh else " ") + word("shape", o.shape) for o in scene.objects[:2])
+        a, b = (
+            word("colour", o.colour) + ("" if zh else " ") + word("shape", o.shape)
+            for o in scene.objects[:2]
+        )
         where = word("relation", scene.relation).removesuffix(" of")
-        asked.append((f"{a}在{b}的哪边？" if zh else f"where is the {a}, seen from the {b}?", (where,)))
-    return [{"question": question, "answers": list(answers), "language": language} for question, answers in asked]
+        asked.append(
+            (f"{a}在{b}的哪边？" if zh else f"where is the {a}, seen from the {b}?", (where,))
+        )
+    return [
+        {"question": question, "answers": list(answers), "language": language}
+        for question, answers in asked
+    ]

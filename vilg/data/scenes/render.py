@@ -14,7 +14,8 @@ from vilg.data.scenes.scene import COLOURS, SIZES, Background, Scene
 SUPERSAMPLE = 8
 INK = {name: np.array(rgb, np.float32) / 255 for name, rgb in COLOURS.items()}
 
-# Whether the point (u, v), each in [-1, 1] from left to right and top to bottom, is inside the shape.
+# Whether the point (u, v), each in [-1, 1] from left to right and top to bottom, is inside the
+# shape.
 INSIDE = {
     "circle": lambda u, v: u**2 + v**2 <= 1,
     "square": lambda u, v: np.maximum(abs(u), abs(v)) <= 1,
@@ -27,11 +28,15 @@ INSIDE = {
 
 @lru_cache(maxsize=8192)
 def coverage(shape: str, width: float, dx: float, dy: float) -> Float[np.ndarray, "p p"]:
-    """How much of each pixel a shape covers, `width` pixels wide, its centre (dx, dy) pixels past the patch's middle corner; p is even."""
+    """How much of each pixel a shape covers, `width` pixels wide, its centre (dx, dy) pixels past
+    the patch's middle corner; p is even.
+    """
     radius = int(np.ceil(width / 2)) + 1
     points = (np.arange(2 * radius * SUPERSAMPLE) + 0.5) / SUPERSAMPLE - radius
     inside = INSIDE[shape]((points[None, :] - dx) * 2 / width, (points[:, None] - dy) * 2 / width)
-    return inside.reshape(2 * radius, SUPERSAMPLE, 2 * radius, SUPERSAMPLE).mean((1, 3), dtype=np.float32)
+    return inside.reshape(2 * radius, SUPERSAMPLE, 2 * radius, SUPERSAMPLE).mean(
+        (1, 3), dtype=np.float32
+    )
 
 
 @lru_cache
@@ -76,7 +81,13 @@ def _plain(background: Background, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.ones((y.size, x.size), np.float32)
 
 
-PATTERNS = {"plain": _plain, "gradient": _gradient, "stripes": _stripes, "checker": _checker, "dots": _dots}
+PATTERNS = {
+    "plain": _plain,
+    "gradient": _gradient,
+    "stripes": _stripes,
+    "checker": _checker,
+    "dots": _dots,
+}
 
 
 def paint_background(background: Background, size: int) -> Float[np.ndarray, "size size"]:
@@ -93,8 +104,13 @@ def render(scene: Scene, size: int = 32) -> UInt8[np.ndarray, "size size 3"]:
         mask = coverage(o.shape, SIZES[o.size] * size, x % 8 / 8, y % 8 / 8)
         radius = len(mask) // 2
         top, left = y // 8 - radius, x // 8 - radius
-        rows, columns = slice(max(top, 0), max(top + 2 * radius, 0)), slice(max(left, 0), max(left + 2 * radius, 0))
+        rows, columns = (
+            slice(max(top, 0), max(top + 2 * radius, 0)),
+            slice(max(left, 0), max(left + 2 * radius, 0)),
+        )
         patch = canvas[rows, columns]
-        mask = mask[rows.start - top :, columns.start - left :][: patch.shape[0], : patch.shape[1], None]
+        mask = mask[rows.start - top :, columns.start - left :][
+            : patch.shape[0], : patch.shape[1], None
+        ]
         patch += mask * (INK[o.colour] - patch)
     return (canvas * 255 + 0.5).astype(np.uint8)

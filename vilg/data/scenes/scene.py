@@ -1,8 +1,8 @@
 """What a scene is: a few coloured shapes on a grey background, and at most one stated relation.
 
-Separate because the renderer, the captions and the scorer share these words and nothing else. Leaves drawing scenes at random
-to `sampling`, pixels to `render`, language to `captions`, reading pixels back to `scorer`.
-"""
+Separate because the renderer, the captions and the scorer share these words and nothing else.
+Leaves drawing scenes at random to `sampling`, pixels to `render`, language to `captions`, reading
+pixels back to `scorer`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,7 +57,9 @@ class Object:
 
 @dataclass(frozen=True)
 class Background:
-    """A grey pattern: levels in [0, 1], angle in radians, period in image widths, phase in periods."""
+    """A grey pattern: levels in [0, 1], angle in radians, period in image widths, phase in
+    periods.
+    """
 
     style: str = "plain"
     light: float = 0.88
@@ -71,8 +73,8 @@ class Background:
 class Scene:
     """Objects on a background; `relation` says where objects[0] is, seen from objects[1].
 
-    One object has no relation; two or three different objects have one; two or three alike (a group) have none.
-    """
+    One object has no relation; two or three different objects have one; two or three alike (a
+    group) have none."""
 
     objects: tuple[Object, ...]
     relation: str | None = None
@@ -86,7 +88,11 @@ class Scene:
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         objects = [dict(vars(o)) for o in self.objects]
-        return {"objects": objects, "relation": self.relation, "background": dict(vars(self.background))}
+        return {
+            "objects": objects,
+            "relation": self.relation,
+            "background": dict(vars(self.background)),
+        }
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Scene":
@@ -96,7 +102,9 @@ class Scene:
 
 
 def relation_between(a: Object, b: Object, margin: float = MARGIN) -> str | None:
-    """Where a is, seen from b, along the axis that dominates by the margin; None where neither does."""
+    """Where a is, seen from b, along the axis that dominates by the margin; None where neither
+    does.
+    """
     dx, dy = a.x - b.x, a.y - b.y
     if abs(abs(dx) - abs(dy)) < margin - 1e-6:
         return None

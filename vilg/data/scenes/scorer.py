@@ -1,10 +1,11 @@
-"""Reads a scene back from its pixels, without having seen the prompt, and says what of the prompt is true.
+"""Reads a scene back from its pixels, without having seen the prompt, and says what of the prompt
+is true.
 
-Separate because every score of the project rests on it: it shares only the pen (`render.coverage`) and the vocabulary with the
-rest. Backgrounds are grey, so taking each pixel's grey part away leaves the objects alone, and blurring and adding are linear in
-what is left. Each connected patch of colour is compared with every shape, size, place and softness of edge; where the best
-match is poor, close to another, too soft or not alone, the answer is "cannot tell", which counts as wrong.
-"""
+Separate because every score of the project rests on it: it shares only the pen (`render.coverage`)
+and the vocabulary with the rest. Backgrounds are grey, so taking each pixel's grey part away leaves
+the objects alone, and blurring and adding are linear in what is left. Each connected patch of
+colour is compared with every shape, size, place and softness of edge; where the best match is poor,
+close to another, too soft or not alone, the answer is "cannot tell", which counts as wrong."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,10 +26,18 @@ CHROMA = np.array([[1, -1, 0], [1, 1, -2]], np.float32).T / np.sqrt([2, 6], dtyp
 DIRECTIONS = np.stack([INK[colour] @ CHROMA for colour in COLOURS])
 SOFTNESS = (0.0, 0.4, 0.7, 0.95, 1.1, 1.3, 1.5, 1.9, 2.5)  # blurs tried, in pixels of SIDE
 HALF = 11  # templates are windows of 2 * HALF + 1 pixels
-PLACES = (-0.625, -0.375, -0.125, 0.125, 0.375, 0.625)  # of the centroid, in pixels from the middle of the window
+PLACES = (
+    -0.625,
+    -0.375,
+    -0.125,
+    0.125,
+    0.375,
+    0.625,
+)  # of the centroid, in pixels from the middle of the window
 LIKELY = 5  # kinds that get a closer look
 
-# Fixed on renders, blurred and noisy renders, and altered scenes; see tests/data/test_scenes_scorer.py.
+# Fixed on renders, blurred and noisy renders, and altered scenes; see
+# tests/data/test_scenes_scorer.py.
 PRESENT = 0.45  # smoothed strength of colour that makes a pixel part of an object
 SPECK = 4.0  # pixels of colour that are overlooked
 SOFTEST = 1.15  # blur of an edge that still counts as an object of ours
@@ -41,7 +50,9 @@ NOISE = 0.2  # standard deviation of the colour of what should be grey
 
 @dataclass(frozen=True)
 class Reading:
-    """What is in a picture: objects with centres in [0, 1] and no relation chosen, or the reason why that cannot be told."""
+    """What is in a picture: objects with centres in [0, 1] and no relation chosen, or the reason
+    why that cannot be told.
+    """
 
     objects: tuple[Object, ...] = ()
     reason: str = ""
@@ -49,7 +60,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Score:
-    """Which parts of a scene a picture shows. All are False where it cannot be read; `everything` is all that a caption says."""
+    """Which parts of a scene a picture shows. All are False where it cannot be read; `everything`
+    is all that a caption says.
+    """
 
     readable: bool = False
     count: bool = False
@@ -67,8 +80,9 @@ KINDS = tuple((shape, size) for shape in SHAPES for size in SIZES)
 
 @lru_cache
 def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every look of an object: windows of length 1 [kind, place, softness, span * span], their lengths before, and where each
-    kind's centre lies from the middle of the window for each place, as (x, y)."""
+    """Every look of an object: windows of length 1 [kind, place, softness, span * span], their
+    lengths before, and where each kind's centre lies from the middle of the window for each place,
+    as (x, y)."""
     span = 2 * HALF + 1
     windows = np.zeros((len(KINDS), len(PLACES) ** 2, len(SOFTNESS), span, span), np.float32)
     centres = np.zeros((len(KINDS), len(PLACES) ** 2, 2), np.float32)
@@ -84,7 +98,9 @@ def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             window = np.zeros((span, span), np.float32)
             window[rows : rows + len(mask), columns : columns + len(mask)] = mask
             for softness, sigma in enumerate(SOFTNESS):
-                windows[kind, place, softness] = ndimage.gaussian_filter(window, sigma, mode="constant") if sigma else window
+                windows[kind, place, softness] = (
+                    ndimage.gaussian_filter(window, sigma, mode="constant") if sigma else window
+                )
             centres[kind, place] = x - 0.5, y - 0.5
     windows = windows.reshape(*windows.shape[:3], span * span)
     norms = np.linalg.norm(windows, axis=-1)
@@ -99,10 +115,22 @@ def _centroid(shape: str, width: float) -> float:
 
 
 def read(image: np.ndarray) -> Reading:
-    """The objects of a picture (uint8 [H, W, 3], square, at least 32 pixels), read at 32 x 32 pixels."""
+    """The objects of a picture (uint8 [H, W, 3], square, at least 32 pixels), read at 32 x 32
+    pixels.
+    """
     shape = np.shape(image)
-    fits = len(shape) == 3 and shape[0] == shape[1] >= SIDE and shape[2] == 3 and getattr(image, "dtype", None) == np.uint8
-    require(fits, "image", shape, "the scorer reads square uint8 RGB pictures of at least 32 x 32 pixels")
+    fits = (
+        len(shape) == 3
+        and shape[0] == shape[1] >= SIDE
+        and shape[2] == 3
+        and getattr(image, "dtype", None) == np.uint8
+    )
+    require(
+        fits,
+        "image",
+        shape,
+        "the scorer reads square uint8 RGB pictures of at least 32 x 32 pixels",
+    )
     if shape[0] != SIDE:
         image = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX))
     chroma = (image.astype(np.float32) / 255) @ CHROMA
@@ -165,14 +193,22 @@ def _read_patch(chroma: np.ndarray, own: np.ndarray, noise: float) -> Object | s
         return "a colour is too pale or too strong"
     shape, size = KINDS[kind]
     dx, dy = centres[kind, place]
-    o = Object(shape, list(COLOURS)[colour], size, (column + 0.5 + float(dx)) / SIDE, (row + 0.5 + float(dy)) / SIDE)
+    o = Object(
+        shape,
+        list(COLOURS)[colour],
+        size,
+        (column + 0.5 + float(dx)) / SIDE,
+        (row + 0.5 + float(dy)) / SIDE,
+    )
     if min(o.box[:2]) < -1 / SIDE or max(o.box[2:]) > 1 + 1 / SIDE:
         return "an object is cut off by the border"
     return o
 
 
 def score(image: np.ndarray, scene: Scene) -> Score:
-    """What of the scene's full caption a picture shows: objects are matched by their attributes, then the relation is judged."""
+    """What of the scene's full caption a picture shows: objects are matched by their attributes,
+    then the relation is judged.
+    """
     return judge(read(image), scene)
 
 
@@ -182,10 +218,22 @@ def judge(reading: Reading, scene: Scene) -> Score:
         return Score(reading=reading)
     seen, asked = reading.objects, scene.objects
     count = len(seen) == len(asked)
-    relation = scene.relation is None or (min(len(seen), len(asked)) > 1 and _relation_holds(seen, scene))
+    relation = scene.relation is None or (
+        min(len(seen), len(asked)) > 1 and _relation_holds(seen, scene)
+    )
     full = _same(seen, asked, "size", "colour", "shape")
     colour, shape, size = (_same(seen, asked, name) for name in ("colour", "shape", "size"))
-    return Score(True, count, colour, shape, size, relation, _same(seen, asked, "colour", "shape"), count and full and relation, reading)
+    return Score(
+        True,
+        count,
+        colour,
+        shape,
+        size,
+        relation,
+        _same(seen, asked, "colour", "shape"),
+        count and full and relation,
+        reading,
+    )
 
 
 def _same(seen: tuple[Object, ...], asked: tuple[Object, ...], *names: str) -> bool:
@@ -202,5 +250,8 @@ def _likeness(a: Object, b: Object) -> int:
 
 def _relation_holds(seen: tuple[Object, ...], scene: Scene) -> bool:
     """Whether the objects seen that are most like the first two asked for stand as asked."""
-    a, b = max(permutations(seen, 2), key=lambda pair: sum(_likeness(s, o) for s, o in zip(pair, scene.objects[:2], strict=True)))
+    a, b = max(
+        permutations(seen, 2),
+        key=lambda pair: sum(_likeness(s, o) for s, o in zip(pair, scene.objects[:2], strict=True)),
+    )
     return relation_between(a, b, margin=1 / SIDE) == scene.relation

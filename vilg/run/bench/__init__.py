@@ -1,4 +1,5 @@
-"""vilg bench: ratios against a named baseline, both sides in one run; one core each, so that CPU-seconds compare.
+"""vilg bench: ratios against a named baseline, both sides in one run; one core each, so that
+CPU-seconds compare.
 
 attention   block-wise sparse attention against our dense path, forward + backward, and its temporary memory; cached decoding steps
 caching     cached decoding against running the whole stream for every code

@@ -1,7 +1,9 @@
-"""Block-wise attention against our dense path, and cached sparse steps against cached dense ones, as ratios within one process.
+"""Block-wise attention against our dense path, and cached sparse steps against cached dense ones,
+as ratios within one process.
 
-Separate from the other benchmarks because it times single functions of nn/ rather than a Program; hence it may call jax.jit.
-Contenders alternate, so that a busy machine slows both, and medians are reported. Printing is left to `vilg bench`.
+Separate from the other benchmarks because it times single functions of nn/ rather than a Program;
+hence it may call jax.jit. Contenders alternate, so that a busy machine slows both, and medians are
+reported. Printing is left to `vilg bench`.
 
     python -c "from vilg.run import bench_attention as b; [print(row) for row in b.run()]"
 """
@@ -23,18 +25,31 @@ Row = dict[str, Any]
 
 
 def run(layers: int = 24, repeats: int = 5, **sizes: Any) -> list[Row]:
-    """All rows: attention forward + backward, its mix under the ERNIE-ViLG schedule of `layers`, then decoding steps likewise.
+    """All rows: attention forward + backward, its mix under the ERNIE-ViLG schedule of `layers`,
+    then decoding steps likewise.
 
-    `sizes` overrides entries of LITE. Rows have "benchmark" = "attention" or "decoding", and pattern "mix" for a weighted mean.
-    """
+    `sizes` overrides entries of LITE. Rows have "benchmark" = "attention" or "decoding", and
+    pattern "mix" for a weighted mean."""
     sizes = {**LITE, **sizes}
-    return measure_attention(layers=layers, repeats=repeats, **sizes) + measure_decoding(layers=layers, repeats=repeats, **sizes)
+    return measure_attention(layers=layers, repeats=repeats, **sizes) + measure_decoding(
+        layers=layers, repeats=repeats, **sizes
+    )
 
 
 def measure_attention(
-    *, heads: int, head_size: int, text_length: int, grid: Grid, batch: int, layers: int = 24, repeats: int = 5, dtype: Any = jnp.float32
+    *,
+    heads: int,
+    head_size: int,
+    text_length: int,
+    grid: Grid,
+    batch: int,
+    layers: int = 24,
+    repeats: int = 5,
+    dtype: Any = jnp.float32,
 ) -> list[Row]:
-    """Wall seconds and XLA temporary bytes of attention alone (q, k, v given), forward + backward, by pattern and direction."""
+    """Wall seconds and XLA temporary bytes of attention alone (q, k, v given), forward + backward,
+    by pattern and direction.
+    """
     keys = jax.random.split(jax.random.key(0), 4)
     shape = (batch, text_length + grid[0] * grid[1], heads, head_size)
     arrays = [jax.random.normal(key, shape, dtype) for key in keys]
@@ -46,14 +61,29 @@ def measure_attention(
             def both(q, k, v, g, implementation, pattern=pattern, direction=direction):
                 def forward(q, k, v):
                     return attention.attend(
-                        q, k, v, pattern=pattern, direction=direction, text_length=text_length, grid=grid, implementation=implementation
+                        q,
+                        k,
+                        v,
+                        pattern=pattern,
+                        direction=direction,
+                        text_length=text_length,
+                        grid=grid,
+                        implementation=implementation,
                     )
 
                 return jax.vjp(forward, q, k, v)[1](g)
 
             jitted = jax.jit(both, static_argnums=4)
-            programs = {name: jitted.lower(*arrays, name).compile() for name in ("blockwise", "dense")}
-            times = _alternate({name: lambda program=program: program(*arrays) for name, program in programs.items()}, repeats)
+            programs = {
+                name: jitted.lower(*arrays, name).compile() for name in ("blockwise", "dense")
+            }
+            times = _alternate(
+                {
+                    name: lambda program=program: program(*arrays)
+                    for name, program in programs.items()
+                },
+                repeats,
+            )
             row: Row = {"benchmark": "attention", "direction": direction, "pattern": pattern}
             for name, program in programs.items():
                 row[f"{name}_seconds"] = times[name][0]
@@ -62,7 +92,12 @@ def measure_attention(
                 row[f"{name}_temp_bytes"] = memory.temp_size_in_bytes
             found.append(_with_ratios(row))
         mix: Row = {"benchmark": "attention", "direction": direction, "pattern": "mix"}
-        for field in ("blockwise_seconds", "blockwise_temp_bytes", "dense_seconds", "dense_temp_bytes"):
+        for field in (
+            "blockwise_seconds",
+            "blockwise_temp_bytes",
+            "dense_seconds",
+            "dense_temp_bytes",
+        ):
             mix[field] = _weighted(found, field, layers)
         rows += [*found, _with_ratios(mix)]
     return rows
@@ -81,20 +116,29 @@ def measure_decoding(
     depth: int = 4,
     dtype: Any = jnp.float32,
 ) -> list[Row]:
-    """Seconds of one layer's cached text_to_image step in a loop of `steps`, started at the beginning, middle and end of the image.
+    """Seconds of one layer's cached text_to_image step in a loop of `steps`, started at the
+    beginning, middle and end of the image.
 
-    As in a model, every step goes through `depth` layers with a cache each: the caches of one layer alone would stay in the processor's.
-    "vs_dense" is the dense pattern's time over this one's by the wall clock, "vs_dense_cpu" by CPU-seconds of this process.
-    """
+    As in a model, every step goes through `depth` layers with a cache each: the caches of one layer
+    alone would stay in the processor's. "vs_dense" is the dense pattern's time over this one's by
+    the wall clock, "vs_dense_cpu" by CPU-seconds of this process."""
     n = grid[0] * grid[1]
     steps = min(steps, n)
     programs = {}
     for pattern in PATTERNS:
-        geometry: dict[str, Any] = {"pattern": pattern, "direction": "text_to_image", "text_length": text_length, "grid": grid}
+        geometry: dict[str, Any] = {
+            "pattern": pattern,
+            "direction": "text_to_image",
+            "text_length": text_length,
+            "grid": grid,
+        }
         empty = decode_attention.init_cache(batch, heads, head_size, dtype=dtype, **geometry)
         key = jax.random.key(1)
         caches = [
-            {name: jax.random.normal(jax.random.fold_in(key, 8 * k + i), x.shape, dtype) for i, (name, x) in enumerate(empty.items())}
+            {
+                name: jax.random.normal(jax.random.fold_in(key, 8 * k + i), x.shape, dtype)
+                for i, (name, x) in enumerate(empty.items())
+            }
             for k in range(depth)
         ]
 
@@ -102,22 +146,47 @@ def measure_decoding(
             def body(step, carry):
                 caches, q = list(carry[0]), carry[1]
                 for k in range(depth):
-                    out, caches[k] = decode_attention.decode_step(caches[k], q, q, q, start + step, **geometry)
+                    out, caches[k] = decode_attention.decode_step(
+                        caches[k], q, q, q, start + step, **geometry
+                    )
                     q = (q + 1e-3 * out).astype(q.dtype)
                 return caches, q
 
             return jax.lax.fori_loop(0, steps, body, (caches, q))[1]
 
-        programs[pattern] = (jax.jit(loop), caches, jax.random.normal(key, (batch, 1, heads, head_size), dtype))
+        programs[pattern] = (
+            jax.jit(loop),
+            caches,
+            jax.random.normal(key, (batch, 1, heads, head_size), dtype),
+        )
     rows = []
     for start in sorted({0, (n - steps) // 2, n - steps}):
-        calls = {pattern: lambda p=p, start=start: p[0](p[1], p[2], start) for pattern, p in programs.items()}
+        calls = {
+            pattern: lambda p=p, start=start: p[0](p[1], p[2], start)
+            for pattern, p in programs.items()
+        }
         found = []
         for pattern, (wall, cpu) in _alternate(calls, repeats).items():
-            row = {"benchmark": "decoding", "direction": "text_to_image", "pattern": pattern, "position": start}
-            found.append({**row, "cached_step_seconds": wall / steps / depth, "cached_step_cpu_seconds": cpu / steps / depth})
+            row = {
+                "benchmark": "decoding",
+                "direction": "text_to_image",
+                "pattern": pattern,
+                "position": start,
+            }
+            found.append(
+                {
+                    **row,
+                    "cached_step_seconds": wall / steps / depth,
+                    "cached_step_cpu_seconds": cpu / steps / depth,
+                }
+            )
         fields = ("cached_step_seconds", "cached_step_cpu_seconds")
-        mix = {"benchmark": "decoding", "direction": "text_to_image", "pattern": "mix", "position": start}
+        mix = {
+            "benchmark": "decoding",
+            "direction": "text_to_image",
+            "pattern": "mix",
+            "position": start,
+        }
         found.append({**mix, **{field: _weighted(found, field, layers) for field in fields}})
         dense = next(row for row in found if row["pattern"] == "dense")
         for row in found:
@@ -135,7 +204,11 @@ def _weighted(rows: list[Row], field: str, layers: int) -> float:
 
 def _with_ratios(row: Row) -> Row:
     speedup = row["dense_seconds"] / row["blockwise_seconds"]
-    return {**row, "speedup": speedup, "temp_ratio": row["blockwise_temp_bytes"] / row["dense_temp_bytes"]}
+    return {
+        **row,
+        "speedup": speedup,
+        "temp_ratio": row["blockwise_temp_bytes"] / row["dense_temp_bytes"],
+    }
 
 
 def _alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float]]:
@@ -148,4 +221,7 @@ def _alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, t
             wall, cpu = time.perf_counter(), time.process_time()
             jax.block_until_ready(call())
             seen[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {name: (statistics.median(w for w, _ in x), statistics.median(c for _, c in x)) for name, x in seen.items()}
+    return {
+        name: (statistics.median(w for w, _ in x), statistics.median(c for _, c in x))
+        for name, x in seen.items()
+    }

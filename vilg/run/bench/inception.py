@@ -1,7 +1,8 @@
-"""FID's InceptionV3 beside the same network in torch, on pictures of 299 pixels: images a CPU-second of each, in one process.
+"""FID's InceptionV3 beside the same network in torch, on pictures of 299 pixels: images a
+CPU-second of each, in one process.
 
-Separate from bench_unet because it times inference of a frozen network. Before timing, both have to give the same features.
-"""
+Separate from bench_unet because it times inference of a frozen network. Before timing, both have to
+give the same features."""
 
 import os
 
@@ -23,7 +24,9 @@ def measure(side: int = SIDE, batch: int = 8, repeats: int = 3) -> list[Row]:
     torch.set_num_threads(cores)
     theirs = random_inception()
     params = from_state({name: tensor.numpy() for name, tensor in theirs.state_dict().items()})
-    ours = Frozen(lambda p, x: Inception().apply({"params": p}, x), params, batch, jax.local_devices()[:1])
+    ours = Frozen(
+        lambda p, x: Inception().apply({"params": p}, x), params, batch, jax.local_devices()[:1]
+    )
     images = np.random.default_rng(0).uniform(-1, 1, (batch, side, side, 3)).astype(np.float32)
     nchw = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
@@ -37,8 +40,13 @@ def measure(side: int = SIDE, batch: int = 8, repeats: int = 3) -> list[Row]:
     seconds = alternate({"ours": lambda: ours(images)(), "torch": run_theirs}, repeats)
     return [
         {
-            "benchmark": "inception", "side": side, "batch": batch, "cores": cores, "feature_difference": difference,
-            "ours_images_per_cpu_second": batch / seconds["ours"], "torch_images_per_cpu_second": batch / seconds["torch"],
+            "benchmark": "inception",
+            "side": side,
+            "batch": batch,
+            "cores": cores,
+            "feature_difference": difference,
+            "ours_images_per_cpu_second": batch / seconds["ours"],
+            "torch_images_per_cpu_second": batch / seconds["torch"],
             "speedup": seconds["torch"] / seconds["ours"],
         }
-    ]  # fmt: skip
+    ]

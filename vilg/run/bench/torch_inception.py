@@ -1,8 +1,9 @@
-"""FID's InceptionV3 as a torch module with the published names, random: what ours is tested and timed against.
+"""FID's InceptionV3 as a torch module with the published names, random: what ours is tested and
+timed against.
 
-torchvision's architecture with the port's pools and 1,008 classes; torch-fidelity's module gives the same bits on the same weights. Separate
-because it imports torch (the dev extra): only bench_inception.py, when it measures, and tests import it.
-"""
+torchvision's architecture with the port's pools and 1,008 classes; torch-fidelity's module gives
+the same bits on the same weights. Separate because it imports torch (the dev extra): only
+bench_inception.py, when it measures, and tests import it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,9 +27,17 @@ class Unit(nn.Module):
 
 
 class Block(nn.Module):
-    """Named units, and chains of their names side by side: a tuple of alternatives inside a chain is concatenated."""
+    """Named units, and chains of their names side by side: a tuple of alternatives inside a chain
+    is concatenated.
+    """
 
-    def __init__(self, units: Mapping[str, nn.Module], chains: Sequence[Sequence[Any]], pool: Callable, pooled: Sequence[str]):
+    def __init__(
+        self,
+        units: Mapping[str, nn.Module],
+        chains: Sequence[Sequence[Any]],
+        pool: Callable,
+        pooled: Sequence[str],
+    ):
         super().__init__()
         for name, unit in units.items():
             setattr(self, name, unit)
@@ -37,7 +46,11 @@ class Block(nn.Module):
     def run(self, chain: Sequence[Any], x: torch.Tensor) -> torch.Tensor:
         """The chain's output."""
         for name in chain:
-            x = torch.cat([getattr(self, n)(x) for n in name], 1) if isinstance(name, tuple) else getattr(self, name)(x)
+            x = (
+                torch.cat([getattr(self, n)(x) for n in name], 1)
+                if isinstance(name, tuple)
+                else getattr(self, name)(x)
+            )
         return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -72,7 +85,11 @@ def block_a(n: int, pool: int) -> Block:
         "branch3x3dbl_3": Unit(96, 96, kernel_size=3, padding=1),
         "branch_pool": Unit(n, pool, kernel_size=1),
     }
-    chains = [["branch1x1"], ["branch5x5_1", "branch5x5_2"], [f"branch3x3dbl_{i}" for i in (1, 2, 3)]]
+    chains = [
+        ["branch1x1"],
+        ["branch5x5_1", "branch5x5_2"],
+        [f"branch3x3dbl_{i}" for i in (1, 2, 3)],
+    ]
     return Block(units, chains, average, ["branch_pool"])
 
 
@@ -89,7 +106,10 @@ def block_b(n: int) -> Block:
 
 def block_c(n: int, c: int) -> Block:
     """17 x 17, of n channels."""
-    row, column = {"kernel_size": (1, 7), "padding": (0, 3)}, {"kernel_size": (7, 1), "padding": (3, 0)}
+    row, column = (
+        {"kernel_size": (1, 7), "padding": (0, 3)},
+        {"kernel_size": (7, 1), "padding": (3, 0)},
+    )
     units = {
         "branch1x1": Unit(n, 192, kernel_size=1),
         "branch7x7_1": Unit(n, c, kernel_size=1),
@@ -102,7 +122,11 @@ def block_c(n: int, c: int) -> Block:
         "branch7x7dbl_5": Unit(c, 192, **row),
         "branch_pool": Unit(n, 192, kernel_size=1),
     }
-    chains = [["branch1x1"], [f"branch7x7_{i}" for i in (1, 2, 3)], [f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)]]
+    chains = [
+        ["branch1x1"],
+        [f"branch7x7_{i}" for i in (1, 2, 3)],
+        [f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)],
+    ]
     return Block(units, chains, average, ["branch_pool"])
 
 
@@ -116,12 +140,20 @@ def block_d(n: int) -> Block:
         "branch7x7x3_3": Unit(192, 192, kernel_size=(7, 1), padding=(3, 0)),
         "branch7x7x3_4": Unit(192, 192, kernel_size=3, stride=2),
     }
-    return Block(units, [["branch3x3_1", "branch3x3_2"], [f"branch7x7x3_{i}" for i in (1, 2, 3, 4)]], halved, [])
+    return Block(
+        units,
+        [["branch3x3_1", "branch3x3_2"], [f"branch7x7x3_{i}" for i in (1, 2, 3, 4)]],
+        halved,
+        [],
+    )
 
 
 def block_e(n: int, pool: Callable) -> Block:
     """8 x 8, of n channels."""
-    row, column = {"kernel_size": (1, 3), "padding": (0, 1)}, {"kernel_size": (3, 1), "padding": (1, 0)}
+    row, column = (
+        {"kernel_size": (1, 3), "padding": (0, 1)},
+        {"kernel_size": (3, 1), "padding": (1, 0)},
+    )
     units = {
         "branch1x1": Unit(n, 320, kernel_size=1),
         "branch3x3_1": Unit(n, 384, kernel_size=1),
@@ -134,7 +166,12 @@ def block_e(n: int, pool: Callable) -> Block:
         "branch_pool": Unit(n, 192, kernel_size=1),
     }
     double = ["branch3x3dbl_1", "branch3x3dbl_2", ("branch3x3dbl_3a", "branch3x3dbl_3b")]
-    return Block(units, [["branch1x1"], ["branch3x3_1", ("branch3x3_2a", "branch3x3_2b")], double], pool, ["branch_pool"])
+    return Block(
+        units,
+        [["branch1x1"], ["branch3x3_1", ("branch3x3_2a", "branch3x3_2b")], double],
+        pool,
+        ["branch_pool"],
+    )
 
 
 class TorchInception(nn.Module):
@@ -147,9 +184,15 @@ class TorchInception(nn.Module):
         self.Conv2d_2b_3x3 = Unit(32, 64, kernel_size=3, padding=1)
         self.Conv2d_3b_1x1 = Unit(64, 80, kernel_size=1)
         self.Conv2d_4a_3x3 = Unit(80, 192, kernel_size=3)
-        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = block_a(192, 32), block_a(256, 64), block_a(288, 64)
+        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = (
+            block_a(192, 32),
+            block_a(256, 64),
+            block_a(288, 64),
+        )
         self.Mixed_6a = block_b(288)
-        self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = (block_c(768, c) for c in (128, 160, 160, 192))
+        self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = (
+            block_c(768, c) for c in (128, 160, 160, 192)
+        )
         self.Mixed_7a = block_d(768)
         self.Mixed_7b, self.Mixed_7c = block_e(1280, average), block_e(2048, largest)
         self.fc = nn.Linear(2048, 1008)
@@ -173,6 +216,11 @@ def random_inception(seed: int = 0) -> TorchInception:
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=(2.0 / module.weight[0].numel()) ** 0.5)
             if isinstance(module, nn.BatchNorm2d):
-                for name, low, high in (("weight", 0.8, 1.2), ("running_var", 0.8, 1.2), ("bias", -0.2, 0.2), ("running_mean", -0.2, 0.2)):
+                for name, low, high in (
+                    ("weight", 0.8, 1.2),
+                    ("running_var", 0.8, 1.2),
+                    ("bias", -0.2, 0.2),
+                    ("running_mean", -0.2, 0.2),
+                ):
                     nn.init.uniform_(getattr(module, name), low, high)
     return model

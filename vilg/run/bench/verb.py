@@ -20,9 +20,13 @@ NEEDS = {"gpt2": ("torch", "transformers"), "unet": ("torch", "diffusers"), "inc
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
-    parser.add_argument("--only", default=",".join(KINDS), help=f"of {', '.join(KINDS)}, joined by commas")
+    parser.add_argument(
+        "--only", default=",".join(KINDS), help=f"of {', '.join(KINDS)}, joined by commas"
+    )
     parser.add_argument("--lite", action="store_true", help="gpt2 also at lite width (minutes)")
-    parser.add_argument("--cores", type=int, default=1, help="cores that the process may use (default 1)")
+    parser.add_argument(
+        "--cores", type=int, default=1, help="cores that the process may use (default 1)"
+    )
     parser.add_argument("--json", help="a file for the rows")
 
 
@@ -34,7 +38,10 @@ def main(args: argparse.Namespace, config: Any) -> int:
             raise UserError(f"only={kind!r}: known benchmarks are {', '.join(KINDS)}")
         needed = NEEDS.get(kind, ())
         if not all(importlib.util.find_spec(package) for package in needed):
-            raise UserError(f"only={kind!r}: {' and '.join(needed)} must be installed; pip install -e '.[dev]', or leave {kind} out")
+            raise UserError(
+                f"only={kind!r}: {' and '.join(needed)} must be installed; pip install -e '.[dev]',"
+                f" or leave {kind} out"
+            )
     cores = sorted(os.sched_getaffinity(0))
     if not 1 <= args.cores <= len(cores):
         raise UserError(f"cores={args.cores}: this process may use 1 to {len(cores)}")
@@ -60,7 +67,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
     show(rows)
     if args.json:
         machine = {"machine": platform.processor() or platform.machine(), "cores": args.cores}
-        Path(args.json).write_text(json.dumps({"rows": rows, "versions": versions(), **machine}, indent=1))
+        Path(args.json).write_text(
+            json.dumps({"rows": rows, "versions": versions(), **machine}, indent=1)
+        )
     return 0
 
 

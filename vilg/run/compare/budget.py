@@ -20,7 +20,9 @@ NEAR = 0.01  # realised and asked training FLOPs may differ by this share
 
 
 def steps_within(experiment: Experiment, budget: str, kept: Path, name: str) -> int:
-    """Updates that the budget pays for, what comes before (training.first) subtracted; the config's own without a budget."""
+    """Updates that the budget pays for, what comes before (training.first) subtracted; the config's
+    own without a budget.
+    """
     if not budget:
         return experiment.training.steps
     kind, _, text = budget.partition(":")
@@ -29,7 +31,12 @@ def steps_within(experiment: Experiment, budget: str, kept: Path, name: str) -> 
     except ValueError:
         amount = math.nan
     fits = kind in BUDGETS and 0 < amount < math.inf
-    require(fits, "budget", budget, f"must be KIND:AMOUNT with a kind of {', '.join(BUDGETS)}, such as flops:3e13")
+    require(
+        fits,
+        "budget",
+        budget,
+        f"must be KIND:AMOUNT with a kind of {', '.join(BUDGETS)}, such as flops:3e13",
+    )
     program = Program(experiment, jax.devices()[:1], layout=parse_layout("dp"))
     if kind == "seconds":
         steps = round(amount / timed(program, kept, name))
@@ -58,10 +65,14 @@ def spent(experiment: Experiment | None, kind: str) -> float:
 
 
 def timed(program: Program, kept: Path, name: str) -> float:
-    """Seconds of an update on this machine, without the loading of data: the median of five, measured once and kept in a file."""
+    """Seconds of an update on this machine, without the loading of data: the median of five,
+    measured once and kept in a file.
+    """
     stored = json.loads(kept.read_text()) if kept.is_file() else {}
     if name not in stored:
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (program.batch_shapes(), program.frozen_shapes()))
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), (program.batch_shapes(), program.frozen_shapes())
+        )
         state, seconds = program.init_state(), []
         for _ in range(7):
             began = time.monotonic()

@@ -1,8 +1,9 @@
-"""What `vilg compare` measures of a run, each kept in a file by what decides it, so that a comparison that was stopped goes on.
+"""What `vilg compare` measures of a run, each kept in a file by what decides it, so that a
+comparison that was stopped goes on.
 
-Separate from the verb, which knows which runs there are; here is one run at a time: its scores, what they would be through a perfect
-generator, how they rise with training, and what they cost in sampling.
-"""
+Separate from the verb, which knows which runs there are; here is one run at a time: its scores,
+what they would be through a perfect generator, how they rise with training, and what they cost in
+sampling."""
 
 import dataclasses
 import functools
@@ -48,14 +49,18 @@ class Measures:
 
     def once(self, what: str, decides: Any, measure: Callable[[], Any]) -> Any:
         """The stored result, or `measure` called and its result stored."""
-        mark = hashlib.sha256(json.dumps([FORMAT, what, decides], sort_keys=True, default=str).encode()).hexdigest()[:20]
+        mark = hashlib.sha256(
+            json.dumps([FORMAT, what, decides], sort_keys=True, default=str).encode()
+        ).hexdigest()[:20]
         place = self.kept / f"{mark}.json"
         if place.is_file():
             return json.loads(place.read_text())
         began = time.monotonic()
         result = measure()
         if not self.quiet:
-            print(f"{what}: measured in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{what}: measured in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
+            )
         self.kept.mkdir(parents=True, exist_ok=True)
         temporary = place.with_suffix(".tmp")
         temporary.write_text(json.dumps({"what": what} | result, ensure_ascii=False))
@@ -75,22 +80,38 @@ class Measures:
                 self._keep_pictures(workdir, [pair for pair in scored if pair[0].image is not None])
             return {"metrics": metrics, "trials": as_columns([row for row, _ in scored])}
 
-        return self.once(f"{workdir}, {'ema' if ema else 'raw'}", [identity(workdir), ema, pictures_of(workdir)], measure)
+        return self.once(
+            f"{workdir}, {'ema' if ema else 'raw'}",
+            [identity(workdir), ema, pictures_of(workdir)],
+            measure,
+        )
 
     def _keep_pictures(self, workdir: Path, scored: Sequence[tuple[Scored, int]]) -> None:
-        made = [Sampled(s.prompt, s.language, seed, False, np.asarray(s.image)) for s, seed in scored]
+        made = [
+            Sampled(s.prompt, s.language, seed, False, np.asarray(s.image)) for s, seed in scored
+        ]
         extra = [{"cell": s.cell, "score": s.score, **s.about} for s, _ in scored]
         write_samples(self.out / "samples" / pictures_of(workdir), made, 16, extra)
 
     def pictures(self, workdir: Path) -> list[dict[str, Any]]:
-        """The first samples of each cell, as lines of samples.jsonl with the path of the picture."""
+        """The first samples of each cell, as lines of samples.jsonl with the path of the
+        picture.
+        """
         place = self.out / "samples" / pictures_of(workdir)
         if not (place / "samples.jsonl").is_file():
             return []
         lines = [json.loads(line) for line in (place / "samples.jsonl").read_text().splitlines()]
-        chosen = [line for cell in dict.fromkeys(x["cell"] for x in lines) for line in [x for x in lines if x["cell"] == cell][:SHOWN]]
+        chosen = [
+            line
+            for cell in dict.fromkeys(x["cell"] for x in lines)
+            for line in [x for x in lines if x["cell"] == cell][:SHOWN]
+        ]
         fields = ("prompt", "language", "cell", "score")
-        return [{k: line[k] for k in fields} | {"file": f"samples/{pictures_of(workdir)}/{line['file']}"} for line in chosen]
+        return [
+            {k: line[k] for k in fields}
+            | {"file": f"samples/{pictures_of(workdir)}/{line['file']}"}
+            for line in chosen
+        ]
 
     def ceiling(self, workdir: Path) -> dict[str, Any]:
         """Scores of the true pictures after the codec: what a perfect generator would get."""
@@ -99,11 +120,19 @@ class Measures:
             session = opened(workdir, True)
             return {"metrics": {n: summarize(e.ceiling(session)) for n, e in scenes.items()}}
 
-        scenes = {n: e for n, e in samplers(experiment_of(workdir)).items() if isinstance(e, Scenes)}
-        return self.once(f"{workdir}, through the codec", identity(workdir), measure)["metrics"] if scenes else {}
+        scenes = {
+            n: e for n, e in samplers(experiment_of(workdir)).items() if isinstance(e, Scenes)
+        }
+        return (
+            self.once(f"{workdir}, through the codec", identity(workdir), measure)["metrics"]
+            if scenes
+            else {}
+        )
 
     def training_curve(self, workdir: Path, flops: tuple[float, float]) -> list[dict[str, Any]]:
-        """Mean scores by cell of the first evaluator at each checkpoint, on fewer prompts, against training FLOPs and images."""
+        """Mean scores by cell of the first evaluator at each checkpoint, on fewer prompts, against
+        training FLOPs and images.
+        """
         directory, experiment = Workdir(workdir), experiment_of(workdir)
         evaluator = small(experiment)
         checkpoints = Checkpoints(directory.checkpoints, read_only=True)
@@ -119,12 +148,19 @@ class Measures:
                 return {"scores": means(evaluator.measured(at)[1])}
 
             found = self.once(f"{workdir}, step {step}", [identity(workdir), step, SMALL], measure)
-            spent = {"flops": flops[0] + step * flops[1], "images": step * experiment.training.batch_size}
+            spent = {
+                "flops": flops[0] + step * flops[1],
+                "images": step * experiment.training.batch_size,
+            }
             points.append({"step": step, **spent, "scores": found["scores"]})
         return points
 
-    def sampling_curve(self, workdir: Path, settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Scores against what a picture costs: FLOPs, evaluations of the network, seconds; one point a setting of the sampler."""
+    def sampling_curve(
+        self, workdir: Path, settings: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Scores against what a picture costs: FLOPs, evaluations of the network, seconds; one
+        point a setting of the sampler.
+        """
         experiment = experiment_of(workdir)
         evaluator, points = small(experiment), []
         for setting in settings:
@@ -132,19 +168,31 @@ class Measures:
                 chosen = dataclasses.replace(evaluator, **setting)
             except TypeError:
                 raise UserError(
-                    f"SAMPLING={dict(setting)!r}: the evaluator {type(evaluator).__name__.lower()} has no such field; it has "
+                    f"SAMPLING={dict(setting)!r}: the evaluator {type(evaluator).__name__.lower()}"
+                    " has no such field; it has "
                     + ", ".join(f.name for f in dataclasses.fields(evaluator))
                 ) from None
             controls = chosen.controls(experiment.generator)
 
             def measure(chosen: Any = chosen, controls: Any = controls) -> dict[str, Any]:
                 session = opened(workdir, True)
-                scores, candidates = means(chosen.measured(session)[1]), getattr(chosen, "best_of", 1)
+                scores, candidates = (
+                    means(chosen.measured(session)[1]),
+                    getattr(chosen, "best_of", 1),
+                )
                 cost = {"flops": candidates * sampling_flops(session.program, controls)}
                 cost["evaluations"] = candidates * evaluations(experiment, controls)
-                return {"scores": scores, **cost, "image_seconds": candidates * seconds(session, controls)}
+                return {
+                    "scores": scores,
+                    **cost,
+                    "image_seconds": candidates * seconds(session, controls),
+                }
 
-            found = self.once(f"{workdir}, {dict(setting) or 'own sampler'}", [identity(workdir), setting, SMALL], measure)
+            found = self.once(
+                f"{workdir}, {dict(setting) or 'own sampler'}",
+                [identity(workdir), setting, SMALL],
+                measure,
+            )
             points.append({"setting": {k: v for k, v in setting.items() if k != "ranker"}, **found})
         return points
 
@@ -155,7 +203,11 @@ class Measures:
             text = lower_train_step(program).compile().as_text()
             return {"flops": counting.count(parse(text), program.sizes).total_flops}
 
-        return self.once("compiled update", [program.experiment.hash, jax.__version__, jax.devices()[0].device_kind], measure)["flops"]
+        return self.once(
+            "compiled update",
+            [program.experiment.hash, jax.__version__, jax.devices()[0].device_kind],
+            measure,
+        )["flops"]
 
 
 @functools.lru_cache(maxsize=1)
@@ -167,7 +219,9 @@ def loaded(workdir: Path) -> Session:
 
 
 def opened(workdir: Path, ema: bool) -> Session:
-    """The run's session, with the moving average of its parameters or without; both use the same compiled programs."""
+    """The run's session, with the moving average of its parameters or without; both use the same
+    compiled programs.
+    """
     session = loaded(workdir)
     if ema or not session.experiment.training.ema:
         return session
@@ -176,11 +230,19 @@ def opened(workdir: Path, ema: bool) -> Session:
 
 
 def identity(workdir: Path) -> list[Any]:
-    """What decides a run's numbers: its config with its evaluators, its codec and its newest step."""
+    """What decides a run's numbers: its config with its evaluators, its codec and its newest
+    step.
+    """
     stored = Workdir(workdir).read()
     config = stored["config"]
     steps = sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
-    return [stored.get("hash"), config["evals"], config["training"]["steps"], stored.get("codec_hash"), steps[-1:]]
+    return [
+        stored.get("hash"),
+        config["evals"],
+        config["training"]["steps"],
+        stored.get("codec_hash"),
+        steps[-1:],
+    ]
 
 
 def pictures_of(workdir: Path) -> str:
@@ -207,7 +269,11 @@ def small(experiment: Experiment) -> Any:
 def evaluations(experiment: Any, controls: Any) -> int:
     """Calls of the network for a picture; guidance calls it twice."""
     generator = experiment.generator
-    steps = len(generator.plan(controls).times) if isinstance(generator, Stepwise) else math.prod(experiment.codec.grid)
+    steps = (
+        len(generator.plan(controls).times)
+        if isinstance(generator, Stepwise)
+        else math.prod(experiment.codec.grid)
+    )
     return steps * (1 if controls.guidance == 1 else 2)
 
 
@@ -217,7 +283,9 @@ def sampling_flops(program: Program, controls: Any) -> float:
 
     def draw(params: Any, frozen: Any, text: Any) -> Any:
         keys = jax.random.split(jax.random.key(0), rows)
-        return experiment.space.decode(frozen, experiment.generator.sample(params, text, keys, controls))
+        return experiment.space.decode(
+            frozen, experiment.generator.sample(params, text, keys, controls)
+        )
 
     text = jax.ShapeDtypeStruct((rows, experiment.data.text.length), np.int32)
     return program.flops(draw, program.state_shape.params, program.frozen_shapes(), text) / rows
@@ -247,7 +315,9 @@ def as_columns(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
 
 def means(scored: Sequence[Scored]) -> dict[str, float]:
     """The mean score of each cell, of the prompts whose score can be told."""
-    columns = {cell: [s for s in c["score"] if s is not None] for cell, c in as_columns(scored).items()}
+    columns = {
+        cell: [s for s in c["score"] if s is not None] for cell, c in as_columns(scored).items()
+    }
     return {cell: float(np.mean(scores)) for cell, scores in columns.items() if scores}
 
 

@@ -1,4 +1,6 @@
-"""The contenders of `vilg compare` as runs: those that are there, and those that are to be trained."""
+"""The contenders of `vilg compare` as runs: those that are there, and those that are to be
+trained.
+"""
 
 import copy
 import dataclasses
@@ -39,33 +41,56 @@ class Run:
 
 
 def stored_runs(text: str) -> list[Run]:
-    """The runs of "NAME=DIR,NAME=DIR". Errors: UserError for fewer than two names, a codec's run, or one that is not finished."""
+    """The runs of "NAME=DIR,NAME=DIR". Errors: UserError for fewer than two names, a codec's run,
+    or one that is not finished.
+    """
     runs: list[Run] = []
     for part in filter(None, text.split(",")):
         name, _, place = part.partition("=") if "=" in part else (Path(part).name, "", part)
         stored = Workdir(place).read()
         experiment = build_experiment(stored["config"])
         require(
-            isinstance(experiment.generator, Generator), "workdirs", place, "is the run of a codec or a ranker; give runs of generators"
+            isinstance(experiment.generator, Generator),
+            "workdirs",
+            place,
+            "is the run of a codec or a ranker; give runs of generators",
         )
         runs.append(Run(name, experiment.seed, experiment, Path(place)))
     require(
-        len({r.name for r in runs}) > 1, "workdirs", text, "must name at least two runs of different names, such as ar=DIR,diffusion=DIR"
+        len({r.name for r in runs}) > 1,
+        "workdirs",
+        text,
+        "must name at least two runs of different names, such as ar=DIR,diffusion=DIR",
     )
     for name in {r.name for r in runs}:
         seeds = [r.seed for r in runs if r.name == name]
         require(
-            len(set(seeds)) == len(seeds), "workdirs", name, "comes twice with one training seed; runs of one name are told apart by it"
+            len(set(seeds)) == len(seeds),
+            "workdirs",
+            name,
+            "comes twice with one training seed; runs of one name are told apart by it",
         )
     counts = {name: sum(r.name == name for r in runs) for name in {r.name for r in runs}}
-    require(len(set(counts.values())) == 1, "workdirs", text, "must give every name as many runs: seeds are compared one by one")
+    require(
+        len(set(counts.values())) == 1,
+        "workdirs",
+        text,
+        "must give every name as many runs: seeds are compared one by one",
+    )
     return runs
 
 
-def planned_runs(path: str, config: dict[str, Any], budget: str, seeds: Sequence[int], out: Path) -> list[Run]:
+def planned_runs(
+    path: str, config: dict[str, Any], budget: str, seeds: Sequence[int], out: Path
+) -> list[Run]:
     """The runs of the file, their steps set to the budget."""
     configs = all_generators(path, config, out / "codec")
-    require(len(configs) > 1, "generators", ", ".join(configs), "must name at least two; a single experiment is run by `vilg train`")
+    require(
+        len(configs) > 1,
+        "generators",
+        ", ".join(configs),
+        "must name at least two; a single experiment is run by `vilg train`",
+    )
     runs = []
     for name, base in configs.items():
         steps = steps_within(build_experiment(base), budget, out / "budget.json", name)
@@ -73,7 +98,13 @@ def planned_runs(path: str, config: dict[str, Any], budget: str, seeds: Sequence
             one = copy.deepcopy(base)
             one["seed"] = one["data"]["loader"]["seed"] = seed
             every = -(-steps // (POINTS + 1))
-            one["training"].update(steps=steps, checkpoint_every=every, keep_last=POINTS + 2, keep_best=0, evaluate_every=0)
+            one["training"].update(
+                steps=steps,
+                checkpoint_every=every,
+                keep_last=POINTS + 2,
+                keep_best=0,
+                evaluate_every=0,
+            )
             runs.append(Run(name, seed, build_experiment(one), out / name / str(seed)))
     return runs
 

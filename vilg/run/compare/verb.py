@@ -21,19 +21,38 @@ from vilg.workdir.ablation import parse_seeds
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options; --config is shared by all verbs that take one."""
-    parser.add_argument("--workdirs", default="", metavar="NAME=DIR,...", help="runs that are there, instead of --config")
-    parser.add_argument("--out", required=True, metavar="DIR", help="holds report.json, index.html, samples/ and what is trained")
     parser.add_argument(
-        "--budget", default="", metavar="KIND:AMOUNT", help="instead of the file's BUDGET: flops:3e13, images:48000 or seconds:600"
+        "--workdirs",
+        default="",
+        metavar="NAME=DIR,...",
+        help="runs that are there, instead of --config",
     )
-    parser.add_argument("--seeds", default="", help="training seeds joined by commas (default: the file's SEEDS, or 0)")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="holds report.json, index.html, samples/ and what is trained",
+    )
+    parser.add_argument(
+        "--budget",
+        default="",
+        metavar="KIND:AMOUNT",
+        help="instead of the file's BUDGET: flops:3e13, images:48000 or seconds:600",
+    )
+    parser.add_argument(
+        "--seeds",
+        default="",
+        help="training seeds joined by commas (default: the file's SEEDS, or 0)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """Trains, measures, compares, writes."""
     if (config is None) == (not args.workdirs):
-        raise UserError("give either --config=experiments/compare_quickstart.py or --workdirs=NAME=DIR,NAME=DIR")
+        raise UserError(
+            "give either --config=experiments/compare_quickstart.py or --workdirs=NAME=DIR,NAME=DIR"
+        )
     out = Path(args.out)
     settings: dict[str, Any] = {}
     if config is None:
@@ -54,15 +73,27 @@ def main(args: argparse.Namespace, config: Any) -> int:
         same_protocol(runs)
         ranker = getattr(module, "RANKER", None)
         chosen = any("best_of" in setting for one in settings.values() for setting in one)
-        require(not chosen or ranker is not None, "SAMPLING", settings, "has best_of, so the file needs RANKER, the config of what chooses")
+        require(
+            not chosen or ranker is not None,
+            "SAMPLING",
+            settings,
+            "has best_of, so the file needs RANKER, the config of what chooses",
+        )
         out.mkdir(parents=True, exist_ok=True)
         perform(runs, ranker if chosen else None, out, args.quiet)
         same_text(runs)
         place = str(out / "ranker")
-        settings = {name: [s | ({"ranker": place} if "best_of" in s else {}) for s in one] for name, one in settings.items()}
+        settings = {
+            name: [s | ({"ranker": place} if "best_of" in s else {}) for s in one]
+            for name, one in settings.items()
+        }
     out.mkdir(parents=True, exist_ok=True)
     report = compare(runs, settings, out, args.quiet)
-    report["protocol"] |= {"budget": budget, "config": args.config if config is not None else "", "unmatched": unmatched(runs)}
+    report["protocol"] |= {
+        "budget": budget,
+        "config": args.config if config is not None else "",
+        "unmatched": unmatched(runs),
+    }
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
     write_comparison(out, report)
     show(report)
@@ -70,26 +101,45 @@ def main(args: argparse.Namespace, config: Any) -> int:
     return 0
 
 
-# --- which runs ------------------------------------------------------------------------------------------------------------
+# --- which runs -----------------------------------------------------------------------------------
 
 
-# --- training --------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def show(report: Mapping[str, Any]) -> None:
     """Who wins where, for people: a table for every two contenders."""
     rows = [r for r in report["comparisons"] if r["language"] == "all" and not r["part"]]
     for a, b in dict.fromkeys((r["a"], r["b"]) for r in rows):
-        columns = (Column(c, justify="right", no_wrap=True) for c in ("A", "B", "A won", "tied", "lost", "p"))
-        table = Table(Column(""), *columns, "A is", title=f"A = {a} against B = {b}", caption="p over prompts, corrected (Holm)")
+        columns = (
+            Column(c, justify="right", no_wrap=True)
+            for c in ("A", "B", "A won", "tied", "lost", "p")
+        )
+        table = Table(
+            Column(""),
+            *columns,
+            "A is",
+            title=f"A = {a} against B = {b}",
+            caption="p over prompts, corrected (Holm)",
+        )
         for r in rows:
             if (r["a"], r["b"]) == (a, b):
                 counts = [str(r[k]) for k in ("wins", "ties", "losses")]
                 said = r["verdict"].replace("no significant difference", "not different")
-                table.add_row(r["what"], f"{r['score_a']:.3f}", f"{r['score_b']:.3f}", *counts, f"{r['p_holm']:.4f}", said)
+                table.add_row(
+                    r["what"],
+                    f"{r['score_a']:.3f}",
+                    f"{r['score_b']:.3f}",
+                    *counts,
+                    f"{r['p_holm']:.4f}",
+                    said,
+                )
         Console().print(table)
     for what, values in report["protocol"]["unmatched"].items():
-        print(f"not the same in all: {what}: " + "; ".join(f"{name} {value}" for name, value in values.items()))
+        print(
+            f"not the same in all: {what}: "
+            + "; ".join(f"{name} {value}" for name, value in values.items())
+        )

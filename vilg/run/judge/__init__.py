@@ -1,4 +1,5 @@
-"""vilg judge: blind human rating of pictures, captions or answers in a browser, and what the votes say.
+"""vilg judge: blind human rating of pictures, captions or answers in a browser, and what the votes
+say.
 
   vilg judge --samples=DIR_A,DIR_B --out=STUDY            serves a page on which raters compare the two, until Ctrl-C
   vilg judge --samples=DIR_A,DIR_B --out=STUDY --static   only makes STUDY/public, a page to be sent as files

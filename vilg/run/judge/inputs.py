@@ -1,8 +1,9 @@
-"""What `vilg judge --samples` reads: pictures of prompts, captions of pictures, answers about pictures, joined across models.
+"""What `vilg judge --samples` reads: pictures of prompts, captions of pictures, answers about
+pictures, joined across models.
 
-Separate from the study made of them (study.py). Directories are `vilg sample`'s or anybody's with a samples.jsonl (prompt, file);
-files of captions and answers are JSON lines whose pictures are looked for from here and from beside the file.
-"""
+Separate from the study made of them (study.py). Directories are `vilg sample`'s or anybody's with a
+samples.jsonl (prompt, file); files of captions and answers are JSON lines whose pictures are looked
+for from here and from beside the file."""
 
 import json
 from collections import Counter
@@ -18,7 +19,9 @@ from vilg.types import UserError
 
 @dataclass(frozen=True)
 class Output:
-    """What one model made of one prompt. `texts` is what a rater reads with the picture, `prompt` the unit that intervals are over."""
+    """What one model made of one prompt. `texts` is what a rater reads with the picture, `prompt`
+    the unit that intervals are over.
+    """
 
     picture: Path
     texts: dict[str, str]
@@ -32,14 +35,18 @@ Outputs = dict[Key, Output]
 
 
 def model_names(paths: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that tell them apart. Errors: UserError for the same path twice."""
+    """The shortest ends of the paths that tell them apart. Errors: UserError for the same path
+    twice.
+    """
     places = [Path(p).resolve() for p in paths]
     parts = [(p.with_suffix("") if p.suffix == ".jsonl" else p).parts for p in places]
     for length in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(p[-length:]) for p in parts]
         if len(set(names)) == len(names):
             return names
-    raise UserError(f"samples={','.join(paths)!r}: the same path comes twice; give each model's once")
+    raise UserError(
+        f"samples={','.join(paths)!r}: the same path comes twice; give each model's once"
+    )
 
 
 def rows(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -54,9 +61,13 @@ def rows(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise UserError(f"samples={str(path)!r}: line {number} is not JSON ({error}); mend it") from None
+                raise UserError(
+                    f"samples={str(path)!r}: line {number} is not JSON ({error}); mend it"
+                ) from None
             if not isinstance(row, dict):
-                raise UserError(f"samples={str(path)!r}: line {number} is not an object; give {what}")
+                raise UserError(
+                    f"samples={str(path)!r}: line {number} is not an object; give {what}"
+                )
             yield number, row
 
 
@@ -64,7 +75,9 @@ def text_of(row: dict[str, Any], name: str, path: Path, number: int) -> str:
     """A field's text. Errors: UserError if it is absent or empty."""
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"samples={str(path)!r}: line {number} has no text in {name!r}; mend that line")
+        raise UserError(
+            f"samples={str(path)!r}: line {number} has no text in {name!r}; mend that line"
+        )
     return value
 
 
@@ -78,11 +91,16 @@ def found(name: str, places: Sequence[Path], path: Path, number: int) -> Path:
     for place in places:
         if (place / name).is_file():
             return place / name
-    raise UserError(f"samples={str(path)!r}: line {number} names the picture {name!r}, which is not there; put it there or mend the line")
+    raise UserError(
+        f"samples={str(path)!r}: line {number} names the picture {name!r}, which is not there; put"
+        " it there or mend the line"
+    )
 
 
 def read_samples(place: Path) -> Outputs:
-    """Pictures by (prompt, language, how often that prompt came before): seeds may differ between models."""
+    """Pictures by (prompt, language, how often that prompt came before): seeds may differ between
+    models.
+    """
     path, out, times = place / "samples.jsonl", {}, Counter()
     for number, row in rows(path, "a directory that `vilg sample` wrote"):
         prompt, file = text_of(row, "prompt", path, number), text_of(row, "file", path, number)
@@ -90,7 +108,9 @@ def read_samples(place: Path) -> Outputs:
         category = str(row.get("category") or "")
         key = (prompt, language, str(times[prompt, language]))
         times[prompt, language] += 1
-        out[key] = Output(found(file, [place], path, number), {"prompt": prompt}, language, prompt, category)
+        out[key] = Output(
+            found(file, [place], path, number), {"prompt": prompt}, language, prompt, category
+        )
     return out
 
 
@@ -108,7 +128,10 @@ def read_captions(path: Path) -> Outputs:
             text = text_of(entry, "text", path, number)
             language = language_of(entry, text)
             picture = found(image, [Path(), path.parent], path, number)
-            out.setdefault((image, language), Output(picture, {"caption": text}, language, image, str(row.get("category") or "")))
+            out.setdefault(
+                (image, language),
+                Output(picture, {"caption": text}, language, image, str(row.get("category") or "")),
+            )
     return out
 
 
@@ -116,34 +139,57 @@ def read_answers(path: Path) -> Outputs:
     """Answers by (picture, question)."""
     out = {}
     for number, row in rows(path, "a .jsonl file with image, question and answer"):
-        image, question, answer = (text_of(row, name, path, number) for name in ("image", "question", "answer"))
+        image, question, answer = (
+            text_of(row, name, path, number) for name in ("image", "question", "answer")
+        )
         picture = found(image, [Path(), path.parent], path, number)
         language = language_of(row, question)
         shown = {"question": question, "answer": answer}
-        out.setdefault((image, question), Output(picture, shown, language, f"{image}\n{question}", str(row.get("category") or "")))
+        out.setdefault(
+            (image, question),
+            Output(
+                picture, shown, language, f"{image}\n{question}", str(row.get("category") or "")
+            ),
+        )
     return out
 
 
-READERS: dict[str, Callable[[Path], Outputs]] = {"samples": read_samples, "captions": read_captions, "answers": read_answers}
+READERS: dict[str, Callable[[Path], Outputs]] = {
+    "samples": read_samples,
+    "captions": read_captions,
+    "answers": read_answers,
+}
 
 
 def read_models(paths: Sequence[str], inputs: str, common: bool) -> tuple[dict[str, Outputs], int]:
     """Each model's outputs on the same keys, and how many keys were left out.
 
-    Errors: UserError for what is not there, or for keys that not all models have unless `common` asks for those that all have.
-    """
-    read = {name: (path, READERS[inputs](Path(path))) for name, path in zip(model_names(paths), paths, strict=True)}
+    Errors: UserError for what is not there, or for keys that not all models have unless `common`
+    asks for those that all have."""
+    read = {
+        name: (path, READERS[inputs](Path(path)))
+        for name, path in zip(model_names(paths), paths, strict=True)
+    }
     for path, outputs in read.values():
         if not outputs:
             raise UserError(f"samples={path!r}: holds nothing; sample, caption or answer first")
-    every = list(dict.fromkeys(key for name in sorted(read) for key in read[name][1]))  # whatever order the models are given in
+    every = list(
+        dict.fromkeys(key for name in sorted(read) for key in read[name][1])
+    )  # whatever order the models are given in
     kept = [key for key in every if all(key in outputs for _, outputs in read.values())]
     if len(kept) < len(every) and not common:
-        path, missing = next((p, m) for p, o in read.values() if (m := [k for k in every if k not in o]))
+        path, missing = next(
+            (p, m) for p, o in read.values() if (m := [k for k in every if k not in o])
+        )
         raise UserError(
-            f"samples={path!r}: lacks {len(missing)} of {counted(len(every), 'prompt')}, the first {missing[0][0]!r}; make them, or give "
-            "--common to judge those that all have"
+            f"samples={path!r}: lacks {len(missing)} of {counted(len(every), 'prompt')}, the first"
+            f" {missing[0][0]!r}; make them, or give --common to judge those that all have"
         )
     if not kept:
-        raise UserError(f"samples={','.join(paths)!r}: have no prompt in common; give outputs for the same prompts")
-    return {name: {key: outputs[key] for key in kept} for name, (_, outputs) in read.items()}, len(every) - len(kept)
+        raise UserError(
+            f"samples={','.join(paths)!r}: have no prompt in common; give outputs for the same"
+            " prompts"
+        )
+    return {name: {key: outputs[key] for key in kept} for name, (_, outputs) in read.items()}, len(
+        every
+    ) - len(kept)

@@ -1,8 +1,8 @@
-"""The server of a study: its page, its pictures, and votes in and out. Standard library only; nothing outside STUDY/public is read.
+"""The server of a study: its page, its pictures, and votes in and out. Standard library only;
+nothing outside STUDY/public is read.
 
-GET / is the page, GET /items/NAME.png a picture, GET /votes?rater=NAME that rater's votes, POST /votes an item's answers. What cannot be
-kept is answered by 4xx and {"error": sentence}.
-"""
+GET / is the page, GET /items/NAME.png a picture, GET /votes?rater=NAME that rater's votes, POST
+/votes an item's answers. What cannot be kept is answered by 4xx and {"error": sentence}."""
 
 import json
 import re
@@ -17,7 +17,10 @@ from vilg.types import UserError
 
 LONGEST = 65536  # bytes of a vote
 PICTURE = re.compile(r"/(items/[0-9a-f]{32}\.png)")
-POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src"
+    " 'unsafe-inline'; connect-src 'self'; form-action 'none'"
+)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -52,7 +55,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         if urlsplit(self.path).path != "/votes":
             self.say(404, {"error": f"{self.path}: takes no votes; send them to /votes"})
-        elif self.headers.get_content_type() != "application/json":  # which another site's form cannot send
+        elif (
+            self.headers.get_content_type() != "application/json"
+        ):  # which another site's form cannot send
             self.say(415, {"error": "a vote is application/json; send it so"})
         else:
             self.answer(lambda: self.keep(body))
@@ -96,7 +101,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Serves a study's public directory and takes its votes. Errors: UserError for an address that cannot be had."""
+    """Serves a study's public directory and takes its votes. Errors: UserError for an address that
+    cannot be had.
+    """
 
     daemon_threads = True
 
@@ -108,7 +115,10 @@ class JudgeServer(ThreadingHTTPServer):
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
             said = getattr(error, "strerror", None) or str(error)
-            raise UserError(f"port={port}: {host} cannot be listened on there ({said}); give another --port or --host") from None
+            raise UserError(
+                f"port={port}: {host} cannot be listened on there ({said}); give another --port or"
+                " --host"
+            ) from None
 
     @property
     def address(self) -> str:

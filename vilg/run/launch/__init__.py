@@ -1,4 +1,5 @@
-"""vilg launch: writes the job files that start a run on a pod, a slice or a cluster, and start it again after preemption.
+"""vilg launch: writes the job files that start a run on a pod, a slice or a cluster, and start it
+again after preemption.
 
     vilg launch gke --config=experiments/ernie_vilg.py:10b --topology=v5p:4x4x4 --workdir=gs://BUCKET/10b --image=REGISTRY/vilg --out=jobs/10b
 

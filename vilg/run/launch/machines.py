@@ -1,7 +1,8 @@
-"""What Google's products call TPU slices: gcloud's accelerator types, GKE's labels and machine types, how many hosts a slice has.
+"""What Google's products call TPU slices: gcloud's accelerator types, GKE's labels and machine
+types, how many hosts a slice has.
 
-Separate from planning/topology.py, which has what compilers and estimates need of a chip, because these are names of products.
-"""
+Separate from planning/topology.py, which has what compilers and estimates need of a chip, because
+these are names of products."""
 
 import dataclasses
 import math
@@ -12,9 +13,10 @@ from vilg.planning.topology import Topology
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """How a generation is ordered. `prefix` and `counts`: the accelerator type is PREFIX-(chips x counts), for the older names count cores;
-    `label` and `machine`: GKE's accelerator label and machine type; `hosts`: how many chips a host may have, the last but for slices of more
-    than one host, which have 4; `runtime`: the image of TPU VMs, "" where there are no queued resources."""
+    """How a generation is ordered. `prefix` and `counts`: the accelerator type is PREFIX-(chips x
+    counts), for the older names count cores; `label` and `machine`: GKE's accelerator label and
+    machine type; `hosts`: how many chips a host may have, the last but for slices of more than one
+    host, which have 4; `runtime`: the image of TPU VMs, "" where there are no queued resources."""
 
     prefix: str
     counts: int
@@ -24,11 +26,19 @@ class Machine:
     runtime: str
 
 
-# Sources: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x,runtimes}, .../kubernetes-engine/docs/concepts/plan-tpus; AI-Hypercomputer/xpk's
-# table of systems (v5p-128 = 4x4x4 on 16 hosts, tpu7x-128 = 4x4x4 on tpu7x-standard-4t).
+# Sources: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x,runtimes},
+# .../kubernetes-engine/docs/concepts/plan-tpus; AI-Hypercomputer/xpk's table of systems (v5p-128 =
+# 4x4x4 on 16 hosts, tpu7x-128 = 4x4x4 on tpu7x-standard-4t).
 MACHINES: dict[str, Machine] = {
     "v4": Machine("v4", 2, "tpu-v4-podslice", "ct4p-hightpu-4t", (4,), "tpu-ubuntu2204-base"),
-    "v5e": Machine("v5litepod", 1, "tpu-v5-lite-podslice", "ct5lp-hightpu-{}t", (1, 4, 8), "v2-alpha-tpuv5-lite"),
+    "v5e": Machine(
+        "v5litepod",
+        1,
+        "tpu-v5-lite-podslice",
+        "ct5lp-hightpu-{}t",
+        (1, 4, 8),
+        "v2-alpha-tpuv5-lite",
+    ),
     "v5p": Machine("v5p", 2, "tpu-v5p-slice", "ct5p-hightpu-4t", (4,), "v2-alpha-tpuv5"),
     "v6e": Machine("v6e", 1, "tpu-v6e-slice", "ct6e-standard-{}t", (1, 4, 8), "v2-alpha-tpuv6e"),
     "tpu7x": Machine("tpu7x", 2, "tpu7x", "tpu7x-standard-4t", (4,), ""),
@@ -54,12 +64,24 @@ class Slice:
 
 
 def ordered(topology: Topology) -> Slice:
-    """How one slice of a topology is ordered. Errors: UserError for fake devices and for shapes that are not whole hosts."""
+    """How one slice of a topology is ordered. Errors: UserError for fake devices and for shapes
+    that are not whole hosts.
+    """
     known = topology.generation in MACHINES
-    require(known, "topology", str(topology), f"is nothing that can be ordered; give one of {', '.join(MACHINES)}, such as v5p:4x4x4")
+    require(
+        known,
+        "topology",
+        str(topology),
+        f"is nothing that can be ordered; give one of {', '.join(MACHINES)}, such as v5p:4x4x4",
+    )
     machine, chips = MACHINES[topology.generation], math.prod(topology.shape)
     torus = topology.chip.torus
-    require(len(topology.shape) == torus, "topology", str(topology), f"is ordered with {torus} sizes, such as {'x'.join('4' * torus)}")
+    require(
+        len(topology.shape) == torus,
+        "topology",
+        str(topology),
+        f"is ordered with {torus} sizes, such as {'x'.join('4' * torus)}",
+    )
     host = chips if chips in machine.hosts else 4
     require(
         chips % host == 0,
@@ -69,5 +91,11 @@ def ordered(topology: Topology) -> Slice:
     )
     shape = "x".join(map(str, topology.shape))
     return Slice(
-        f"{machine.prefix}-{chips * machine.counts}", machine.label, shape, machine.machine.format(host), chips, host, machine.runtime
+        f"{machine.prefix}-{chips * machine.counts}",
+        machine.label,
+        shape,
+        machine.machine.format(host),
+        chips,
+        host,
+        machine.runtime,
     )

@@ -1,19 +1,21 @@
-"""A sweep as tasks of a cluster: which cells and seeds go together, and what has to be done before what.
+"""A sweep as tasks of a cluster: which cells and seeds go together, and what has to be done before
+what.
 
-Separate from sweep.py, which does all of it in one process, and from the recipes, which only write down what is found here.
-"""
+Separate from sweep.py, which does all of it in one process, and from the recipes, which only write
+down what is found here."""
 
 from collections.abc import Mapping, Sequence
 
 from vilg.workdir.ablation import Run
 
 
-def waves(runs: Mapping[tuple[str, int], Run], chosen: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+def waves(
+    runs: Mapping[tuple[str, int], Run], chosen: Sequence[tuple[str, int]]
+) -> list[list[tuple[str, int]]]:
     """Tasks ("cells joined by commas", seed) in waves; those of a wave do not wait for each other.
 
-    Cells that share one workdir are one task. The first task that needs a codec trains it, so the others that need it come in a later
-    wave, and a run comes after the one that it starts from.
-    """
+    Cells that share one workdir are one task. The first task that needs a codec trains it, so the
+    others that need it come in a later wave, and a run comes after the one that it starts from."""
     tasks: dict[str, list[tuple[str, int]]] = {}
     for key in chosen:
         tasks.setdefault(str(runs[key].workdir), []).append(key)

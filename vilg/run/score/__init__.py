@@ -1,4 +1,5 @@
-"""vilg score ACTION: scores anybody's outputs; no run is needed. Writes JSON: {"metrics": {...}, "protocol": {...}}.
+"""vilg score ACTION: scores anybody's outputs; no run is needed. Writes JSON: {"metrics": {...},
+"protocol": {...}}.
 
   captions  --predictions=FILE.jsonl --references=FILE --language=zh --unit=char --out=FILE.json
             BLEU-1..4, METEOR, ROUGE-L, CIDEr, SPICE of captions against references

@@ -1,8 +1,9 @@
-"""Feature extractors: what turns pictures, and texts where it can, into the rows that vilg/metrics compares.
+"""Feature extractors: what turns pictures, and texts where it can, into the rows that vilg/metrics
+compares.
 
-Public networks read their weights from a file that the user gives; vilg ships none. A run of vilg's own (a ranker) may serve too, but its
-numbers are nobody else's: metrics of any network but InceptionV3 bear its name.
-"""
+Public networks read their weights from a file that the user gives; vilg ships none. A run of vilg's
+own (a ranker) may serve too, but its numbers are nobody else's: metrics of any network but
+InceptionV3 bear its name."""
 
 import hashlib
 import json
@@ -23,12 +24,16 @@ from vilg.types import UserError
 from vilg.workdir.restore import fingerprint
 from vilg.workdir.session import open_session
 
-CLIP_MEAN = np.asarray((0.48145466, 0.4578275, 0.40821073), np.float32)  # of OpenAI's pictures; OpenCLIP's models are fed so too
+CLIP_MEAN = np.asarray(
+    (0.48145466, 0.4578275, 0.40821073), np.float32
+)  # of OpenAI's pictures; OpenCLIP's models are fed so too
 CLIP_DEVIATION = np.asarray((0.26862954, 0.26130258, 0.27577711), np.float32)
 
 
 class Features(NamedTuple):
-    """Features [n, d] of pictures, float32, and where the network is a classifier, its class probabilities [n, v]."""
+    """Features [n, d] of pictures, float32, and where the network is a classifier, its class
+    probabilities [n, v].
+    """
 
     features: np.ndarray
     probabilities: np.ndarray | None = None
@@ -36,7 +41,9 @@ class Features(NamedTuple):
 
 @runtime_checkable
 class Extractor(Protocol):
-    """Pictures -> features. `rows` pictures are computed at once; `label` is what metrics of it are called by ("" for the standard one)."""
+    """Pictures -> features. `rows` pictures are computed at once; `label` is what metrics of it are
+    called by ("" for the standard one).
+    """
 
     name: str
     label: str
@@ -49,7 +56,9 @@ class Extractor(Protocol):
         ...
 
     def start(self, batch: np.ndarray) -> Callable[[], Features]:
-        """Starts on prepared pictures, at most `rows`; the function that waits for what comes out."""
+        """Starts on prepared pictures, at most `rows`; the function that waits for what comes
+        out.
+        """
         ...
 
     def protocol(self) -> dict[str, Any]:
@@ -72,17 +81,32 @@ def of_images(extractor: Extractor, images: Sequence[np.ndarray]) -> Features:
     """The features of a few uint8 pictures."""
     parts = []
     for i in range(0, len(images), extractor.rows):
-        parts.append(extractor.start(np.stack([extractor.prepare(image) for image in images[i : i + extractor.rows]]))())
+        parts.append(
+            extractor.start(
+                np.stack([extractor.prepare(image) for image in images[i : i + extractor.rows]])
+            )()
+        )
     features, probabilities = zip(*parts, strict=True)
-    return Features(np.concatenate(features), np.concatenate(probabilities) if extractor.classes else None)
+    return Features(
+        np.concatenate(features), np.concatenate(probabilities) if extractor.classes else None
+    )
 
 
 class Inception:
-    """FID's network: the last pool (2,048 features) and probabilities of 1,008 classes. `side` is 299 but in tests."""
+    """FID's network: the last pool (2,048 features) and probabilities of 1,008 classes. `side` is
+    299 but in tests.
+    """
 
     name, label, width, classes = "inception", "", inception.WIDTH, True
 
-    def __init__(self, weights: str, resize: str, rows: int, side: int = inception.SIDE, devices: Sequence[jax.Device] | None = None):
+    def __init__(
+        self,
+        weights: str,
+        resize: str,
+        rows: int,
+        side: int = inception.SIDE,
+        devices: Sequence[jax.Device] | None = None,
+    ):
         self._resize, self.resize, self.side = lookup(RESIZES, resize, "resize"), resize, side
         params = inception.from_state(read(weights, "weights"), weights)
         self.hash = file_hash(weights)
@@ -121,7 +145,13 @@ class Clip:
 
     name, label, classes, languages = "clip", "clip", False, ("en",)
 
-    def __init__(self, weights: str, rows: int, tokenizer: str = "", devices: Sequence[jax.Device] | None = None):
+    def __init__(
+        self,
+        weights: str,
+        rows: int,
+        tokenizer: str = "",
+        devices: Sequence[jax.Device] | None = None,
+    ):
         state = read(weights, "weights")
         config = Path(weights).with_name("config.json")
         self.model = clip.from_config(read_config(config), str(config))
@@ -129,8 +159,12 @@ class Clip:
         params = clip.from_state(self.model, state, weights)
         self.hash = file_hash(weights)
         self.tokenizer_file = tokenizer or str(Path(weights).with_name("tokenizer.json"))
-        self.network = Frozen(lambda p, x: self.model.apply({"params": p}, x, method="images"), params, rows, devices)
-        self.text_network = Frozen(lambda p, x: self.model.apply({"params": p}, x, method="texts"), params, rows, devices)
+        self.network = Frozen(
+            lambda p, x: self.model.apply({"params": p}, x, method="images"), params, rows, devices
+        )
+        self.text_network = Frozen(
+            lambda p, x: self.model.apply({"params": p}, x, method="texts"), params, rows, devices
+        )
         self.rows = self.network.rows
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
@@ -144,15 +178,30 @@ class Clip:
 
     def texts(self, texts: Sequence[str], languages: Sequence[str]) -> tuple[np.ndarray, int]:
         """Features of length 1; the languages are as they are."""
-        ids, cut = token_ids(texts, self.tokenizer_file, self.model.text["length"], self.model.text["vocabulary"])
+        ids, cut = token_ids(
+            texts, self.tokenizer_file, self.model.text["length"], self.model.text["vocabulary"]
+        )
         rows = self.text_network.rows
-        return np.concatenate([self.text_network(ids[i : i + rows])() for i in range(0, len(ids), rows)]), cut
+        return (
+            np.concatenate(
+                [self.text_network(ids[i : i + rows])() for i in range(0, len(ids), rows)]
+            ),
+            cut,
+        )
 
     def protocol(self) -> dict[str, Any]:
         """Its weights, its shape and how pictures reach it."""
-        shape = f"ViT, {self.side} pixels, patch {self.model.vision['patch']}, {self.width} features"
+        shape = (
+            f"ViT, {self.side} pixels, patch {self.model.vision['patch']}, {self.width} features"
+        )
         how = f"shorter side to {self.side} (Pillow bicubic), centre crop"
-        return {"name": self.name, "network": shape, "weights_hash": self.hash, "resize": how, "precision": "float32"}
+        return {
+            "name": self.name,
+            "network": shape,
+            "weights_hash": self.hash,
+            "resize": how,
+            "precision": "float32",
+        }
 
 
 class OwnRanker:
@@ -164,7 +213,9 @@ class OwnRanker:
         self.session, self.workdir = session, workdir
         self.name = f"ranker:{hash}"
         self.side, self.rows = session.experiment.codec.image_size, session.batch
-        self.width = session.image_features(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
+        self.width = session.image_features(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[
+            1
+        ]
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The middle square, as the run's own data were read."""
@@ -177,13 +228,21 @@ class OwnRanker:
 
     def texts(self, texts: Sequence[str], languages: Sequence[str]) -> tuple[np.ndarray, int]:
         """Features of length 1."""
-        cut = sum(self.session.text_ids(text, language)[1] for text, language in zip(texts, languages, strict=True))
+        cut = sum(
+            self.session.text_ids(text, language)[1]
+            for text, language in zip(texts, languages, strict=True)
+        )
         return self.session.text_features(texts, languages), cut
 
     def protocol(self) -> dict[str, Any]:
         """The run."""
         how = f"centre square to {self.side}x{self.side} (Lanczos)"
-        return {"name": self.name, "workdir": self.workdir, "step": self.session.step, "resize": how}
+        return {
+            "name": self.name,
+            "workdir": self.workdir,
+            "step": self.session.step,
+            "resize": how,
+        }
 
 
 def ranker_extractor(workdir: str) -> OwnRanker:
@@ -203,33 +262,48 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"weights: {str(path)!r} cannot be read ({error}); put the model's config.json beside its weights") from None
+        raise UserError(
+            f"weights: {str(path)!r} cannot be read ({error}); put the model's config.json beside"
+            " its weights"
+        ) from None
     return found if isinstance(found, dict) else {}
 
 
-def token_ids(texts: Sequence[str], file: str, length: int, vocabulary: int) -> tuple[np.ndarray, int]:
-    """(int32 [n, length] ids, padded with what follows the end, how many texts were cut) by a tokenizer.json.
+def token_ids(
+    texts: Sequence[str], file: str, length: int, vocabulary: int
+) -> tuple[np.ndarray, int]:
+    """(int32 [n, length] ids, padded with what follows the end, how many texts were cut) by a
+    tokenizer.json.
 
-    Errors: UserError where the file or the `tokenizers` package is missing, or its ids are not of this network.
-    """
+    Errors: UserError where the file or the `tokenizers` package is missing, or its ids are not of
+    this network."""
     try:
         from tokenizers import Tokenizer  # type: ignore[import-not-found]
     except ModuleNotFoundError:
-        raise UserError("clip_tokenizer: reading it needs the package tokenizers; pip install tokenizers") from None
+        raise UserError(
+            "clip_tokenizer: reading it needs the package tokenizers; pip install tokenizers"
+        ) from None
     if not Path(file).is_file():
-        raise UserError(f"clip_tokenizer={file!r}: there is no such file; give the model's tokenizer.json")
+        raise UserError(
+            f"clip_tokenizer={file!r}: there is no such file; give the model's tokenizer.json"
+        )
     try:
         tokenizer = Tokenizer.from_file(file)
     except Exception as error:  # the library raises a bare Exception
-        raise UserError(f"clip_tokenizer={file!r}: is no tokenizer.json ({error}); give the model's") from None
+        raise UserError(
+            f"clip_tokenizer={file!r}: is no tokenizer.json ({error}); give the model's"
+        ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     cut = sum(len(e.ids) > length for e in tokenizer.encode_batch(list(texts)))
     tokenizer.enable_truncation(length)  # keeps the end
     rows = [e.ids for e in tokenizer.encode_batch(list(texts))]
-    ids = np.stack([np.pad(np.asarray(r, np.int32), (0, length - len(r)), mode="edge") for r in rows])
+    ids = np.stack(
+        [np.pad(np.asarray(r, np.int32), (0, length - len(r)), mode="edge") for r in rows]
+    )
     if ids.max() >= vocabulary:
         raise UserError(
-            f"clip_tokenizer={file!r}: has id {ids.max()}, but the network knows {vocabulary}; give that model's tokenizer.json"
+            f"clip_tokenizer={file!r}: has id {ids.max()}, but the network knows {vocabulary}; give"
+            " that model's tokenizer.json"
         )
     return ids, cut

@@ -1,8 +1,8 @@
-"""A set of picture files as features: streamed through an extractor, with a reference set's results kept in the user's cache.
+"""A set of picture files as features: streamed through an extractor, with a reference set's results
+kept in the user's cache.
 
-Separate from score_images.py because it knows nothing of metrics. Memory holds a few batches, and beside them the statistics, and features
-or probabilities only where a metric needs them all.
-"""
+Separate from score_images.py because it knows nothing of metrics. Memory holds a few batches, and
+beside them the statistics, and features or probabilities only where a metric needs them all."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,9 @@ Watch = Callable[[int, int, int], None]
 
 @dataclasses.dataclass
 class PictureSet:
-    """What is known of a set. `paths` are the pictures that could be read, in order; `skipped` those that could not."""
+    """What is known of a set. `paths` are the pictures that could be read, in order; `skipped`
+    those that could not.
+    """
 
     statistics: FeatureStatistics
     features: np.ndarray | None = None
@@ -35,18 +37,25 @@ class PictureSet:
     skipped: list[str] = dataclasses.field(default_factory=list)
 
 
-def collect(extractor: Extractor, paths: Sequence[Path], keep: Sequence[str], field: str, watch: Watch | None = None) -> PictureSet:
-    """The set of these files; `keep` names of "features" and "probabilities" what is wanted beside statistics.
+def collect(
+    extractor: Extractor,
+    paths: Sequence[Path],
+    keep: Sequence[str],
+    field: str,
+    watch: Watch | None = None,
+) -> PictureSet:
+    """The set of these files; `keep` names of "features" and "probabilities" what is wanted beside
+    statistics.
 
-    Errors: UserError, naming `field`, where no file is a picture, where features are not finite (with the picture), where there are too
-    many pictures to keep.
-    """
+    Errors: UserError, naming `field`, where no file is a picture, where features are not finite
+    (with the picture), where there are too many pictures to keep."""
     for name in keep:
         row = extractor.width if name == "features" else 1008
         if len(paths) * row * 4 > KEPT:
             raise UserError(
-                f"{field}: {len(paths)} pictures x {row} {name} are over the limit of {KEPT // 2**20} MiB that KID, IS and neighbours "
-                f"may keep; give at most {KEPT // (row * 4)} pictures, or --metrics=FID, which keeps none"
+                f"{field}: {len(paths)} pictures x {row} {name} are over the limit of"
+                f" {KEPT // 2**20} MiB that KID, IS and neighbours may keep; give at most"
+                f" {KEPT // (row * 4)} pictures, or --metrics=FID, which keeps none"
             )
     made = PictureSet(FeatureStatistics(extractor.width, identity(extractor)))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in keep}
@@ -57,7 +66,8 @@ def collect(extractor: Extractor, paths: Sequence[Path], keep: Sequence[str], fi
             if not finite.all():
                 k = int(np.argmin(finite))
                 raise UserError(
-                    f"{field}: the features of picture {len(made.paths) + k} ({names[k]}) are not finite; check it and the extractor's weights"
+                    f"{field}: the features of picture {len(made.paths) + k} ({names[k]}) are not"
+                    " finite; check it and the extractor's weights"
                 )
             made.statistics.update(found.features)
             made.paths += names
@@ -66,14 +76,21 @@ def collect(extractor: Extractor, paths: Sequence[Path], keep: Sequence[str], fi
         if watch is not None:
             watch(done, batches, extractor.rows)
     if not made.paths:
-        raise UserError(f"{field}: none of {len(paths)} files is a picture; give a directory or glob of pictures")
+        raise UserError(
+            f"{field}: none of {len(paths)} files is a picture; give a directory or glob of"
+            " pictures"
+        )
     for name, part in parts.items():
         setattr(made, name, np.concatenate(part))
     return made
 
 
-def stream(extractor: Extractor, paths: Sequence[Path], skipped: list[str]) -> Iterator[tuple[list[Path], Features | None]]:
-    """(the pictures read, their features), batch by batch: while a batch is computed, threads read the next. Adds to `skipped`."""
+def stream(
+    extractor: Extractor, paths: Sequence[Path], skipped: list[str]
+) -> Iterator[tuple[list[Path], Features | None]]:
+    """(the pictures read, their features), batch by batch: while a batch is computed, threads read
+    the next. Adds to `skipped`.
+    """
     chunks = [paths[i : i + extractor.rows] for i in range(0, len(paths), extractor.rows)]
 
     def load(path: Path) -> np.ndarray | str:
@@ -87,9 +104,13 @@ def stream(extractor: Extractor, paths: Sequence[Path], skipped: list[str]) -> I
         running: tuple[list[Path], Callable[[], Features] | None] | None = None
         for i, chunk in enumerate(chunks):
             loaded = [future.result() for future in following]
-            following = [pool.submit(load, path) for path in chunks[i + 1]] if i + 1 < len(chunks) else []
+            following = (
+                [pool.submit(load, path) for path in chunks[i + 1]] if i + 1 < len(chunks) else []
+            )
             skipped += [x for x in loaded if isinstance(x, str)]
-            good = [(path, x) for path, x in zip(chunk, loaded, strict=True) if not isinstance(x, str)]
+            good = [
+                (path, x) for path, x in zip(chunk, loaded, strict=True) if not isinstance(x, str)
+            ]
             started = extractor.start(np.stack([x for _, x in good])) if good else None
             if running is not None:
                 yield running[0], running[1]() if running[1] else None
@@ -100,18 +121,30 @@ def stream(extractor: Extractor, paths: Sequence[Path], skipped: list[str]) -> I
 
 def identity(extractor: Extractor) -> dict[str, str]:
     """What statistics must have in common to be compared, as strings."""
-    return {"extractor": extractor.name, "preprocessing": json.dumps(extractor.protocol(), sort_keys=True)}
+    return {
+        "extractor": extractor.name,
+        "preprocessing": json.dumps(extractor.protocol(), sort_keys=True),
+    }
 
 
-def reference_set(extractor: Extractor, paths: Sequence[Path], keep: Sequence[str], watch: Watch | None = None) -> PictureSet:
-    """The set of a reference's files, from the cache where these very pictures went through this very extractor before."""
-    digest = hashlib.sha256(json.dumps([identity(extractor), *sorted(file_hash(p) for p in paths)], sort_keys=True).encode()).hexdigest()[
-        :32
-    ]
+def reference_set(
+    extractor: Extractor, paths: Sequence[Path], keep: Sequence[str], watch: Watch | None = None
+) -> PictureSet:
+    """The set of a reference's files, from the cache where these very pictures went through this
+    very extractor before.
+    """
+    digest = hashlib.sha256(
+        json.dumps(
+            [identity(extractor), *sorted(file_hash(p) for p in paths)], sort_keys=True
+        ).encode()
+    ).hexdigest()[:32]
     place = cache_directory()
     statistics, features = place / f"{digest}.npz", place / f"{digest}.features.npy"
     if statistics.is_file() and ("features" not in keep or features.is_file()):
-        found = PictureSet(FeatureStatistics.load(statistics), np.load(features, mmap_mode="r") if "features" in keep else None)
+        found = PictureSet(
+            FeatureStatistics.load(statistics),
+            np.load(features, mmap_mode="r") if "features" in keep else None,
+        )
         found.skipped = ["a file that is no picture"] * (len(paths) - found.statistics.count)
         return found
     made = collect(extractor, paths, keep, "reference", watch)
@@ -125,7 +158,11 @@ def reference_set(extractor: Extractor, paths: Sequence[Path], keep: Sequence[st
             temporary.replace(features)
         made.statistics.save(statistics)
     except OSError as error:  # a home that cannot be written costs time, not the result
-        print(f"vilg score images: the reference's statistics are not kept in {place} ({error.strerror})", file=sys.stderr)
+        print(
+            f"vilg score images: the reference's statistics are not kept in {place}"
+            f" ({error.strerror})",
+            file=sys.stderr,
+        )
     return made
 
 
@@ -135,17 +172,24 @@ def cache_directory() -> Path:
 
 
 def check_identity(statistics: FeatureStatistics, extractor: Extractor, path: str) -> str:
-    """A warning where a file does not say whose features it is of; else nothing. Errors: UserError where they are another extractor's."""
+    """A warning where a file does not say whose features it is of; else nothing. Errors: UserError
+    where they are another extractor's.
+    """
     if statistics.width != extractor.width:
         raise UserError(
-            f"reference={path!r}: has {statistics.width} features, {extractor.name} has {extractor.width}; give the same extractor's"
+            f"reference={path!r}: has {statistics.width} features, {extractor.name} has"
+            f" {extractor.width}; give the same extractor's"
         )
     ours = identity(extractor)
     for name in ours:
         if name in statistics.identity and statistics.identity[name] != ours[name]:
             raise UserError(
-                f"reference={path!r}: was computed with {name} {statistics.identity[name]}, these pictures with {ours[name]}; compute it anew"
+                f"reference={path!r}: was computed with {name} {statistics.identity[name]}, these"
+                f" pictures with {ours[name]}; compute it anew"
             )
     if "extractor" not in statistics.identity:
-        return f"{path} does not say which network and resize its statistics are of; they are taken to be as these"
+        return (
+            f"{path} does not say which network and resize its statistics are of; they are taken to"
+            " be as these"
+        )
     return ""

@@ -14,7 +14,9 @@ ACTIONS = {
 
 
 class ActionParser(Parser):
-    """The parser of an action, which asks the action's module for its options only when it is chosen: each imports much."""
+    """The parser of an action, which asks the action's module for its options only when it is
+    chosen: each imports much.
+    """
 
     action = ""
 
@@ -22,14 +24,19 @@ class ActionParser(Parser):
         """As argparse's."""
         if self.description is None:
             module = importlib.import_module(ACTIONS[self.action][0])
-            self.description, self.formatter_class = module.__doc__, argparse.RawDescriptionHelpFormatter
+            self.description, self.formatter_class = (
+                module.__doc__,
+                argparse.RawDescriptionHelpFormatter,
+            )
             module.add_arguments(self)
         return super().parse_known_args(args, namespace)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=ActionParser)
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=ActionParser
+    )
     for name, (_, what) in ACTIONS.items():
         actions.add_parser(name, help=what, allow_abbrev=False).action = name
 

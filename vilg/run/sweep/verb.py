@@ -17,7 +17,15 @@ from vilg.report.dots import draw_dots
 from vilg.run.sweep.table import Summary, headline, show, shown, summarize
 from vilg.training.log import read_metrics
 from vilg.types import Diverged, UserError
-from vilg.workdir.ablation import Ablation, Run, naming, parse_seeds, plan, read_ablation, with_starts
+from vilg.workdir.ablation import (
+    Ablation,
+    Run,
+    naming,
+    parse_seeds,
+    plan,
+    read_ablation,
+    with_starts,
+)
 from vilg.workdir.files import commit, versions
 from vilg.workdir.session import open_session
 from vilg.workdir.stages import Costs
@@ -28,36 +36,67 @@ LAST = 0.1  # of the logged steps, whose mean is training/loss
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options; --config is shared by all verbs that take one."""
-    parser.add_argument("--out", required=True, metavar="DIR", help="holds the runs, sweep.json and sweep.png")
-    parser.add_argument("--cells", default="", help="names joined by commas, beside those that they start from (default: all)")
-    parser.add_argument("--seeds", default="", help="whole numbers joined by commas (default: the file's SEEDS, or 0,1,2)")
-    parser.add_argument("--task", action="store_true", help="one of several at once: its rows go to DIR/tasks/CELLS-SEEDS, no table")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="holds the runs, sweep.json and sweep.png"
+    )
+    parser.add_argument(
+        "--cells",
+        default="",
+        help="names joined by commas, beside those that they start from (default: all)",
+    )
+    parser.add_argument(
+        "--seeds",
+        default="",
+        help="whole numbers joined by commas (default: the file's SEEDS, or 0,1,2)",
+    )
+    parser.add_argument(
+        "--task",
+        action="store_true",
+        help="one of several at once: its rows go to DIR/tasks/CELLS-SEEDS, no table",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress lines of the runs")
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """Trains and evaluates what is not there yet; tables and plot of all that is."""
     if config is None:
-        raise UserError("--config is missing: give --config=experiments/ablations/noise.py, or another file that has CELLS")
+        raise UserError(
+            "--config is missing: give --config=experiments/ablations/noise.py, or another file"
+            " that has CELLS"
+        )
     ablation = read_ablation(args.config)
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     chosen = args.cells.split(",") if args.cells else list(ablation.cells)
     out = as_path(args.out)
     ledger = out / "tasks" / "-".join(("+".join(chosen), *map(str, seeds))) if args.task else out
-    stored = [pair for file in (out / "sweep.json", *sorted(out.glob("tasks/*/sweep.json"))) for pair in read_rows(file).items()]
-    runs = plan(to_dict(config), ablation, sorted({*seeds, *(seed for (_, seed), _ in stored)}), out)
+    stored = [
+        pair
+        for file in (out / "sweep.json", *sorted(out.glob("tasks/*/sweep.json")))
+        for pair in read_rows(file).items()
+    ]
+    runs = plan(
+        to_dict(config), ablation, sorted({*seeds, *(seed for (_, seed), _ in stored)}), out
+    )
     rows = {key: row for key, row in stored if key in runs and row["mark"] == runs[key].mark}
     todo = [runs[cell, seed] for seed in seeds for cell in with_starts(chosen, ablation.cells)]
     for run in todo:
         if run.seed == seeds[0]:
             with naming(run.cell):
-                Program(run.experiment)  # a batch that the devices or experts cannot share evenly is told before any training
+                Program(
+                    run.experiment
+                    # a batch that the devices or experts cannot share evenly is told before any
+                    # training
+                )
     ledger.mkdir(parents=True, exist_ok=True)
     for i, run in enumerate(todo):
         if (run.cell, run.seed) not in rows:
             rows[run.cell, run.seed] = perform(run, rows, out, ledger, args.quiet)
         row = rows[run.cell, run.seed]
-        print(f"{i + 1}/{len(todo)} {run.name}: {row['failed'] or headline(row, ablation.metrics)}", file=sys.stderr, flush=True)
+        print(
+            f"{i + 1}/{len(todo)} {run.name}: {row['failed'] or headline(row, ablation.metrics)}",
+            file=sys.stderr,
+            flush=True,
+        )
         mine = {(r.cell, r.seed) for r in todo} if args.task else rows.keys()
         write(ledger, args.config, ablation, {key: row for key, row in rows.items() if key in mine})
     if args.task:
@@ -65,21 +104,43 @@ def main(args: argparse.Namespace, config: Any) -> int:
     summary = write(out, args.config, ablation, rows)
     show(summary, ablation)
     with written_to(out / "sweep.png") as picture:
-        draw_dots(picture, summary, shown(summary, ablation.metrics), ablation.tables or {"": list(summary)})
+        draw_dots(
+            picture,
+            summary,
+            shown(summary, ablation.metrics),
+            ablation.tables or {"": list(summary)},
+        )
     return 0
 
 
-# --- what is to be done ----------------------------------------------------------------------------------------------------
+# --- what is to be done ---------------------------------------------------------------------------
 
 
-# --- doing it --------------------------------------------------------------------------------------------------------------
+# --- doing it -------------------------------------------------------------------------------------
 
 
-def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Place, ledger: Place, quiet: bool) -> dict[str, Any]:
-    """Trains and evaluates a run: its row; `ledger` keeps what it took. What diverged is a row too."""
+def perform(
+    run: Run,
+    rows: Mapping[tuple[str, int], Mapping[str, Any]],
+    out: Place,
+    ledger: Place,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Trains and evaluates a run: its row; `ledger` keeps what it took. What diverged is a row
+    too.
+    """
     training = run.experiment.training
-    row: dict[str, Any] = {"cell": run.cell, "seed": run.seed, "overrides": run.overrides, "mark": run.mark}
-    row |= {"workdir": str(run.workdir.relative_to(out)), "steps": training.steps, "batch_size": training.batch_size}
+    row: dict[str, Any] = {
+        "cell": run.cell,
+        "seed": run.seed,
+        "overrides": run.overrides,
+        "mark": run.mark,
+    }
+    row |= {
+        "workdir": str(run.workdir.relative_to(out)),
+        "steps": training.steps,
+        "batch_size": training.batch_size,
+    }
     row |= {"parameters": 0, "metrics": {}, "failed": ""}
     costs = Costs(ledger / "costs.json")
     try:
@@ -96,22 +157,35 @@ def perform(run: Run, rows: Mapping[tuple[str, int], Mapping[str, Any]], out: Pl
         row["failed"] = str(error)
     finally:
         open_session.cache_clear()
-        jax.clear_caches()  # no run is cheaper for what another one compiled, and memory does not fill with programs
+        # no run is cheaper for what another one compiled, and memory does not fill with programs
+        jax.clear_caches()
     for name, kept in (("cpu_seconds", costs.cpu_seconds), ("seconds", costs.seconds)):
         row[name] = kept.get(row["workdir"], 0.0)
     return row
 
 
 def measure(run: Run, session: Any) -> dict[str, float]:
-    """The evaluators' figures, the training loss at the end, and what else the run's last line says."""
+    """The evaluators' figures, the training loss at the end, and what else the run's last line
+    says.
+    """
     lines = read_metrics(run.workdir / "metrics.jsonl")
     losses = [line["loss"] for line in lines if line.get("loss") is not None]
-    metrics = {"training/loss": float(np.mean(losses[-max(1, round(LAST * len(losses))) :]))} if losses else {}
-    metrics |= {name: value for name, value in (lines[-1] if lines else {}).items() if "/" in name and isinstance(value, int | float)}
-    return metrics | flat({name: evaluate(session) for name, evaluate in run.experiment.evals.items()})
+    metrics = (
+        {"training/loss": float(np.mean(losses[-max(1, round(LAST * len(losses))) :]))}
+        if losses
+        else {}
+    )
+    metrics |= {
+        name: value
+        for name, value in (lines[-1] if lines else {}).items()
+        if "/" in name and isinstance(value, int | float)
+    }
+    return metrics | flat(
+        {name: evaluate(session) for name, evaluate in run.experiment.evals.items()}
+    )
 
 
-# --- what came out ---------------------------------------------------------------------------------------------------------
+# --- what came out --------------------------------------------------------------------------------
 
 
 def read_rows(path: Place) -> dict[tuple[str, int], dict[str, Any]]:
@@ -122,16 +196,24 @@ def read_rows(path: Place) -> dict[tuple[str, int], dict[str, Any]]:
         return {(row["cell"], row["seed"]): row for row in json.loads(path.read_text())["rows"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove it, finished runs are not trained again"
+            f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove it, finished"
+            " runs are not trained again"
         ) from None
 
 
-def write(out: Place, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Summary:
+def write(
+    out: Place, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> Summary:
     """Writes sweep.json, in the order of cells and seeds; the summary in it."""
     cells = list(ablation.cells)
     ordered = [rows[key] for key in sorted(rows, key=lambda key: (cells.index(key[0]), key[1]))]
     summary = summarize(ordered, ablation)
-    content = {"config": config, "commit": commit(), "versions": versions(), "device": jax.devices()[0].device_kind}
+    content = {
+        "config": config,
+        "commit": commit(),
+        "versions": versions(),
+        "device": jax.devices()[0].device_kind,
+    }
     content |= {"metrics": dict(ablation.metrics), "rows": ordered, "summary": summary}
     temporary = out / "sweep.tmp"
     temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))

@@ -6,8 +6,8 @@ from vilg.types import UserError
 
 
 def output_file(out: str, example: str, option: str = "out") -> Path:
-    """The path of --out (or of another option), its directory made and the file known to be writable. Errors: UserError for a directory, OSError for
-    the rest."""
+    """The path of --out (or of another option), its directory made and the file known to be
+    writable. Errors: UserError for a directory, OSError for the rest."""
     path = Path(out)
     if path.is_dir():
         raise UserError(f"{option}={out!r}: is a directory; give a {example} file")

@@ -1,4 +1,6 @@
-"""Standard error that nobody may be reading any more: lines for people are no reason to lose what is computed."""
+"""Standard error that nobody may be reading any more: lines for people are no reason to lose what
+is computed.
+"""
 
 import contextlib
 import os
@@ -6,7 +8,9 @@ from typing import Any
 
 
 class Unread:
-    """A stream that goes to nowhere once its reader is gone (`vilg train 2>&1 | head`), where Python would raise BrokenPipeError."""
+    """A stream that goes to nowhere once its reader is gone (`vilg train 2>&1 | head`), where
+    Python would raise BrokenPipeError.
+    """
 
     def __init__(self, stream: Any):
         self.stream = stream
