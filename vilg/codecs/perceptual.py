@@ -1,8 +1,9 @@
-"""LPIPS with VGG16 from given weights: a distance between images that is not per pixel (SPEC 3.4;
-Zhang et al. 2018).
+"""LPIPS with VGG16 from given weights (Zhang et al. 2018; PAPERS 3.4): a distance between images
+that compares features instead of pixels.
 
-Separate because its weights are nobody's parameters: they are read once from a file, never trained, and no checkpoint holds them.
-vilg ships none: without a file the codec leaves this term out and says so.
+Separate because these weights belong to no model: they are read once from a file, they are never
+trained, and no checkpoint holds them. vilg ships no such file; without one the codec leaves this
+term out and says so.
 """
 
 import functools

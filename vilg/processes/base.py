@@ -1,16 +1,23 @@
-"""What a process is: how codes are destroyed with time t in [0, 1] (0 clean, 1 noisiest), what is
-learnt, and how the way back is walked.
+"""The protocol of a process: how codes are destroyed with time t in [0, 1] (0 clean, 1 noisiest),
+what the denoiser learns, and how sampling walks back from noise to codes.
 
-    training    t = draw(key, b, low, high);  noisy = corrupt(codes, t, key);  output = denoiser(noisy, 1000 t, text)
+    training    t = draw(key, b, low, high)
+                noisy = corrupt(codes, t, key)
+                output = denoiser(noisy, 1000 t, text)
                 loss(output, codes, noisy, t) -> [b y x]
 
-    sampling    plan = plan(controls)                                    numbers, made before anything is compiled
+    sampling    plan = plan(controls)            (numbers, computed before anything is compiled)
                 carry = start(keys, shape, plan)
-                for each evaluation j:   codes <- noisy(carry) -> denoiser at plan.times[j] -> guide -> clean -> advance -> carry
+                for each evaluation j:
+                    noisy = noisy(carry)
+                    output = guide(denoiser(noisy, 1000 plan.times[j], text), ...)
+                    prediction = clean(output, noisy, t)
+                    carry = advance(carry, prediction, plan.row(j), keys, j)
                 result(carry)
 
-The denoiser, the text and who owns which slice of time (vilg/processes/splits.py) are the
-generator's; a process has no parameters."""
+The denoiser, the text and the choice of the expert that owns a slice of time
+(vilg/processes/splits.py) belong to the generator; a process has no parameters.
+"""
 
 import math
 from collections.abc import Mapping
