@@ -120,7 +120,8 @@ def test_a_chosen_font_must_write_chinese(monkeypatch):
 
 def test_lines_fit():
     face = show_module.ImageFont.load_default(12)
-    text = "a long caption of several words, andoneverylongwordthatdoesnotfit 红色的圆形在蓝色的方块的左边"
+    text = "a long caption of several words, andoneverylongwordthatdoesnotfit "
+    text += "红色的圆形在蓝色的方块的左边"
     lines = wrap(text, 80, face)
     assert len(lines) > 3 and all(face.getlength(line) <= 80 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")

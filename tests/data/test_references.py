@@ -62,7 +62,8 @@ def test_every_form_of_the_same_captions_reads_the_same(write):
         "f.txt": "7#0\t一 只 狗\n8#0\ta cat\n7#1\t狗\n\n",
         "g.jsonl": (
             b"\xef\xbb\xbf"
-            + '{"id": 7, "captions": ["一 只 狗", "狗"]}\r\n{"image": "8", "caption": "a cat"}'.encode()
+            + '{"id": 7, "captions": ["一 只 狗", "狗"]}\r\n'.encode()
+            + b'{"image": "8", "caption": "a cat"}'
         ),
     }
     for name, content in forms.items():

@@ -104,9 +104,10 @@ def cider_by_definition(candidates, references):
             weight = np.array(
                 [math.log(len(references) / max(1, frequency[g])) for g in vocabulary]
             )
-            vector = lambda words, k=k, v=vocabulary, w=weight: (
-                np.array([grams(words, k)[g] for g in v]) * w
-            )  # noqa: E731
+
+            def vector(words, k=k, v=vocabulary, w=weight):
+                return np.array([grams(words, k)[g] for g in v]) * w
+
             similar = []
             for r in refs:
                 h, t = vector(c), vector(r)

@@ -1,9 +1,11 @@
 """Files of captions to be scored, or to score against, in the forms that data sets and systems
 have, and how the two are matched.
 
-    .jsonl   an object a line: `id` or `image`, and `caption` or `captions` (strings or {text, language}); what `vilg caption` writes
-    .json    COCO and AIC-ICC: {"images", "annotations": [{image_id, caption}]}; a list of {image_id, caption} (COCO results, AIC-ICC's
-             annotations and submissions); {"images": {id: {file_name, refs}}}
+    .jsonl   an object a line: `id` or `image`, and `caption` or `captions` (strings or
+             {text, language}); what `vilg caption` writes
+    .json    COCO and AIC-ICC: {"images", "annotations": [{image_id, caption}]}; a list of
+             {image_id, caption} (COCO results, AIC-ICC's annotations and submissions);
+             {"images": {id: {file_name, refs}}}
     .txt     COCO-CN: NAME#k, a tab, the caption; a line a caption
 
 Separate from the scores, which take lists of text. A file is read or refused in one sentence with

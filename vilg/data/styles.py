@@ -1,7 +1,7 @@
 """Styles of painting by name, each a few words that are put after a prompt in its own language.
 
-The names are those of the public ERNIE-ViLG 2.0 product (its "探索无限" is no style); its own words for
-them are unknown, these are ours."""
+The names are those of the public ERNIE-ViLG 2.0 product (its "探索无限" is no style); its own
+words for them are unknown, these are ours."""
 
 from typing import NamedTuple
 

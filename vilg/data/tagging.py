@@ -126,9 +126,9 @@ def spans(text: str, words: Sequence[Any]) -> list[tuple[int, int, str]] | None:
 def chinese(text: str) -> list[tuple[str, str]]:
     """jieba's words, with four corrections towards captions.
 
-    A colour is an adjective (jieba: noun; the paper's figure: `[a]灰色`), a measure word that follows
-    no numeral or pronoun is a noun (碗), the class "zg" is resolved, and a Latin word gets its
-    English tag."""
+    A colour is an adjective (jieba: noun; the paper's figure: `[a]灰色`), a measure word that
+    follows no numeral or pronoun is a noun (碗), the class "zg" is resolved, and a Latin word
+    gets its English tag."""
     words: list[tuple[str, str]] = []
     for pair in jieba_tagger().cut(text):
         word, flag = pair.word, pair.flag

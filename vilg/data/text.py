@@ -216,8 +216,8 @@ def train_text_model(
     (atomically).
 
     With `han_characters` no piece spans two Han characters, as in ERNIE's vocabularies; without, a
-    frequent phrase becomes one piece ("一只白色的小狗" in COCO-CN at 4,000), which hides its words from
-    the model. With `tags` the model has the special tokens of TAGS, which take six of the ids.
+    frequent phrase becomes one piece ("一只白色的小狗" in COCO-CN at 4,000), which hides its words
+    from the model. With `tags` the model has the special tokens of TAGS, which take six of the ids.
 
     Deterministic: one thread, no sampling. Text is not normalised beyond white space, so encode and
     decode round-trip. With a small corpus there are fewer pieces than asked for; with many

@@ -114,7 +114,8 @@ class TFDS(Lazy):
 
     def content(self) -> str:
         """The data set's full name with version, its split and the fields read."""
-        return f"tfds:{self.opened[0].info.full_name}:{self.split}:{json.dumps(self.fields)}:{self.language}"
+        name = self.opened[0].info.full_name
+        return f"tfds:{name}:{self.split}:{json.dumps(self.fields)}:{self.language}"
 
     def __len__(self) -> int:
         return len(self.opened[1])

@@ -1,9 +1,10 @@
 """The Frechet distance of two Gaussians, of which FID is the one between features of InceptionV3
 (Heusel et al. 2017, eq. 6).
 
-|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). pytorch-fid takes the matrix root of S1 S2, which is not symmetric and, where there are fewer
-pictures than features, singular, so its root is noise there. With S1 = L1 L1^T and S2 = L2 L2^T the trace of the root is the sum of the
-singular values of L1^T L2: the same number, from symmetric parts, without roots of rounding errors.
+|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). pytorch-fid takes the matrix root of S1 S2, which is
+not symmetric and, where there are fewer pictures than features, singular, so its root is noise
+there. With S1 = L1 L1^T and S2 = L2 L2^T the trace of the root is the sum of the singular values of
+L1^T L2: the same number, from symmetric parts, without roots of rounding errors.
 """
 
 import numpy as np

@@ -78,7 +78,10 @@ W = r"[^\W_²³¹½¼¾⅓⅔\U00010000-\U0010ffff]"
 NUMBER = r"(?:\d+(?:[.,:/]\d+)*)"
 SUFFIX = r"['’](?:s|m|d|re|ve|ll)(?!\w)"
 NOT = r"n['’]t(?!\w)"
-PIECE = rf"(?:(?:o['’]clock|ma['’]am|ne['’]er|[odl]['’](?!(?:s|m|d|re|ve|ll|t)(?!\w)){W}{{2,}})|{W}+?(?={NOT})|{W}+)"
+WITH_APOSTROPHE = (
+    rf"(?:o['’]clock|ma['’]am|ne['’]er|[odl]['’](?!(?:s|m|d|re|ve|ll|t)(?!\w)){W}{{2,}})"
+)
+PIECE = rf"(?:{WITH_APOSTROPHE}|{W}+?(?={NOT})|{W}+)"
 
 
 def any_of(words: str) -> str:
@@ -98,9 +101,8 @@ RULES = (  # the first that fits is taken
     rf"(?<![\w'’])(?:[a-z]\.){{2,}}(?!{W})|ph\.d\.(?!{W})",  # acronyms
     rf"(?<![\w'’])[a-z]\.(?=\s*$|\s+(?!(?-i:{any_of(STARTERS)}\b))|[,;:)\"'”’])",  # vitamin c.
     rf"[a-z]{W}*(?:\.[a-z]{W}*)+(?:(?<=[a-z])-{W}+)*",  # coco.com
-    (
-        rf"(?<!\w){any_of(' '.join((TITLES, COMPANIES, DATES, STATES)))}\.(?!\w)|(?<!\w)(?-i:{any_of(CAPITAL)})\.(?!\w)"
-    ),
+    rf"(?<!\w){any_of(' '.join((TITLES, COMPANIES, DATES, STATES)))}\.(?!\w)"
+    rf"|(?<!\w)(?-i:{any_of(CAPITAL)})\.(?!\w)",
     rf"(?<!\w){any_of(NUMBERED)}\.(?=\s*\d)",
     r"\d{4}(?=-\d\d-\d\d(?!\d))|-\d\d(?=-\d\d(?!\d))",  # 2014-12-25 comes apart
     rf"{NUMBER}(?:-{W}*[a-z]{W}*|-\d+(?![\d:]))+",  # 5-foot, 555-1234

@@ -1,8 +1,10 @@
 """Captions as lists of tokens: the unit that a score counts decides it as much as the captions do,
 so each rule is a line of a table.
 
-    zh word   text with a space in it is taken as segmented, as it stands; other text goes through jieba (exact mode, with its HMM)
-    zh char   every character that is not a space, Latin letters and digits one by one too, as scripts for Chinese captions do
+    zh word   text with a space in it is taken as segmented, as it stands; other text goes through
+              jieba (exact mode, with its HMM)
+    zh char   every character that is not a space, Latin letters and digits one by one too, as
+              scripts for Chinese captions do
     en word   Penn Treebank words, lower case, without punctuation (vilg/metrics/ptb.py)
     en char   the characters of those words
 
