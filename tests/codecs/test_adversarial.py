@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from flax import linen as nn
 
-from tests.codecs import torch_vqgan
+from tests.oracles import oracle
 from vilg.codecs import CODECS, import_taming
 from vilg.codecs.adversarial import adaptive_weight
 from vilg.codecs.discriminator import hinge
 from vilg.config import build
 from vilg.types import UserError
+
+torch, F = oracle("torch"), oracle("torch.nn.functional")
+torch_vqgan = oracle("tests.codecs.torch_vqgan")
 
 KEY = jax.random.key(0)
 ARCHITECTURE = {

@@ -6,19 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import AutoencoderKL
 from flax import linen as nn
 
+from tests.oracles import oracle
 from vilg.codecs import CODECS, import_kl, import_taming
 from vilg.config import build
 from vilg.experiment import build_experiment
 from vilg.experiment_file import load_config
 from vilg.types import UserError
 
+torch, diffusers = oracle("torch"), oracle("diffusers")
+
 
 def published(widths=(16, 32, 32), blocks=1, groups=8):
-    return AutoencoderKL(
+    return diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
         block_out_channels=widths,

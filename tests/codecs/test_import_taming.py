@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import linen as nn
 
-from tests.codecs import torch_vqgan
+from tests.oracles import oracle
 from vilg.codecs import CODECS, import_taming
 from vilg.codecs.blocks import downsample
 from vilg.config import build
 from vilg.types import UserError
+
+torch, torch_vqgan = oracle("torch"), oracle("tests.codecs.torch_vqgan")
 
 SMALL = dict(channels=32, multipliers=(1, 1, 2), blocks=2, attention_at=(8,), latent_channels=24)
 

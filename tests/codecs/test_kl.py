@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 from flax import linen as nn
 
+from tests.oracles import oracle
 from vilg.codecs import CODECS, base, kl
 from vilg.config import build
 from vilg.experiment import build_experiment
 from vilg.experiment_file import load_config
 from vilg.types import Codec, Maintained, Tokenizer, Trainable, UserError
+
+torch = oracle("torch")
 
 KEY = jax.random.key(0)
 PATCH = {"name": "patch", "patch": 4, "width": 32, "depth": 1, "channels": 8, "output_size": 1}

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
-from tests.codecs import torch_vqgan
+from tests.oracles import oracle
 from vilg.codecs import CODECS, perceptual
 from vilg.config import build
 from vilg.types import UserError
+
+torch, torch_vqgan = oracle("torch"), oracle("tests.codecs.torch_vqgan")
 
 
 @pytest.fixture(scope="module")

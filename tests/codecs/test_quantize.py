@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
+from tests.oracles import oracle
 from vilg.codecs.quantize import QUANTIZERS, Gumbel, Nearest, nearest
 from vilg.config import build
 from vilg.types import UserError
+
+torch, F = oracle("torch"), oracle("torch.nn.functional")
 
 KEY, STEP = jax.random.key(0), jnp.int32(0)
 

@@ -4,10 +4,12 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 
+from tests.oracles import needs_torch, oracle
 from vilg.codecs.weights import read
 from vilg.types import UserError
+
+torch = oracle("torch")
 
 
 class Runs:
@@ -17,7 +19,10 @@ class Runs:
         return print, ("run",)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth", ".ckpt"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".npz", ".safetensors", *(pytest.param(s, marks=needs_torch) for s in (".pth", ".ckpt"))],
+)
 @pytest.mark.parametrize("content", [b"", b"junk" * 9])
 def test_a_file_that_is_cut_off_is_told(tmp_path, suffix, content):
     (tmp_path / f"w{suffix}").write_bytes(content)

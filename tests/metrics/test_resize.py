@@ -4,11 +4,12 @@ channel.
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
+from tests.oracles import oracle
 from vilg.metrics.resize import RESIZES, centre_crop
+
+torch, F = oracle("torch"), oracle("torch.nn.functional")
 
 
 @pytest.fixture

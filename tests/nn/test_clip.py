@@ -7,12 +7,12 @@ import json
 import jax
 import numpy as np
 import pytest
-import torch
-from transformers import CLIPConfig, CLIPModel
 
+from tests.oracles import oracle
 from vilg.nn import clip
 from vilg.types import UserError
 
+torch, transformers = oracle("torch"), oracle("transformers")
 TEXTS = np.array([[60, 5, 9, 61, 61, 61], [60, 3, 61, 61, 61, 61], [60, 1, 2, 3, 4, 61]], np.int32)
 
 
@@ -32,14 +32,14 @@ def oracle(activation, end):
         "vocab_size": 62,
         "max_position_embeddings": 6,
     }
-    config = CLIPConfig(
+    config = transformers.CLIPConfig(
         vision_config=vision,
         text_config=text | {"bos_token_id": 60, "eos_token_id": end},
         projection_dim=20,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIPModel(config).eval().requires_grad_(False)
+        model = transformers.CLIPModel(config).eval().requires_grad_(False)
         for array in model.parameters():  # norms and biases too, or they would not be tested
             array += 0.3 * torch.randn_like(array) / (array.shape[-1] if array.ndim else 1) ** 0.5
     return model

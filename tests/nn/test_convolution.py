@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
+from tests.oracles import oracle
 from vilg.nn.convolution import GroupNorm
 from vilg.types import UserError
+
+torch = oracle("torch")
 
 
 def arrays(dtype=np.float32):

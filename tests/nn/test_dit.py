@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.nn.streams import equations
 from tests.nn.test_unet import TINY, inputs, randomised
+from tests.oracles import oracle
 from vilg.nn.attention import dot_product_kernel
 from vilg.nn.cross_attention import AUTO, IMPLEMENTATIONS, LONG, attend_jointly
 from vilg.nn.denoisers import DENOISERS, DiTConfig, UNetConfig
@@ -125,8 +126,8 @@ def test_cudnn_gets_what_it_takes(heads, dtype, masked, length, kernel):
 
 
 def test_sinusoids_are_diffusers():
-    torch = pytest.importorskip("torch")
-    embeddings = pytest.importorskip("diffusers.models.embeddings")
+    torch = oracle("torch")
+    embeddings = oracle("diffusers.models.embeddings")
     time = np.array([0.0, 1.0, 500.0, 999.5], np.float32)
     theirs = embeddings.get_timestep_embedding(
         torch.from_numpy(time), 32, flip_sin_to_cos=True, downscale_freq_shift=0

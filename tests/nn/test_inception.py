@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
+from tests.oracles import oracle
 from vilg.nn.inception import Inception, from_state
-from vilg.run.bench.torch_inception import random_inception
 from vilg.types import UserError
+
+torch, torch_inception = oracle("torch"), oracle("vilg.run.bench.torch_inception")
 
 
 @pytest.fixture(scope="module")
 def oracle():
-    return random_inception()
+    return torch_inception.random_inception()
 
 
 @pytest.fixture(scope="module")

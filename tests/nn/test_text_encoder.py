@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.nn.test_unet import randomised
+from tests.oracles import oracle
 from vilg.nn.denoisers import TextEncoderConfig
 from vilg.types import END, PAD, START, UserError
 
@@ -33,7 +34,7 @@ def test_equals_torch_layers_with_the_same_weights():
     """torch.nn.TransformerEncoderLayer(norm_first=True, tanh GELU) on the embedded ids, then its
     LayerNorm.
     """
-    torch = pytest.importorskip("torch")
+    torch = oracle("torch")
     module, params, apply = made()
     p = jax.tree.map(np.array, params["params"])
     x = torch.from_numpy(

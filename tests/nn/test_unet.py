@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.oracles import oracle
 from vilg.nn.denoisers import UNetConfig
 from vilg.nn.unet import unrolled
 from vilg.program import unbox
@@ -64,7 +65,7 @@ def test_equals_diffusers_block_by_block_and_whole(made):
     """UNet2DConditionModel in its unCLIP / GLIDE configuration, given our weights."""
     _, params, ours = made
     theirs = theirs_with(params["params"])
-    import torch
+    torch = oracle("torch")
 
     x, time, context, _ = (torch.from_numpy(np.array(x)) for x in inputs())
     with torch.no_grad():
@@ -163,8 +164,8 @@ def test_bad_fields_are_one_sentence(fields, sentence):
 
 def theirs_with(params):
     """diffusers' U-Net of the same shape as `made`, holding these weights."""
-    torch = pytest.importorskip("torch")
-    model = pytest.importorskip("diffusers").UNet2DConditionModel(
+    torch = oracle("torch")
+    model = oracle("diffusers").UNet2DConditionModel(
         in_channels=4,
         out_channels=4,
         block_out_channels=(16, 32),

@@ -2,11 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
+from tests.oracles import oracle
 from vilg.processes import DenoisingControls
 from vilg.processes.gaussian import WEIGHTINGS, Gaussian, from_clean, to_clean
 from vilg.types import UserError
+
+torch, guiders = oracle("torch"), oracle("diffusers.guiders.guider_utils")
 
 KINDS = ("eps", "x0", "v")
 T = jnp.array([0.001, 0.2, 0.5, 0.9, 1.0], jnp.float32)
@@ -140,12 +142,10 @@ def test_unit_weight_is_the_mean_over_channels():
 
 
 def test_guidance_rescale_is_diffusers():
-    from diffusers.guiders.guider_utils import rescale_noise_cfg
-
     process = Gaussian()
     c, u = (jax.random.normal(jax.random.key(i), (3, 4, 4, 2)) for i in range(2))
     for guidance, rescale in ((3.0, 0.7), (7.5, 1.0), (2.0, 0.0)):
-        theirs = rescale_noise_cfg(
+        theirs = guiders.rescale_noise_cfg(
             torch.from_numpy(np.array(u + guidance * (c - u))),
             torch.from_numpy(np.array(c)),
             rescale,

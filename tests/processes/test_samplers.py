@@ -1,12 +1,11 @@
 import itertools
 
-import diffusers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
+from tests.oracles import oracle
 from tests.processes.analytic import flow, posterior_mean, walk
 from vilg.processes import DenoisingControls
 from vilg.processes.gaussian import Gaussian, draw_noise
@@ -14,6 +13,7 @@ from vilg.processes.samplers import SAMPLERS, table
 from vilg.processes.schedules import SCHEDULES
 from vilg.types import UserError
 
+torch, diffusers = oracle("torch"), oracle("diffusers")
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )  # diffusers'
@@ -24,15 +24,15 @@ BETAS = {
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
 }
 SCHEDULERS = {
-    "ddim": (diffusers.DDIMScheduler, {"clip_sample": False}),
-    "ddpm": (diffusers.DDPMScheduler, {"clip_sample": False}),
-    "euler": (diffusers.EulerDiscreteScheduler, {}),
-    "heun": (diffusers.HeunDiscreteScheduler, {}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
     "dpmpp_2m": (
-        diffusers.DPMSolverMultistepScheduler,
+        "DPMSolverMultistepScheduler",
         {"algorithm_type": "dpmsolver++", "solver_order": 2},
     ),
-    "unipc": (diffusers.UniPCMultistepScheduler, {"solver_order": 2, "solver_type": "bh2"}),
+    "unipc": ("UniPCMultistepScheduler", {"solver_order": 2, "solver_type": "bh2"}),
 }
 SCALED = {"euler", "heun"}  # they keep x / alpha
 SHAPE = (2, 2, 3)
@@ -42,7 +42,8 @@ def theirs(schedule, controls, x, noise, monkeypatch, prediction="eps", **option
     """(timesteps, [k + 1] variance-preserving x before each evaluation and the result) of
     diffusers' scheduler; noise [k] is injected.
     """
-    cls, fixed = SCHEDULERS[controls.sampler]
+    name, fixed = SCHEDULERS[controls.sampler]
+    cls = getattr(diffusers, name)
     kind = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}[prediction]
     scheduler = cls(
         timestep_spacing=controls.spacing,

@@ -2,11 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import DDIMScheduler
 
+from tests.oracles import oracle
 from vilg.processes.schedules import SCHEDULES
 from vilg.types import UserError
+
+torch, diffusers = oracle("torch"), oracle("diffusers")
 
 BETAS = {
     "ddpm_linear": dict(beta_schedule="linear", beta_start=1e-4, beta_end=2e-2),
@@ -22,7 +23,7 @@ EVERY = [SCHEDULES[n](**o) for n in SCHEDULES for o in ({}, {"shift": 3.0})] + [
 @pytest.mark.parametrize("name", sorted(BETAS))
 @pytest.mark.parametrize("terminal", [False, True])
 def test_tables_are_diffusers(name, terminal):
-    theirs = DDIMScheduler(rescale_betas_zero_snr=terminal, **BETAS[name]).alphas_cumprod
+    theirs = diffusers.DDIMScheduler(rescale_betas_zero_snr=terminal, **BETAS[name]).alphas_cumprod
     np.testing.assert_allclose(
         SCHEDULES[name](zero_terminal_snr=terminal).alpha(TIMES) ** 2,
         theirs.to(torch.float64),

@@ -10,19 +10,20 @@ from argparse import ArgumentParser
 import jax
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPConfig, CLIPModel
 
+from tests.oracles import oracle
 from vilg.metrics.frechet import frechet_distance
 from vilg.metrics.statistics import FeatureStatistics
-from vilg.run.bench.torch_inception import random_inception
 from vilg.run.score import extractors, picture_set
 from vilg.run.score import images as score_images
 from vilg.run.score.extractors import Clip, Features, Inception, of_images
 from vilg.types import UserError
+
+torch, transformers = oracle("torch"), oracle("transformers")
+torch_inception = oracle("vilg.run.bench.torch_inception")
 
 WORDS = ["<s>", "<e>", "a", "red", "blue", "ring", "square"]
 
@@ -285,7 +286,7 @@ def test_mistakes_are_one_sentence(options, words, toy, folders, tmp_path):
 def weights(tmp_path_factory):
     """A random InceptionV3 as the published file is."""
     path = tmp_path_factory.mktemp("inception") / "w.pth"
-    torch.save(random_inception().state_dict(), path)
+    torch.save(torch_inception.random_inception().state_dict(), path)
     return path
 
 
@@ -340,8 +341,8 @@ def clip_folder(tmp_path_factory):
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIPModel(
-            CLIPConfig(
+        model = transformers.CLIPModel(
+            transformers.CLIPConfig(
                 vision_config=shared | {"image_size": 16, "patch_size": 8},
                 text_config=text,
                 projection_dim=12,

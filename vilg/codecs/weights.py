@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from vilg.paths import local
 from vilg.types import UserError
@@ -37,15 +38,13 @@ def read(path: str, field: str) -> dict[str, np.ndarray]:
             f"{field}={path!r}: unknown kind of file; give .npz, .safetensors or a torch file"
             " (.pth, .pt, .ckpt, .bin)"
         )
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except Exception as error:  # SafetensorError, and what else is wrong with a file
+            raise UserError(broken) from error
     try:
-        if file.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            try:
-                return load_file(file)
-            except Exception as error:  # SafetensorError, and what else is wrong with a file
-                raise UserError(broken) from error
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise UserError(
             f"{field}={path!r}: needs the package {error.name}; install it, or convert the file to"

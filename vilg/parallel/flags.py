@@ -9,6 +9,7 @@ import sys
 from collections.abc import MutableMapping
 
 from vilg.config import lookup, require
+from vilg.parallel.known_flags import known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,9 @@ def parse_flags(text: str) -> tuple[str, ...]:
 def ask_for_flags(text: str, environment: MutableMapping[str, str] = os.environ) -> None:
     """Adds the flags of named sets to the environment, before what is there already, which comes
     last and wins; before JAX is first used.
+
+    A flag that the compiler here does not know would end the process: such flags are left out, and
+    a line on stderr says which.
     """
     for name in parse_flags(text):
         flags = FLAG_SETS[name]
@@ -174,6 +178,11 @@ def ask_for_flags(text: str, environment: MutableMapping[str, str] = os.environ)
             continue
         there = environment.get(flags.variable, "").split()
         told = {flag.partition("=")[0] for flag in there}
+        added = known(flags.variable, flags.flags)
+        if added != flags.flags:
+            unknown = " ".join(flag for flag in flags.flags if flag not in added)
+            message = "left out what the compiler installed here does not know"
+            print(f"flags={name!r}: {message}: {unknown}", file=sys.stderr)
         environment[flags.variable] = " ".join(
-            [*(f for f in flags.flags if f.partition("=")[0] not in told), *there]
+            [*(f for f in added if f.partition("=")[0] not in told), *there]
         )

@@ -16,7 +16,7 @@ def traced_flops(function: Callable, *arguments: Any) -> float:
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: Any) -> float:
+def _count(jaxpr: core.Jaxpr) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -29,13 +29,8 @@ def _count(jaxpr: Any) -> float:
             per_output = math.prod(kernel) / kernel[numbers.rhs_spec[0]]
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * per_output
         elif name == "cond":
-            total += max(_count(branch.jaxpr) for branch in params["branches"])
+            total += max(map(_count, core.jaxprs_in_params(params)))  # of its branches
         else:
             times = params.get("length", 1) if name == "scan" else 1
-            for value in params.values():
-                for inner in value if isinstance(value, tuple | list) else (value,):
-                    if isinstance(inner, core.ClosedJaxpr):
-                        total += times * _count(inner.jaxpr)
-                    elif isinstance(inner, core.Jaxpr):
-                        total += times * _count(inner)
+            total += times * sum(map(_count, core.jaxprs_in_params(params)))
     return total

@@ -107,13 +107,13 @@ def measure_gpt2(
 
     Training is compared per position of a stream: our update runs two streams of text + codes a row
     (one a direction), GPT-2's one."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     length, n = text + side * side, side * side
-    config = GPT2Config(
+    config = transformers.GPT2Config(
         vocab_size=TEXT_VOCABULARY + IMAGE_VOCABULARY,
         n_positions=length,
         n_embd=width,
@@ -125,7 +125,7 @@ def measure_gpt2(
         bos_token_id=None,
         eos_token_id=None,
     )
-    theirs = GPT2LMHeadModel(config)
+    theirs = transformers.GPT2LMHeadModel(config)
     prompt = torch.full((batch, text), 7)
 
     def decode_theirs() -> None:

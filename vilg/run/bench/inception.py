@@ -16,7 +16,7 @@ from vilg.run.bench.generator import Row, alternate
 
 def measure(side: int = SIDE, batch: int = 8, repeats: int = 3) -> list[Row]:
     """A row; a speedup above 1 says that ours reads more images a CPU-second."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     from vilg.run.bench.torch_inception import random_inception
 

@@ -37,7 +37,7 @@ UP = (
 
 def theirs(channels: int, blocks: int, context: int, head_width: int) -> Any:
     """diffusers' U-Net of the paper's shape, with `channels` instead of 512."""
-    from diffusers import UNet2DConditionModel  # type: ignore[import-not-found]
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportMissingImports]
 
     return UNet2DConditionModel(
         in_channels=4,
@@ -64,7 +64,7 @@ def measure(
     repeats: int = 3,
 ) -> list[Row]:
     """Training and DDIM rows; a speedup above 1 says that ours makes more images a CPU-second."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)

@@ -14,7 +14,7 @@ from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment
 from vilg.experiment_file import to_dict
 from vilg.fit import Fit
-from vilg.parallel.flags import ask_for_flags, parse_flags
+from vilg.parallel.flags import parse_flags
 from vilg.paths import as_path
 from vilg.planning.topology import parse_topology
 from vilg.run.launch.machines import ordered
@@ -184,7 +184,6 @@ def sweep(args: argparse.Namespace, experiment: Experiment) -> Files:
         args.cells.split(",") if args.cells else list(ablation.cells), ablation.cells
     )
     context = on_cluster(args)  # after the workdir has its default
-    ask_for_flags(args.flags, context["environment"])
     runs = plan(dict(experiment.config), ablation, sorted(seeds), as_path(args.workdir))
     found = waves(runs, [(cell, seed) for seed in seeds for cell in cells])
     ends = [sum(len(w) for w in found[: i + 1]) for i in range(len(found))]
@@ -195,6 +194,7 @@ def sweep(args: argparse.Namespace, experiment: Experiment) -> Files:
         if getattr(args, name)
     )
     command = ["vilg", "sweep", *args.config_arguments, f"--out={args.workdir}", "--quiet"]
+    command += [f"--flags={args.flags}"] if args.flags else []
     context |= {
         "command": command,
         "tasks": [task for wave in found for task in wave],

@@ -11,6 +11,7 @@ import numpy as np
 
 from vilg.evals.numbers import flat
 from vilg.experiment_file import to_dict
+from vilg.parallel.flags import FLAG_SETS, ask_for_flags
 from vilg.paths import Place, as_path, written_to
 from vilg.program import Program
 from vilg.report.dots import draw_dots
@@ -55,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one of several at once: its rows go to DIR/tasks/CELLS-SEEDS, no table",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress lines of the runs")
+    parser.add_argument(
+        "--flags",
+        default="",
+        metavar="NAMES",
+        help=f"sets of XLA's flags, joined by commas: {', '.join(FLAG_SETS)}",
+    )
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
@@ -64,6 +71,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
             "--config is missing: give --config=experiments/ablations/noise.py, or another file"
             " that has CELLS"
         )
+    ask_for_flags(args.flags)
     ablation = read_ablation(args.config)
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     chosen = args.cells.split(",") if args.cells else list(ablation.cells)
