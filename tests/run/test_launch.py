@@ -378,7 +378,7 @@ def test_a_tpu_vm_run_starts_again_after_preemption_only(
         calls.count(f"{order} --project=p --zone=z\n") == orders
         and calls.count("queued-resources delete") == orders - 1
     )
-    assert (home / "ranker-tiny" / "vilg" / "run" / "launch.py").is_file(), (
+    assert (home / "ranker-tiny" / "vilg" / "run" / "launch" / "verb.py").is_file(), (
         "the clone's HEAD was unpacked"
     )
 
