@@ -16,8 +16,8 @@ ablation      874 M + 500 M     the paper's ablation model; not run
 paper_dense   2.2 B + 1.3 B     the paper's stage 1: one expert; not run
 paper         10 x 2.2 B + 1.3 B  the paper's stage 2, which starts from stage 1; not run
 
-Of the paper's sizes the learning rate, batch, steps and drop-out are known only in part (shared
-SPEC 1): what is unknown is a field here."""
+Of the paper's sizes the learning rate, batch, steps and drop-out are known only in part
+(vilg/PAPERS.md, section 1): what is unknown is a field here."""
 
 from ml_collections import ConfigDict
 
@@ -261,7 +261,7 @@ def ablation() -> dict:
     config["generator"].update(
         process=dict(
             name="gaussian",
-            schedule=dict(name="ldm_linear"),  # "linear" in the paper, which follows LDM: SPEC 1.5
+            schedule=dict(name="ldm_linear"),  # the paper: "linear", as LDM (PAPERS 1.5)
             prediction="eps",
             weighting=dict(name="unit"),
             times=dict(name="table"),

@@ -125,7 +125,7 @@ def diffusion() -> dict[str, Any]:
                 weighting=dict(name="x0"),
                 times=dict(
                     name="lognormal", mean=1.7, std=1.0
-                ),  # where the caption matters (shared CALIBRATION; vilg/evals/caption_gap.py)
+                ),  # where the caption matters (vilg/evals/caption_gap.py)
             ),
             denoiser=dict(
                 name="dit",

@@ -243,10 +243,10 @@ def kl_emoji() -> dict:
 
 
 def kl_f8() -> dict:
-    """LDM's kl-f8 (CompVis/latent-diffusion, models/first_stage_models/kl-f8/config.yaml; shared
-    SPEC 1.2): 256 px -> 32x32 of 4 channels, no attention but in the middle. LDM's 12 rows a device
-    in each of 2 microbatches and rate of 4.5e-6 a row, on 8 devices (its number is not published);
-    its data were OpenImages."""
+    """LDM's kl-f8 (CompVis/latent-diffusion, models/first_stage_models/kl-f8/config.yaml;
+    PAPERS 1.2): 256 px -> 32x32 of 4 channels, no attention but in the middle. LDM's 12 rows a
+    device in each of 2 microbatches and rate of 4.5e-6 a row, on 8 devices (its number is not
+    published); its data were OpenImages."""
     config = f8_8192()
     config["optimizer"].update(learning_rate=4.5e-6 * 192)
     config["training"].update(batch_size=192, accumulation=2)
@@ -275,8 +275,8 @@ def kl_f8() -> dict:
 
 
 def f8_8192() -> dict:
-    """The paper's: f = 8, 8192 codes, 256 px, Gumbel quantizer (vqgan_gumbel_f8; shared SPEC
-    3.1-3.4). Its GAN settings are unknown; these are taming's custom config."""
+    """The paper's: f = 8, 8192 codes, 256 px, Gumbel quantizer (vqgan_gumbel_f8; PAPERS 3.1 to
+    PAPERS 3.4). Its GAN settings are unknown; these are taming's custom config."""
     source = dict(name="tfds", dataset="coco_captions", text="captions/text", language="en")
     return dict(
         seed=0,

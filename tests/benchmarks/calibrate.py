@@ -5,8 +5,8 @@
 Needs libtpu. A stand-in of the published model (scanned layers, fsdp, AdamW with f32 weights, bf16
 products, causal splash attention, the published batch and length) is compiled for the published
 topology and estimated as every plan is. MFU as published: 6 x parameters in matrix products + 12 x
-layers x width x length a token, causal attention not halved. What it gave stands in
-vilg/planning/estimate.py (CALIBRATION)."""
+layers x width x length a token, causal attention not halved. The table of measured
+errors is in vilg/planning/estimate.py."""
 
 import argparse
 import dataclasses

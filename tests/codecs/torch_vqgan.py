@@ -1,4 +1,4 @@
-"""The published VQGAN, its losses, PatchGAN and LPIPS in torch, written from SPEC section 3: the
+"""The published VQGAN, its losses, PatchGAN and LPIPS in torch, written from PAPERS 3: the
 oracle of the codec tests.
 
 Module names give the published state-dict keys. BatchNorm of the published PatchGAN is GroupNorm

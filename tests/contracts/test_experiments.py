@@ -1,6 +1,6 @@
-"""Every experiment file and size builds; parameter counts of the paper's sizes match shared SPEC
-section 0. Nothing is allocated.
-"""
+"""Every experiment file and size builds; parameter counts of the paper's sizes match PAPERS 0.
+
+Nothing is allocated."""
 
 import importlib.util
 import math

@@ -1,4 +1,4 @@
-"""Who sees whom, enumerated position by position from shared SPEC 2.2, without a look at
+"""Who sees whom, enumerated position by position from PAPERS 2.2, without a look at
 vilg/nn/patterns.py.
 """
 

@@ -27,7 +27,7 @@ def test_oracle_covers_every_pattern():
 
 
 def test_sizes_of_the_paper():
-    """SPEC 2.2 on a 32 x 32 grid: row 33, column up to 32, convolution 61 visible image keys."""
+    """PAPERS 2.2 on a 32 x 32 grid: row 33, column up to 32, convolution 61 visible image keys."""
     middle = 30 * 32 + 16
     sizes = {
         name: visible(make_pattern(name), "text_to_image", 0, (32, 32))[middle].sum()

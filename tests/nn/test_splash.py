@@ -62,9 +62,7 @@ def test_mask_is_the_oracles_in_the_kernels_order(variant, direction):
     ("name", "share"), [("dense", 0.56), ("row", 0.30), ("column", 0.21), ("convolution", 0.37)]
 )
 def test_blocks_at_the_papers_size(name, share):
-    """Shares of 128 x 128 blocks that are run for 128 text + 32 x 32 image positions (shared
-    TPU.md).
-    """
+    """Shares of 128 x 128 blocks that are run for 128 text + 32 x 32 image positions."""
     mask = splash.mask_of(make_pattern(name), "text_to_image", 128, (32, 32))
     assert splash.active_blocks(mask) / 81 == pytest.approx(share, abs=0.006)
 

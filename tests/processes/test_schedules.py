@@ -32,7 +32,7 @@ def test_tables_are_diffusers(name, terminal):
 
 
 def test_the_two_linear_tables_differ():
-    """SPEC 1.5's trap: at t = 1 the amounts of signal are 0.00635 and 0.0683."""
+    """PAPERS 1.5's trap: at t = 1 the amounts of signal are 0.00635 and 0.0683."""
     assert SCHEDULES["ddpm_linear"]().alpha(1.0) == pytest.approx(0.00635, abs=2e-5)
     assert SCHEDULES["ldm_linear"]().alpha(1.0) == pytest.approx(0.0683, abs=2e-4)
 

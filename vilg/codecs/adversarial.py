@@ -71,7 +71,7 @@ class Adversary:
 
         `repaint(kernel)` gives `decoded` as a function of the decoder's last kernel alone;
         `objective` is the reconstruction loss of an image. weight lambda = clamp(|d objective / d
-        kernel| / (|d generator / d kernel| + 1e-4), 0, limit) * weight (SPEC 3.4)."""
+        kernel| / (|d generator / d kernel| + 1e-4), 0, limit) * weight (PAPERS 3.4)."""
         network = self.network(dtype)
 
         def judge(params: Params, images: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The blocks of the published VQGAN (SPEC 3.2; taming-transformers `diffusionmodules/model.py`),
+"""The blocks of the published VQGAN (PAPERS 3.2; taming-transformers `diffusionmodules/model.py`),
 NHWC, with named axes.
 
 Separate from the encoder and decoder that are made of them, so that the discriminator and the patch
@@ -69,8 +69,8 @@ class AttentionBlock(nn.Module):
 
 
 def downsample(channels: int, name: str, dtype: Any = jnp.float32) -> nn.Conv:
-    """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2 (SPEC
-    3.2: symmetric padding shifts the picture of imported weights)."""
+    """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2
+    (PAPERS 3.2: symmetric padding shifts the picture of imported weights)."""
     return convolution(channels, name, stride=2, padding=(0, 1), dtype=dtype)
 
 

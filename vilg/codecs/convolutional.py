@@ -1,5 +1,5 @@
-"""The published VQGAN's encoder and decoder (SPEC 3.2): residual convolutions in levels of halving
-size, attention at given sizes.
+"""The published VQGAN's encoder and decoder (PAPERS 3.2): residual convolutions in levels of
+halving size, attention at given sizes.
 
     encoder: conv_in, per level {blocks, attention, down}, mid, norm_out, conv_out, quant_conv
     decoder: post_quant_conv, conv_in, mid, per level from the last {blocks + 1, attention, up},

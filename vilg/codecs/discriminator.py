@@ -1,4 +1,4 @@
-"""PatchGAN: a convolutional critic of overlapping patches, and the hinge losses (SPEC 3.4; taming
+"""PatchGAN: a convolutional critic of overlapping patches, and the hinge losses (PAPERS 3.4; taming
 `discriminator/model.py`).
 
 Where we differ: GroupNorm for BatchNorm, because a loss here sees parameters and nothing that

@@ -1,5 +1,5 @@
-"""Imports a taming-transformers VQGAN: its state dict as a codec's parameters (SPEC 3.3; the f = 8,
-8192-code one of OpenImages among them).
+"""Imports a taming-transformers VQGAN: its state dict as a codec's parameters (PAPERS 3.3; the
+f = 8, 8192-code one of OpenImages among them).
 
 LDM's KL autoencoders bear the same names (import_kl.py). Separate because only here do the
 published names and layouts occur: (O, I, kh, kw) kernels become (kh, kw, I, O), norm weights

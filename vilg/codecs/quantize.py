@@ -69,7 +69,7 @@ class Nearest:
     """The nearest code by Euclidean distance, straight-through (VQ-VAE; taming `VectorQuantizer2`).
 
     loss = mean((sg[z] - e)^2) + beta mean((z - sg[e])^2). `legacy_beta` puts beta on the first term
-    instead, as taming's default does (SPEC 3.4): only for reproducing runs of that code."""
+    instead, as taming's default does (PAPERS 3.4): only for reproducing runs of that code."""
 
     beta: float = 0.25
     legacy_beta: bool = False
@@ -120,7 +120,7 @@ class Gumbel:
 
     Temperature: cosine from `temperature` to `temperature_end` over `temperature_steps` steps. loss
     = kl_weight mean over positions of KL(softmax(logits) || uniform). Encoding is the argmax of the
-    logits: the released code adds noise there too (SPEC 3.2, trap)."""
+    logits: the released code adds noise there too (PAPERS 3.2, trap)."""
 
     temperature: float = 0.9
     temperature_end: float = 1e-6

@@ -1,5 +1,5 @@
-"""Knowledge of a training sample beside its caption (ERNIE-ViLG 2.0, SPEC 1.6 and 1.7): key words,
-objects, machine captions.
+"""Knowledge of a training sample beside its caption (ERNIE-ViLG 2.0, PAPERS 1.6 and PAPERS 1.7):
+key words, objects, machine captions.
 
 Each kind has its own share of the samples, and a share of 0 is off; what belongs together draws the
 same number, so that equal shares select the same samples. What is done with the marks (weights of

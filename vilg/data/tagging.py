@@ -2,7 +2,7 @@
 their models, nothing is downloaded.
 
 A word is {"text", "tag"} and the words of a caption are in its order, as the column `words` of a
-record has them. Tags are jieba's first letters; those of CLASSES are key words (SPEC 1.6), which
+record has them. Tags are jieba's first letters; those of CLASSES are key words (PAPERS 1.6), which
 `vilg.data.knowledge` marks. Which samples are marked is decided there."""
 
 import functools

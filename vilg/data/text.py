@@ -3,11 +3,11 @@ a data set's captions.
 
 Separate because the model file belongs to a run (its sha256 is stored there and refused on
 mismatch) and both directions of every generator need it. A row of text is [start id of its
-language, pieces ..., end, pad ...]; pad is 0, and what a model does at padded positions (SPEC 2.3:
-a learned vector a position) is left to the model.
+language, pieces ..., end, pad ...]; pad is 0, and what a model does at padded positions (PAPERS
+2.3: a learned vector a position) is left to the model.
 
 A model trained with tags has six more control symbols, `[a]` to `[r]` after the end's id, one a
-class of key words (SPEC 1.6); no text encodes to them, only `mark` puts them in, and decoding
+class of key words (PAPERS 1.6); no text encodes to them, only `mark` puts them in, and decoding
 leaves them out."""
 
 import collections

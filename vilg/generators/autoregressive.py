@@ -1,5 +1,5 @@
 """ERNIE-ViLG 1.0: one transformer with shared parameters, a prefix language model in both
-directions (arXiv 2112.15283; SPEC 2).
+directions (arXiv 2112.15283; PAPERS 2).
 
 text_to_image: text is the source (bidirectional), image codes are the target. The state of the last
 text position predicts the first code, the state at code k predicts code k + 1. image_to_text: the
@@ -176,7 +176,7 @@ class Autoregressive:
     layers: int = 4
     heads: int = 4
     mlp_ratio: float = 4.0
-    patterns: Any = "dense"  # "dense", "ernie_vilg" (SPEC 2.1), or one name a layer
+    patterns: Any = "dense"  # "dense", "ernie_vilg" (PAPERS 2.1), or one name a layer
     row_mode: Literal["raster_window", "same_row"] = "raster_window"
     convolution: int = 11
     # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
@@ -199,7 +199,7 @@ class Autoregressive:
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
     scan: bool = True
-    text_to_image_weight: float = 1.0  # SPEC 2.4: both directions, equal weight
+    text_to_image_weight: float = 1.0  # PAPERS 2.4: both directions, equal weight
     image_to_text_weight: float = 1.0
     directions: Literal["apart", "together"] = (
         "apart"  # one pass through the layers for each, or one for both (weights fetched once)
@@ -345,7 +345,7 @@ class Autoregressive:
         return plain if head is None else plain | {"image_head": plain["image_head"] + head.T}
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
-        """Weighted sum of the two directions' mean token NLL in nats (SPEC 2.4): target only,
+        """Weighted sum of the two directions' mean token NLL in nats (PAPERS 2.4): target only,
         padding not counted.
         """
         params, text, codes = self.plain(params), batch["text"], batch["codes"]

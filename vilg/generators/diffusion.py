@@ -1,5 +1,5 @@
 """ERNIE-ViLG 2.0: a diffusion generator whose time is shared out among denoising experts (arXiv
-2210.15257; SPEC 1).
+2210.15257; PAPERS 1).
 
     text ids --text encoder--> states [b m d], pooled [b d] codes --process.corrupt at t--> noisy
     --denoiser(t, states)--> output --process.loss--> per position [b y x]
@@ -36,8 +36,8 @@ LEVELS = 8  # times at which `agreement` looks
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """Weights of what data.knowledge marks (SPEC 1.6, 1.7), in training only; 0 is the plain loss,
-    bit for bit.
+    """Weights of what data.knowledge marks (PAPERS 1.6, PAPERS 1.7), in training only; 0 is the
+    plain loss, bit for bit.
     """
 
     attention_weight: float = 0.0  # w_a; paper 0.01

@@ -1,9 +1,9 @@
 """Attention of image positions (or text alone) in which text keys and values stand beside the
-image's own (GLIDE; SPEC 1.4).
+image's own (GLIDE; PAPERS 1.4).
 
-Both denoisers and the text encoder use it. Knowledge weights W^a (SPEC 1.6) depend on the text key
-alone, so they need no attention of their own: multiplying probabilities ("prob") is multiplying the
-text's values, and multiplying logits ("logit") its keys.
+Both denoisers and the text encoder use it. Knowledge weights W^a (PAPERS 1.6) depend on the text
+key alone, so they need no attention of their own: multiplying probabilities ("prob") is multiplying
+the text's values, and multiplying logits ("logit") its keys.
 
 Computed in one of IMPLEMENTATIONS: "chunked" (XLA's products, a chunk of queries at a time),
 "dot_product" (jax.nn.dot_product_attention, cuDNN's on a GPU) or "splash" (the TPU's kernel).
@@ -29,7 +29,7 @@ LONG = 512  # queries from which XLA's passes over all pairs cost more than a ke
 
 
 def weigh_values(text: Pair, weights: Array) -> Pair:
-    """Probabilities times weights; rows then no longer sum to one (SPEC 1.6)."""
+    """Probabilities times weights; rows then no longer sum to one (PAPERS 1.6)."""
     return text[0], _times(text[1], weights)
 
 

@@ -2,9 +2,10 @@
 slices that its pattern sees.
 
 Separate from nn/attention.py because it reads where that multiplies: slices and never gathers,
-since on TPU a gather copies the whole cache (shared TPU.md). A cache is {"text_k", "text_v": [b, h,
-m, k], "image_k", "image_v": [b, h, n, k]}, the image in the order of the pattern (a column layer's
-column by column), so that what is visible is contiguous.
+since on TPU a gather copies the whole cache: one dense layer and token took 1,064 us on v5e,
+`jnp.take` 4,260 to 4,320, a slice 399 to 665 (XLA's estimates). A cache is {"text_k", "text_v":
+[b, h, m, k], "image_k", "image_v": [b, h, n, k]}, the image in the order of the pattern (a column
+layer's column by column), so that what is visible is contiguous.
 
 A step reads the old cache and writes afterwards, the new position being a source of its own, and
 what it writes is made to depend on what it read. Otherwise XLA (seen on CPU, jax 0.10.2) fuses the

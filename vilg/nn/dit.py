@@ -1,9 +1,9 @@
 """The transformer denoiser (DiT, arXiv 2212.09748): patches of the code grid, modulated by time and
 text, that see the text states.
 
-Each block's attention has the text's keys and values beside its own (SPEC 1.4 does so in a U-Net);
-time and the pooled text shift, scale and gate every block (adaLN). Not in ERNIE-ViLG 2.0: a second
-entry of the table of denoisers."""
+Each block's attention has the text's keys and values beside its own (PAPERS 1.4: the paper's U-Net
+does so); time and the pooled text shift, scale and gate every block (adaLN). Not in ERNIE-ViLG 2.0:
+a second entry of the table of denoisers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Embeddings of text and image tokens (SPEC 2.3): text ids with 1-D positions and a learned pad
+"""Embeddings of text and image tokens (PAPERS 2.3): text ids with 1-D positions and a learned pad
 vector for every text position; image codes with row and column positions; and a vector for each
 (direction, segment), since source and target swap roles.
 

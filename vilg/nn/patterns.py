@@ -7,7 +7,7 @@ In memory a sequence is always [text ; image in raster order]; a direction only 
 image index is r * columns + c.
 
 text_to_image: text sees all text; image sees all text and the causal set of its pattern (DALL-E,
-shared SPEC 2.2). image_to_text: image sees the two-sided set of its pattern and no text; text sees
+PAPERS 2.2). image_to_text: image sees the two-sided set of its pattern and no text; text sees
 all of the image and the text up to itself."""
 
 from dataclasses import dataclass
@@ -197,9 +197,7 @@ def make_pattern(name: str, options: PatternOptions | None = None) -> Pattern:
 
 
 def _ernie_vilg(layers: int) -> tuple[str, ...]:
-    """Column where layer % 4 == 1 (from 0), else row; the last layer convolution (shared SPEC
-    2.1).
-    """
+    """Column where layer % 4 == 1 (from 0), else row; the last layer convolution (PAPERS 2.1)."""
     return (*("column" if layer % 4 == 1 else "row" for layer in range(layers - 1)), "convolution")
 
 

@@ -1,4 +1,4 @@
-"""The text encoder that a denoiser is trained with (SPEC 1.3): a bidirectional pre-LN transformer
+"""The text encoder that a denoiser is trained with (PAPERS 1.3): a bidirectional pre-LN transformer
 over text ids.
 
 Padding: positions after the text hold a learned vector each (GLIDE, DALL-E) instead of the pad id's

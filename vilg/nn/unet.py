@@ -1,5 +1,5 @@
 """The U-Net denoiser of ERNIE-ViLG 2.0: the ADM / GLIDE family, whose parameter count is the
-paper's (SPEC 1.4).
+paper's (PAPERS 1.4).
 
 Convolutional, so that any grid runs whose sides the number of halvings divides. With `scan`,
 consecutive blocks of equal sizes have their parameters stacked along "layers" and are compiled

@@ -1,4 +1,4 @@
-"""The blocks of the ADM / GLIDE U-Net (SPEC 1.4; openai/guided-diffusion and glide-text2im
+"""The blocks of the ADM / GLIDE U-Net (PAPERS 1.4; openai/guided-diffusion and glide-text2im
 `unet.py`), NHWC.
 
 Separate from the U-Net, which only says how they are joined. Norms and softmax are in float32, the

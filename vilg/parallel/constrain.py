@@ -3,7 +3,7 @@ traced; `each` runs experts where they live, `shardwise` a function that XLA can
 on every device's own part.
 
 Separate from the layouts so that models import this and nothing else. Flax's
-`with_logical_constraint` does nothing under `with mesh:` (shared PITFALLS), so the placement is an
+`with_logical_constraint` does nothing under `with mesh:` (jax 0.10), so the placement is an
 explicit NamedSharding. Outside a Program (tests, notebooks) it is the identity."""
 
 import contextlib

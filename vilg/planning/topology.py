@@ -44,7 +44,8 @@ class Chip:
 
 # Sources: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, read in 2026-11, for peak, memory,
 # its bandwidth, the chip's bidirectional link bandwidth (a link one way is that over 4 x torus) and
-# the network's. Clocks of v5e, v5p, v6e: shared TPU.md; of v4: peak / (2 x 8 x 128^2); of tpu7x: as
+# the network's. Clocks of v5e, v5p, v6e: by which their peaks are a
+# whole number of products a cycle; of v4: peak / (2 x 8 x 128^2); of tpu7x: as
 # v5p's, not known. Host: PCIe 4.0 x8 for all, not published. Network of v4: as v5e's (6.4 Tbps a
 # pod of 256), not published.
 CHIPS: dict[str, Chip] = {

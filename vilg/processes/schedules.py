@@ -144,7 +144,7 @@ class DDPMLinear(Table):
 
 @dataclass(frozen=True)
 class LDMLinear(DDPMLinear):
-    """Latent diffusion's "linear", which is linear in sqrt(beta) (SPEC 1.5)."""
+    """Latent diffusion's "linear", which is linear in sqrt(beta) (PAPERS 1.5)."""
 
     first_beta: float = 0.00085
     last_beta: float = 0.012

@@ -1,5 +1,5 @@
 """Who owns which slice of time: experts 0 .. n-1 own (edges[k], edges[k+1]], expert 0 the least
-noise (SPEC 1.8 counts so, from t = 0).
+noise (PAPERS 1.8 counts so, from t = 0).
 
 One routing function serves trainer and sampler. Edges are n + 1 float64 numbers from 0 to 1; what
 an expert is, is the generator's."""

@@ -20,7 +20,7 @@ from vilg.run.bench.generator import Row, alternate
 
 ALPHAS = np.cumprod(
     1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-)  # LDM's schedule (SPEC 1.5)
+)  # LDM's schedule (PAPERS 1.5)
 DOWN = (
     "ResnetDownsampleBlock2D",
     "SimpleCrossAttnDownBlock2D",
