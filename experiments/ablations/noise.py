@@ -6,8 +6,8 @@ changed at a time.
 The base predicts x0 with weight 1 at noise drawn around sigma / alpha = e^1.7, where a picture's
 colour and shape are lost and its caption is needed (vilg/evals/caption_gap.py), and samples from
 sigma / alpha = 80 down to .65. `shuffled` trains on captions of other records: its scores are
-what a generator gets that cannot know the caption. Cells that change only `evals` are evaluations of the
-base's runs. Every cell was run, one seed: experiments/results/README.md."""
+what a generator gets that cannot know the caption. Cells that change only `evals` are evaluations
+of the base's runs. Every cell was run, one seed: experiments/results/README.md."""
 
 from typing import Any
 
