@@ -15,6 +15,7 @@ from vilg.experiment_file import load_config, load_file
 
 BUDGET = "flops:3.3e13"
 SEEDS = (0,)
+SIZES = ("default", "smoke")
 RANKER = load_config("ranker.py:tiny", beside=__file__)
 SAMPLING: dict[str, list[dict[str, Any]]] = {
     "autoregressive": [{}, {"best_of": 4}, {"guidance": 1.0}],

@@ -2,6 +2,8 @@
 
 import re
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 from vilg.codecs import CODECS
@@ -69,3 +71,19 @@ def test_shapes_are_checked_in_every_part_but_those_without_arrays(pytestconfig)
 def test_every_module_says_what_it_is():
     for name, text in FILES.items():
         assert text.startswith('"""'), name
+
+
+def test_reading_every_experiment_loads_five_files_of_vilg_at_most():
+    """An experiment file is data: reading it loads none of the parts that are built from it."""
+    program = """
+import pathlib, sys
+from vilg.experiment_file import load_config, load_file
+for file in map(str, pathlib.Path("experiments").rglob("*.py")):
+    for size in load_file(file).SIZES:
+        load_config(f"{file}:{size}")
+print(*sorted(name for name in sys.modules if name.split(".")[0] == "vilg"))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = run.stdout.split()
+    assert "vilg.experiment_file" in loaded, run.stderr
+    assert len(loaded) <= 5, loaded

@@ -23,7 +23,7 @@ LAYOUTS = (
     "group_sharded:shard=64",
     "expert",
 )
-MODELS = {
+SIZES = {
     "lite": "ernie_vilg.py:lite",
     "10b": "ernie_vilg.py:10b",
     "ablation": "ernie_vilg2.py:ablation",
@@ -33,5 +33,5 @@ MODELS = {
 
 
 def get_config(size: str = "lite") -> ConfigDict:
-    """The experiment of one of MODELS, as its own file has it."""
-    return load_config(f"../{lookup(MODELS, size, 'config size')}", beside=__file__)
+    """The experiment of one of SIZES, as its own file has it."""
+    return load_config(f"../{lookup(SIZES, size, 'config size')}", beside=__file__)

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from vilg.config import require
 from vilg.experiment_file import load_config
 
+SIZES = ("tiny",)
 METRICS = {
     "scenes/single_object": "one object",
     "scenes/two_objects": "two objects",

@@ -1,16 +1,19 @@
-"""Every experiment file and size builds; parameter counts of the paper's sizes match PAPERS 0.
+"""Every experiment file and size builds; parameter counts of the papers' sizes match PAPERS 0.
 
-Nothing is allocated."""
+No config changes unnoticed: tests/goldens/configs.txt has a hash of each, which UPDATE_GOLDENS=1
+rewrites. Nothing is allocated."""
 
-import importlib.util
+import hashlib
+import json
 import math
+import os
 from pathlib import Path
 
 import jax
 import pytest
 
 from vilg.experiment import SECTIONS, build_experiment
-from vilg.experiment_file import load_config, load_file
+from vilg.experiment_file import load_config, load_file, to_dict
 from vilg.fit import path_name
 from vilg.parallel.axes import lengths
 from vilg.parallel.layouts import parse_layout, parse_layouts
@@ -40,13 +43,13 @@ FIXED = (
 
 
 def sizes(file: str) -> list[str]:
-    spec = importlib.util.spec_from_file_location(file, f"experiments/{file}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return list(getattr(module, "SIZES", ["default", "smoke"]))
+    return list(load_file(f"experiments/{file}.py").SIZES)
 
 
 ALL = [f"{file}:{size}" for file in FILES for size in sizes(file)]
+GOLDEN = Path("tests/goldens/configs.txt")
+# What experiment files define beside configs: the tables of ablations, plans and comparisons.
+TABLES = "BUDGET CELLS CONTROLS LAYOUTS METRICS RANKER SAMPLING SEEDS TABLES TOPOLOGIES"
 
 
 def test_no_experiment_is_forgotten():
@@ -71,6 +74,52 @@ def test_it_builds_and_has_the_fixed_keys(name):
     )
 
 
+def content_hash(content) -> str:
+    """A hash of the content as JSON, whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, default=to_dict)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_no_config_changes_unnoticed():
+    """A changed config is another experiment: runs stored under the old one do not resume."""
+    lines = [f"{name} {content_hash(load_config(f'experiments/{path(name)}'))}" for name in ALL]
+    for file in sorted(Path("experiments").rglob("*.py")):
+        module = load_file(str(file))
+        name = file.relative_to("experiments").with_suffix("").as_posix()
+        lines += [
+            f"{name} {table} {content_hash(getattr(module, table))}"
+            for table in TABLES.split()
+            if hasattr(module, table)
+        ]
+        if file.parent.name == "ablations":
+            lines += [
+                f"{name}:{size} {content_hash(load_config(f'{file}:{size}'))}"
+                for size in module.SIZES
+            ]
+        if hasattr(module, "generators"):
+            configs = {key: to_dict(config) for key, config in module.generators().items()}
+            lines.append(f"{name} generators {content_hash(configs)}")
+    if os.environ.get("UPDATE_GOLDENS"):
+        GOLDEN.write_text("".join(f"{line}\n" for line in sorted(lines)))
+    changed = sorted(set(GOLDEN.read_text().splitlines()) ^ set(lines))
+    assert not changed, f"review these and run UPDATE_GOLDENS=1 pytest {__file__}: {changed}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_override_of_the_data_reaches_the_codecs_experiment(name):
+    """Where a generator and its codec train on the same data, the two sections are one object."""
+    config = load_config(f"experiments/{path(name)}")
+    if config.generator:
+        for part in ("train", "valid"):
+            own, codecs = config.data[part], config.codec.experiment.data[part]
+            assert own != codecs or own is codecs, f"data.{part}"
+
+
+def path(name: str) -> str:
+    """FILE.py:SIZE of FILE:SIZE."""
+    return name.replace(":", ".py:")
+
+
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_cell_of_an_ablation_builds(name, tmp_path):
     file = f"experiments/ablations/{name}.py"
@@ -93,7 +142,7 @@ def test_layouts_of_the_ablation_divide_every_model_on_every_pod():
         64: ["fsdp_tp:model=2"],
         256: [name for name in ablation.LAYOUTS if not name.startswith("group_sharded")],
     }
-    for model in set(ablation.MODELS) - {"paper_dense"}:  # the paper's experts are as many of it
+    for model in set(ablation.SIZES) - {"paper_dense"}:  # the paper's experts are as many of it
         experiment = build_experiment(load_config(f"experiments/ablations/layouts.py:{model}"))
         boxed = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
         flat = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=is_box)[0]
