@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from vilg.data.batch import HOST_ONLY
 from vilg.data.knowledge import Knowledge, Prompt, machine_captions, mentions, raster
-from vilg.data.loader import HOST_ONLY, Loader
+from vilg.data.loader import Loader
 from vilg.data.records import fit, square
 from vilg.data.scenes.source import Synthetic
 from vilg.data.tagging import key_class, tagged

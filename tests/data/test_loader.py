@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vilg.data.loader import HOST_ONLY, Loader
+from vilg.data.batch import HOST_ONLY
+from vilg.data.loader import Loader
 from vilg.data.records import BadRecord
 from vilg.types import UserError
 
