@@ -180,14 +180,17 @@ BESIDE = """HloModule toy, is_scheduled=true
 %called (given: bf16[64,8], token: token[]) -> bf16[16,8] {
   %given = bf16[64,8]{1,0} parameter(0)
   %token = token[] parameter(1)
-  %turned = bf16[64,8]{1,0} copy(%given), backend_config={"window_config":{"estimated_cycles":"500"}}
-  ROOT %scatter = bf16[16,8]{1,0} reduce-scatter(%turned), channel_id=6, replica_groups={{0,1,2,3}}, dimensions={0}, to_apply=%add
+  %turned = bf16[64,8]{1,0} copy(%given),\
+ backend_config={"window_config":{"estimated_cycles":"500"}}
+  ROOT %scatter = bf16[16,8]{1,0} reduce-scatter(%turned), channel_id=6,\
+ replica_groups={{0,1,2,3}}, dimensions={0}, to_apply=%add
 }, execution_thread="sparsecore"
 
 ENTRY %main (p: bf16[64,8]) -> bf16[16,8] {
   %p = bf16[64,8]{1,0} parameter(0)
   %ready = token[] after-all()
-  %begun = ((bf16[64,8]{1,0}, token[]), bf16[16,8]{1,0}) call-start(%p, %ready), async_execution_thread="sparsecore", to_apply=%called
+  %begun = ((bf16[64,8]{1,0}, token[]), bf16[16,8]{1,0}) call-start(%p, %ready),\
+ async_execution_thread="sparsecore", to_apply=%called
   %work = bf16[64,8]{1,0} copy(%p), backend_config={"window_config":{"estimated_cycles":"70"}}
   ROOT %done = bf16[16,8]{1,0} call-done(%begun)
 }
@@ -218,13 +221,18 @@ ENTRY %main (p: f32[8,128]) -> f32[8,128] {
   %token = token[] after-all()
   %g = f32[8,128]{1,0} negate(%p), metadata={op_name="jit(update)/transpose(jvp(Model))/neg"}
   %c = f32[8,128]{1,0} copy(%g)
-  %send = (f32[8,128]{1,0}, u32[], token[]) send(%c, %token), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
-  %recv = (f32[8,128]{1,0}, u32[], token[]) recv(%token), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send = (f32[8,128]{1,0}, u32[], token[]) send(%c, %token), channel_id=3,\
+ is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",\
+_xla_megascale_reduce_operation="SUM",\
+_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[8,128]{1,0}, u32[], token[]) recv(%token), channel_id=2, is_host_transfer=true,\
+ frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",\
+_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
   %sent = token[] send-done(%send), channel_id=3, is_host_transfer=true
   %got = (f32[8,128]{1,0}, token[]) recv-done(%recv), channel_id=2, is_host_transfer=true
   ROOT %sum = f32[8,128]{1,0} get-tuple-element(%got), index=0
 }
-"""  # noqa: E501 - as libtpu writes the sum over two slices of four chips each
+"""  # as libtpu writes the sum over two slices of four chips each
 
 
 def test_what_goes_between_slices_is_a_collective_over_the_axis_that_crosses_them():

@@ -13,10 +13,12 @@ LOOP = """HloModule toy, is_scheduled=true
   %x = f32[4,8]{1,0} get-tuple-element(%arg), index=1
   %one = s32[] constant(1)
   %next = s32[] add(%i, %one)
-  %kernel = f32[4,8]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", backend_config={"text": "
+  %kernel = f32[4,8]{1,0} custom-call(%x), custom_call_target="tpu_custom_call",\
+ backend_config={"text": "
 }{ not the end
   "flops": 77 "}
-  %sum = f32[4,8]{1,0} all-reduce(%kernel), channel_id=3, replica_groups=[2,4]<=[4,2]T(1,0), use_global_device_ids=true, to_apply=%add
+  %sum = f32[4,8]{1,0} all-reduce(%kernel), channel_id=3, replica_groups=[2,4]<=[4,2]T(1,0),\
+ use_global_device_ids=true, to_apply=%add
   ROOT %out = (s32[], f32[4,8]{1,0}) tuple(%next, %sum)
 }
 
@@ -32,7 +34,8 @@ ENTRY %main (p: f32[4,8]) -> f32[4,8] {
   %start = s32[] constant(2)
   %state = (s32[], /*index=1*/f32[4,8]{1,0}) tuple(%start, %p)
   %loop = (s32[], f32[4,8]{1,0}) while(%state), condition=%condition, body=%body
-  ROOT %result = f32[4,8]{1,0} get-tuple-element(%loop), index=1, metadata={op_name="jit(f)/transpose(jvp(\\"x\\"))/add" stack_frame_id=3}
+  ROOT %result = f32[4,8]{1,0} get-tuple-element(%loop), index=1,\
+ metadata={op_name="jit(f)/transpose(jvp(\\"x\\"))/add" stack_frame_id=3}
 }
 """
 

@@ -12,10 +12,14 @@ PROGRAM = """HloModule step
 ENTRY %main (blocks: s8[1,9,2], q: bf16[2,16,1152,64]) -> bf16[2,16,1152,64] {
   %blocks = s8[1,9,2]{2,1,0} parameter(0)
   %q = bf16[2,16,1152,64]{3,2,1,0} parameter(1)
-  ROOT %kernel = bf16[2,16,1152,64]{3,2,1,0} custom-call(%blocks, %q, %q, %q), custom_call_target="tpu_custom_call", NAMEbackend_config={CONFIG}
+  ROOT %kernel = bf16[2,16,1152,64]{3,2,1,0} custom-call(%blocks, %q, %q, %q),\
+ custom_call_target="tpu_custom_call", NAMEbackend_config={CONFIG}
 }
 """
-PATH = "jit(step)/transpose(jvp())/splash_17_of_81_blocks_of_128_in_1152/vmap(static_sparsity_splash)/splash_mha_PART_no_residuals/pallas_call"
+PATH = (
+    "jit(step)/transpose(jvp())/splash_17_of_81_blocks_of_128_in_1152"
+    "/vmap(static_sparsity_splash)/splash_mha_PART_no_residuals/pallas_call"
+)
 
 
 def kernels_of(name="", config=""):
@@ -53,7 +57,8 @@ def test_xlas_own_softmax_is_one_product():
 ENTRY %main (weights: f32[3,8,16], values: f32[3,16,4]) -> f32[3,8,4] {
   %weights = f32[3,8,16]{2,1,0} parameter(0)
   %values = f32[3,16,4]{2,1,0} parameter(1)
-  ROOT %kernel = f32[3,8,4]{2,1,0} custom-call(%weights, %values), custom_call_target="tpu_custom_call", metadata={op_name="online-softmax"}
+  ROOT %kernel = f32[3,8,4]{2,1,0} custom-call(%weights, %values),\
+ custom_call_target="tpu_custom_call", metadata={op_name="online-softmax"}
 }
 """
     costs = count(parse(program), {"data": 1})

@@ -34,7 +34,8 @@ TEXT = """HloModule jit_update, is_scheduled=true
   %i = s32[] get-tuple-element(%state), index=0
   %x = f32[64]{0} get-tuple-element(%state), index=1
   %stack = f32[11,64]{1,0} get-tuple-element(%state), index=2
-  %kept = (f32[11,64]{1,0}, f32[64]{0}) fusion(%stack, %x, %i), kind=kLoop, calls=%keep, metadata={op_name="jit(update)/jvp(Model)/layer/dot_general"}
+  %kept = (f32[11,64]{1,0}, f32[64]{0}) fusion(%stack, %x, %i), kind=kLoop, calls=%keep,\
+ metadata={op_name="jit(update)/jvp(Model)/layer/dot_general"}
   %stacked = f32[11,64]{1,0} get-tuple-element(%kept), index=0
   %next = f32[64]{0} get-tuple-element(%kept), index=1
   ROOT %out = (s32[], f32[64]{0}, f32[11,64]{1,0}) tuple(%i, %next, %stacked)
@@ -51,7 +52,8 @@ ENTRY %main (a: f32[64], n: s32[]) -> f32[64] {
   %nothing = f32[] constant(0)
   %zeros = f32[11,64]{1,0} broadcast(%nothing), dimensions={}
   %given = (s32[], f32[64]{0}, f32[11,64]{1,0}) tuple(%n, %a, %zeros)
-  %loop = (s32[], f32[64]{0}, f32[11,64]{1,0}) while(%given), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"11"}}
+  %loop = (s32[], f32[64]{0}, f32[11,64]{1,0}) while(%given), condition=%condition, body=%body,\
+ backend_config={"known_trip_count":{"n":"11"}}
   %layers = f32[11,64]{1,0} get-tuple-element(%loop), index=2
   ROOT %last = f32[64]{0} fusion(%layers, %n), kind=kLoop, calls=%read
 }

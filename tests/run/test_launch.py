@@ -316,7 +316,10 @@ case "$*" in
   *"queued-resources create"*) echo ACTIVE >"$HOME/state" ;;
   *"queued-resources delete"*) rm "$HOME/state" ;;
   *"tpu-vm scp"*) cp "$5" "$6" "$HOME" ;;
-  *"tpu-vm ssh"*) for a in "$@"; do case $a in --command=*) cd "$HOME" && bash -c "${a#--command=}"; exit ;; esac; done ;;
+  *"tpu-vm ssh"*)
+    for a in "$@"; do
+      case $a in --command=*) cd "$HOME" && bash -c "${a#--command=}"; exit ;; esac
+    done ;;
 esac
 """
 UV = """

@@ -28,8 +28,15 @@ for row in json.loads(sys.argv[2]):
     config.layout.name, config.training.batch_size = row["layout"], row["batch"]
     program = Program(build_experiment(config), jax.devices()[: row["devices"]])
     planned = PROGRAMS[row["program"]](program)
-    found.append({"mesh": program.sizes, "sharded_fraction": program.sharded_fraction, "parameters": bytes_of(planned.params),
-                  "optimizer": bytes_of(planned.beside), "model_flops_per_device": planned.model_flops / row["devices"]})
+    found.append(
+        {
+            "mesh": program.sizes,
+            "sharded_fraction": program.sharded_fraction,
+            "parameters": bytes_of(planned.params),
+            "optimizer": bytes_of(planned.beside),
+            "model_flops_per_device": planned.model_flops / row["devices"],
+        }
+    )
 print(json.dumps(found))
 """
 

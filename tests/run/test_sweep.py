@@ -36,7 +36,11 @@ def get_config(size="tiny"):
 CODEC = """
 from tests.conftest import tiny_config
 
-CELLS = {"base": {}, "again": {"evals.reconstruction.images": 16}, "longer": {"training.start_from": "base", "training.steps": 1}}
+CELLS = {
+    "base": {},
+    "again": {"evals.reconstruction.images": 16},
+    "longer": {"training.start_from": "base", "training.steps": 1},
+}
 CONTROLS = {"longer": "base"}
 
 def get_config(size="tiny"):

@@ -1,14 +1,18 @@
-"""vilg data ACTION: make, fetch, convert and look at data.
+"""vilg data ACTION makes, fetches, converts, annotates and shows data.
 
-  synth     --n --seed --split --out=DIR            synthetic scenes as a folder
-  prepare   emoji --out=DIR                         fetched by package name (needs npm)
-  convert   --source=KIND:PATH --to=KIND:DIR        between folder, shards, webdataset; from any kind
-  annotate  --source=KIND:PATH --out=DIR            words of captions; boxes and captions of --merge=FILE.jsonl by id
-  rank      --source=KIND:PATH --ranker=WORKDIR     a .jsonl with how well each caption goes with its picture, to filter on
-  show      --source=KIND:PATH --out=FILE.png       a contact sheet with captions
-  stats     --source=KIND:PATH                      counts, languages, lengths, sizes, bad records
+  synth --n --seed --split --out=DIR         writes synthetic scenes as a folder
+  prepare emoji --out=DIR                    fetches a dataset by its name (needs npm)
+  convert --source=KIND:PATH --to=KIND:DIR   writes data of any kind as a folder, shards or
+                                             webdataset
+  annotate --source=KIND:PATH --out=DIR      finds the words of the captions, and adds boxes and
+                                             captions from --merge=FILE.jsonl by the records' ids
+  rank --source=KIND:PATH --ranker=WORKDIR   writes a .jsonl that says how well each caption goes
+                                             with its picture, which data can be filtered on
+  show --source=KIND:PATH --out=FILE.png     draws a contact sheet with captions
+  stats --source=KIND:PATH                   counts pictures, languages, lengths, sizes and bad
+                                             records
 
-KIND: folder, shards, webdataset, tfds, synthetic, emoji. Fields follow the path:
+KIND is folder, shards, webdataset, tfds, synthetic or emoji. The source's fields follow the path:
 synthetic:valid,snap=4,max_objects=2"""
 
 import argparse

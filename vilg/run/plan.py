@@ -1,8 +1,11 @@
 """vilg plan: compiles a program under every layout for chips that are not here, and ranks the
 layouts with the reason.
 
-    vilg plan --config=experiments/ernie_vilg.py:10b --topology=v5p:4x4x4 --layouts=fsdp,fsdp_tp:model=4 --json=plan.json
-    vilg plan --config=experiments/ablations/layouts.py:lite --html=lite.html      (the file's own topologies and layouts)
+    vilg plan --config=experiments/ernie_vilg.py:10b --topology=v5p:4x4x4 \\
+        --layouts=fsdp,fsdp_tp:model=4 --json=plan.json
+    vilg plan --config=experiments/ablations/layouts.py:lite --html=lite.html
+
+The second file names its own topologies and layouts.
 
 The real train step (optimizer, average, accumulation, remat and donation included), or with
 --program=sample what samples, is compiled ahead of time by libtpu on a machine without a TPU, or

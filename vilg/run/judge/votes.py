@@ -22,7 +22,8 @@ from vilg.types import UserError
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS study (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS votes (
-  rater TEXT NOT NULL, item TEXT NOT NULL, question TEXT NOT NULL, value INTEGER NOT NULL, time REAL NOT NULL,
+  rater TEXT NOT NULL, item TEXT NOT NULL, question TEXT NOT NULL, value INTEGER NOT NULL,
+  time REAL NOT NULL,
   UNIQUE (rater, item, question)
 );
 """

@@ -6,7 +6,8 @@ the first in the language is scored), such as `vilg caption` writes; or a COCO o
 .json. References: the same .jsonl with `captions`, COCO's or AIC-ICC's .json, or COCO-CN's .txt.
 Both sides must name the same items: by id, by image, or by the picture's file name.
 
-  --unit=word  text with spaces as segmented, other Chinese by jieba, English by Penn Treebank rules (lower case, no punctuation)
+  --unit=word  text with spaces as segmented, other Chinese by jieba, English by Penn Treebank
+               rules (lower case, no punctuation)
   --unit=char  spaces dropped, every character a token
 
 Scores are fractions (CIDEr from 0 to 10) with 95 % bootstrap intervals; METEOR and SPICE need Java

@@ -1,12 +1,16 @@
 """vilg score images: how near a folder of pictures is to a reference, and how well it fits its
 prompts; no run of vilg's is needed.
 
-  --extractor=inception --weights=FILE.pth   FID, KID, IS, precision, recall, density, coverage as others report them
-  --extractor=clip --weights=FILE            CLIP-score, and the distances in CLIP's space, named "FID(clip)"
-  --ranker=WORKDIR                           the same by a ranker of your own, named "FID(ranker)": comparable only with itself
+  --extractor=inception --weights=FILE.pth   FID, KID, IS, precision, recall, density and coverage
+                                             as others report them
+  --extractor=clip --weights=FILE            CLIP-score, and the distances in CLIP's space, named
+                                             "FID(clip)"
+  --ranker=WORKDIR                           the same by a ranker that you trained, named
+                                             "FID(ranker)": comparable only with itself
 
---reference is a folder or statistics in an .npz (--save_statistics, or pytorch-fid's), with which there are FID and IS only. CLIP-score
-needs the prompts: samples.jsonl beside the pictures, or --prompts, whose rows name a file or are in the order of the sorted pictures.
+--reference is a folder, or statistics in an .npz (from --save_statistics or from pytorch-fid), with
+which only FID and IS can be computed. CLIP-score needs the prompts: samples.jsonl beside the
+pictures, or --prompts, whose rows name a file or are in the order of the sorted pictures.
 """
 
 import argparse
