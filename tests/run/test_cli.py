@@ -378,7 +378,7 @@ def test_fields_that_an_experiment_leaves_out_can_be_overridden():
 def test_an_experiment_that_lacks_a_section_is_a_sentence(cut, told, verb, tmp_path, capsys):
     file = tmp_path / "cut.py"
     source = (
-        "from vilg.experiment import load_config\ndef get_config():\n    c ="
+        "from vilg.experiment_file import load_config\ndef get_config():\n    c ="
         " load_config('experiments/ernie_vilg.py:tiny').to_dict()\n"
     )
     file.write_text(
