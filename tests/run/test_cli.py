@@ -389,16 +389,6 @@ def test_an_experiment_that_lacks_a_section_is_a_sentence(cut, told, verb, tmp_p
     assert told in said and said.count("\n") == 1, said
 
 
-def test_help_fits_a_screen(capsys):
-    assert cli.main(["--help"]) == 0
-    assert capsys.readouterr().out.count("\n") < 40
-    for verb in cli.VERBS:
-        with pytest.raises(SystemExit) as stop:
-            cli.main([verb, "--help"])
-        assert stop.value.code == 0
-        assert 3 < capsys.readouterr().out.count("\n") < 50
-
-
 def huge_pages(table: str) -> str:
     (row,) = (line for line in table.splitlines() if "huge pages" in line)
     return [cell.strip() for cell in row.split("│")][2]

@@ -9,62 +9,142 @@ import contextlib
 import errno
 import importlib
 import os
-import re
 import sys
-import traceback
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from vilg.run.terminal.config_flag import config_arguments, read_config
 from vilg.run.terminal.huge_pages import ask_for_huge_pages
 from vilg.run.terminal.parser import Parser
 from vilg.run.terminal.standard_error import Unread
 
-VERBS = {
-    "train": "start a run, or go on with the one in --workdir",
-    "sample": "images from prompts",
-    "caption": "captions of images",
-    "assemble": "one run of the runs that each trained one expert",
-    "evaluate": "every evaluator of the config, as JSON",
-    "score": "scores of anybody's captions or pictures, no run needed",
-    "compare": "generators against each other at one budget, by one protocol, on one page",
-    "sweep": "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
-    "plan": "layouts ranked on TPUs that are not here: memory, collectives, estimated step",
-    "launch": "job files for TPU VMs, GKE, Slurm, slices, sweeps",
-    "verify": "loss and gradients of a step equal under every layout, on fake devices",
-    "data": "make, fetch, convert and look at data",
-    "bench": "benchmarks, as ratios against a named baseline in one run",
-    "judge": "blind human rating of samples, captions or answers in a browser; win rates",
-    "doctor": "the environment, the devices, contradictions in a config",
-    "quickstart": "codec, transformer, samples, captions, scores and a page, on synthetic scenes",
+
+class Verb(NamedTuple):
+    """A line of `vilg --help` and the example at the end of `vilg VERB --help`."""
+
+    summary: str
+    example: str  # what follows "vilg VERB "
+
+
+# what a person wants: the verbs for it, in the order of `vilg --help`
+GROUPS: dict[str, dict[str, Verb]] = {
+    "train and sample": {
+        "quickstart": Verb(
+            "a codec and two generators on synthetic scenes, samples, scores and a page",
+            "--config=experiments/quickstart.py --workdir=runs/quickstart",
+        ),
+        "train": Verb(
+            "start a run, or go on with the one in --workdir",
+            "--config=experiments/ernie_vilg.py:tiny --workdir=runs/tiny",
+        ),
+        "sample": Verb(
+            "pictures from prompts",
+            "--workdir=runs/tiny --prompt='a large red circle' --num=4 --out=runs/pictures",
+        ),
+        "caption": Verb(
+            "captions of pictures",
+            "--workdir=runs/tiny --images=runs/pictures --language=zh,en --out=captions.jsonl",
+        ),
+        "assemble": Verb(
+            "one run from the runs that each trained one expert",
+            "--parts=runs/expert0,runs/expert1 --out=runs/experts",
+        ),
+    },
+    "evaluate and compare": {
+        "evaluate": Verb(
+            "every evaluator of a run's config, as JSON",
+            "--workdir=runs/tiny --out=tiny.json",
+        ),
+        "score": Verb(
+            "scores of anybody's captions or pictures, no run needed",
+            "images --images=runs/pictures --reference=runs/photographs --out=score.json",
+        ),
+        "compare": Verb(
+            "generators at one budget under one protocol, on one page",
+            "--config=experiments/compare_quickstart.py --out=runs/compare",
+        ),
+        "sweep": Verb(
+            "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
+            "--config=experiments/ablations/noise.py --out=runs/noise",
+        ),
+        "judge": Verb(
+            "blind human rating of pictures, captions or answers; win rates",
+            "--samples=runs/pictures,runs/other_pictures --out=runs/study",
+        ),
+    },
+    "plan and launch": {
+        "plan": Verb(
+            "layouts ranked for TPUs that are not here: memory, collectives, time of a step",
+            "--config=experiments/ernie_vilg.py:10b --topology=v5p:4x4x4 --layouts=fsdp,tp",
+        ),
+        "verify": Verb(
+            "loss and gradients of a step equal under every layout, on fake devices",
+            "--config=experiments/ernie_vilg.py:tiny --layouts=all --devices=8",
+        ),
+        "launch": Verb(
+            "job files for TPU VMs, GKE, Slurm, several slices, sweeps",
+            "slurm --config=experiments/ernie_vilg.py:lite --workdir=runs/lite --nodes=2 --dry-run",
+        ),
+        "bench": Verb(
+            "benchmarks, as ratios against a named baseline in one run",
+            "--only=attention,caching --json=bench.json",
+        ),
+        "doctor": Verb(
+            "the environment, the devices, contradictions in a config",
+            "--config=experiments/ernie_vilg.py:tiny",
+        ),
+    },
+    "data": {
+        "data": Verb(
+            "make, fetch, convert and look at data",
+            "stats --source=folder:runs/photographs",
+        ),
+    },
 }
+VERBS: dict[str, Verb] = {name: verb for group in GROUPS.values() for name, verb in group.items()}
 WITH_CONFIG = ("train", "compare", "sweep", "plan", "launch", "verify", "doctor", "quickstart")
 DISK = (
     errno.ENOSPC,
     errno.EROFS,
     errno.EDQUOT,
     errno.ENAMETOOLONG,
-)  # what a path can be wrong with, where no path is told
+)  # errors of a path which the operating system reports without the path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if verb in ("", "-h", "--help", "--version"):  # these compute nothing
+        return said(verb)
     if argv is None:
         ask_for_huge_pages()
-    argv = list(sys.argv[1:] if argv is None else argv)
     with contextlib.redirect_stderr(cast(Any, Unread(sys.stderr))):
-        return started(argv)
+        return started(verb, rest)
 
 
-def started(argv: Sequence[str]) -> int:
-    """`main`, of arguments that are there."""
-    verb, rest = (argv[0], argv[1:]) if argv else ("", [])
+def said(option: str) -> int:
+    """Prints the help or the versions; the exit code."""
+    if option == "--version":
+        from vilg.run.terminal.version import version_text
+
+        text = version_text()
+    else:
+        text = usage()
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0 if option else 2
+
+
+def started(verb: str, rest: Sequence[str]) -> int:
+    """Runs the verb with the arguments after it; the exit code."""
     from vilg.config import suggestion
     from vilg.types import Diverged, Preempted, UserError
 
     try:
-        if verb in ("", "-h", "--help"):
-            print(usage(), flush=True)
-            return 0 if verb else 2
         if verb not in VERBS:
             print(
                 f"vilg: {verb!r} is not a verb; {suggestion(verb, VERBS)}verbs are"
@@ -109,119 +189,52 @@ def started(argv: Sequence[str]) -> int:
 def call(verb: str, argv: Sequence[str]) -> int:
     """Parses a verb's arguments and runs it."""
     from vilg.run.terminal.staging import staged
-    from vilg.types import UserError
 
     module = importlib.import_module(f"vilg.run.{verb}")
-    form = argparse.RawDescriptionHelpFormatter
+    experiment = config_arguments(argv) if verb in WITH_CONFIG else []
+    if verb in WITH_CONFIG:
+        argv = [a for a in argv if not a.startswith("--config.")]
+    args = parser_of(verb).parse_args(argv)
+    args.config_arguments = experiment
+    config = read_config(experiment) if experiment else None
+    with staged(verb, args):
+        return module.main(args, config)
+
+
+def parser_of(verb: str) -> Parser:
+    """The parser of a verb's options, with its example at the end of the help."""
+    module = importlib.import_module(f"vilg.run.{verb}")
     parser = Parser(
-        prog=f"vilg {verb}", description=module.__doc__, formatter_class=form, allow_abbrev=False
+        prog=f"vilg {verb}",
+        description=module.__doc__,
+        epilog=f"example:\n  vilg {verb} {VERBS[verb].example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    config_args: list[str] = []
     if verb in WITH_CONFIG:
         parser.add_argument(
             "--config",
             metavar="FILE.py[:size]",
             help="the experiment; --config.path.to.key=value overrides a field",
         )
-        config_args = [a for a in argv if a.startswith("--config")]
-        config_args = joined_config(argv) if "--config" in argv else config_args
-        for a in config_args:
-            if a.startswith("--config.") and "=" not in a:
-                raise UserError(
-                    f"{a}: has no value; write it with =, such as --config.training.steps=40"
-                )
-        argv = [a for a in argv if not a.startswith("--config.")]
     module.add_arguments(parser)
-    args = parser.parse_args(argv)
-    args.config_arguments = config_args
-    config = read_config(config_args) if config_args else None
-    with staged(verb, args):
-        return module.main(args, config)
-
-
-def joined_config(argv: Sequence[str]) -> list[str]:
-    """The config arguments with "--config FILE" joined to "--config=FILE"."""
-    out = []
-    for i, a in enumerate(argv):
-        if a == "--config" and i + 1 < len(argv):
-            out.append(f"--config={argv[i + 1]}")
-        elif a.startswith("--config") and a != "--config":
-            out.append(a)
-    return out
-
-
-def read_config(arguments: Sequence[str]) -> Any:
-    """The ConfigDict of --config=FILE.py[:size] with its overrides. Errors: UserError, one
-    sentence.
-    """
-    from absl import flags
-    from ml_collections import config_flags
-
-    from vilg.experiment_file import load_config
-    from vilg.overrides import admit
-    from vilg.types import UserError
-
-    files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
-    if not files:
-        raise UserError("--config is missing: give --config=FILE.py[:size] before its overrides")
-    file = files[-1].partition(":")[0]
-    if not os.path.isfile(file):
-        raise UserError(
-            f"config={files[-1]!r}: there is no such file; the experiments are in experiments/ of"
-            " vilg's clone"
-        )
-    if not file.endswith(".py"):
-        raise UserError(
-            f"config={files[-1]!r}: is no Python file; give one such as"
-            " experiments/ernie_vilg.py:tiny"
-        )
-    overrides = [a for a in arguments if a.startswith("--config.")]
-    try:
-        config = load_config(files[-1])
-    except UserError:
-        raise
-    except Exception as error:  # whatever the file does
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        line = error.lineno if isinstance(error, SyntaxError) else where.lineno
-        said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
-        file = error.filename if isinstance(error, SyntaxError) else where.filename
-        raise UserError(
-            f"config={files[-1]!r}: {said} ({file}, line {line}); correct the file"
-        ) from None
-    values = flags.FlagValues()
-    argv = ["vilg", *overrides]
-    try:
-        for override in overrides:
-            admit(config, override.removeprefix("--config.").partition("=")[0].split("."))
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        values(argv)
-        return values.config
-    except UserError:
-        raise
-    except (flags.Error, KeyError, AttributeError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        wrong = re.search(
-            r"flag --(config\.\S+?)=(.*?): (?:invalid literal for (int)|could not convert)", said
-        )
-        if wrong:
-            raise UserError(
-                f"{wrong[1]}={wrong[2]!r}: must be {'a whole number' if wrong[3] else 'a number'}"
-            ) from None
-        raise UserError(
-            f"config: {said.strip(chr(34))} (in {' '.join(arguments)}); correct the override or the"
-            " file"
-        ) from None
+    return parser
 
 
 def usage() -> str:
     """The screen of `vilg --help`."""
-    verbs = "\n".join(f"  {name:<11} {what}" for name, what in VERBS.items())
+    width = max(map(len, VERBS))
+    groups = "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {n:<{width}}  {v.summary}" for n, v in verbs.items())])
+        for title, verbs in GROUPS.items()
+    )
     return (
         "vilg: text-to-image and image-to-text generators in JAX, from a laptop to a pod\n\n"
-        f"usage: vilg VERB ...\n\n{verbs}\n\n"
-        "  vilg train --config=experiments/ernie_vilg.py:tiny --workdir=runs/tiny\n"
-        "  vilg sample --workdir=runs/tiny --prompt='a large red circle' --out=out\n\n"
-        "vilg VERB --help explains a verb. Overrides: --config.training.steps=2000"
+        f"usage: vilg VERB ...\n\n{groups}\n\n"
+        f"  vilg train {VERBS['train'].example}\n"
+        f"  vilg sample {VERBS['sample'].example}\n\n"
+        "vilg VERB --help explains a verb, vilg --version says what is installed and which devices\n"
+        "JAX finds. Overrides of an experiment: --config.training.steps=2000"
     )
 
 
