@@ -31,6 +31,8 @@ FILES = (
     "compare_quickstart",
     "compare_emoji",
 )
+# Files that hold some sizes of another file, which finds them by the same names.
+PARTS = {"tokenizer_kl": "tokenizer", "tokenizer_256px": "tokenizer"}
 ABLATIONS = ("noise", "experts", "knowledge")
 FIXED = (
     "training.steps",
@@ -53,8 +55,15 @@ TABLES = "BUDGET CELLS CONTROLS LAYOUTS METRICS RANKER SAMPLING SEEDS TABLES TOP
 
 
 def test_no_experiment_is_forgotten():
-    assert {p.stem for p in Path("experiments").glob("*.py")} == set(FILES)
+    assert {p.stem for p in Path("experiments").glob("*.py")} == {*FILES, *PARTS}
     assert {p.stem for p in Path("experiments/ablations").glob("*.py")} == {*ABLATIONS, "layouts"}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_size_of_a_part_is_a_size_of_the_whole_file(part):
+    for size in sizes(part):
+        config = load_config(f"experiments/{PARTS[part]}.py:{size}")
+        assert load_config(f"experiments/{part}.py:{size}") == config
 
 
 @pytest.mark.parametrize("name", ALL)
