@@ -1,6 +1,5 @@
-"""Agreement and intervals against their definitions: brute force over pairs of ratings, closed
-forms, SciPy's bootstrap.
-"""
+"""Agreement and intervals against their definitions: pairs of ratings one by one, closed forms, and
+SciPy's bootstrap."""
 
 from itertools import permutations
 
@@ -23,9 +22,10 @@ PUBLISHED = np.array(
 
 
 def by_pairs(ratings: np.ndarray, level: str) -> float:
-    """Alpha from its definition: the mean difference within units over that between any two
-    pairable ratings.
-    """
+    """Alpha from its definition.
+
+    It compares the mean difference within units with the mean difference between any two ratings
+    that can be paired."""
     units = [[r for r in unit if not np.isnan(r)] for unit in ratings.T]
     units = [unit for unit in units if len(unit) >= 2]
     every = [r for unit in units for r in unit]
@@ -81,9 +81,9 @@ def test_alpha_of_full_agreement_of_chance_and_of_nothing():
 
 
 def test_the_bootstrap_draws_prompts_with_all_their_votes():
-    """Against SciPy's of the same ratio over the same clusters; both are random, and differ by much
-    less than from that over votes.
-    """
+    """SciPy bootstraps the same ratio over the same clusters.
+
+    Both are random; they differ by much less than from a bootstrap over votes."""
     random = np.random.default_rng(3)
     counts = random.integers(1, 9, 60).astype(float)
     sums = counts * (random.random(60) < 0.5)  # the votes on a prompt are unanimous
@@ -105,9 +105,7 @@ def test_the_bootstrap_draws_prompts_with_all_their_votes():
 
 
 def test_the_bootstrap_of_a_share_is_the_binomials():
-    """n prompts with one vote each: the resampled number of wins is binomial, whose quantiles are
-    known.
-    """
+    """With one vote a prompt the number of wins is binomial, and its quantiles are known."""
     n, p = 400, 0.3
     sums = np.zeros((n, 2))
     sums[: int(n * p), 0] = 1

@@ -1,4 +1,4 @@
-"""Scores of captions against brute force by definition, and against pycocoevalcap's own scorers."""
+"""Scores of captions against their definitions, and against pycocoevalcap's own scorers."""
 
 import collections
 import itertools
@@ -12,6 +12,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 
 from vilg.metrics.captions import (
     BLEU,
+    FORMULAS,
     NAMES,
     bleu_statistics,
     bootstrap,
@@ -27,9 +28,8 @@ WORDS = {
 
 
 def corpus(language, n=12, seed=0):
-    """(predictions, references), most references a few edits from the prediction, so that n-grams
-    of every order match.
-    """
+    """Predictions and references; most references are a few edits away from the prediction, so that
+    n-grams of every order match."""
     rng = np.random.default_rng(seed)
     draw = lambda k: [str(w) for w in rng.choice(WORDS[language], k)]  # noqa: E731
     predictions, references = [], []
@@ -49,7 +49,7 @@ def grams(words, k):
 
 
 def bleu_by_definition(candidates, references):
-    """Papineni et al. 2002: eqs. of section 2.3, with the closest reference length."""
+    """Papineni et al. 2002, section 2.3, with the length of the closest reference."""
     length = sum(map(len, candidates))
     closest = sum(
         min((len(r) for r in refs), key=lambda n, c=c: (abs(n - len(c)), n))
@@ -68,9 +68,7 @@ def bleu_by_definition(candidates, references):
 
 
 def rouge_by_definition(candidate, refs):
-    """Lin 2004, F of LCS with beta 1.2; the longest common subsequence is looked for among all
-    subsequences.
-    """
+    """Lin 2004: F of the longest common subsequence, beta 1.2. All subsequences are searched."""
 
     def longest(a, b):
         inside = {s for n in range(len(b) + 1) for s in itertools.combinations(b, n)}
@@ -89,9 +87,7 @@ def rouge_by_definition(candidate, refs):
 
 
 def cider_by_definition(candidates, references):
-    """CIDEr-D (Vedantam et al. 2015, eq. 4 of section 7) with vectors over the whole vocabulary of
-    n-grams.
-    """
+    """CIDEr-D (Vedantam et al. 2015, section 7, eq. 4), with vectors over all n-grams."""
     items = []
     for c, refs in zip(candidates, references, strict=True):
         per_order = []
@@ -169,6 +165,11 @@ def test_perfect_and_hopeless_predictions():
     wrong = caption_scores(["x y z w v"] * 3, references, "en", "word", java=False)
     assert [wrong[name] for name in (*BLEU, "ROUGE-L", "CIDEr")] == pytest.approx([0] * 6, abs=1e-6)
     assert list(wrong) == list(NAMES) and wrong["METEOR"] is None
+
+
+def test_every_score_has_its_formula_in_words():
+    named = {name.replace("BLEU-1..4", "BLEU") for name in FORMULAS} - {"CIDErR"}
+    assert named == {"BLEU" if name in BLEU else name for name in NAMES}
 
 
 def test_characters_are_hand_segmented_words():
@@ -280,9 +281,7 @@ def test_meteor_matches_words_stems_and_han_characters():
 
 
 def test_spice_passes_on_what_the_program_says(monkeypatch, tmp_path):
-    """The models of its parser are not here; what surrounds the program is tried with another in
-    its place.
-    """
+    """The models of SPICE's parser are not installed, so another program answers in its place."""
     from pycocoevalcap.spice import spice
 
     from vilg.metrics import java

@@ -1,6 +1,4 @@
-"""The Frechet distance against its closed form, and against pytorch-fid's arithmetic on the same
-features.
-"""
+"""The Frechet distance against its closed form, and against pytorch-fid's arithmetic."""
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from vilg.types import UserError
 
 
 def pytorch_fid(mean1, covariance1, mean2, covariance2):
-    """pytorch-fid's and clean-fid's: the matrix root of the product, its real part."""
+    """The arithmetic of pytorch-fid and clean-fid: the real part of the product's matrix root."""
     root = scipy.linalg.sqrtm(covariance1 @ covariance2)
     assert np.isfinite(root).all()
     return (
@@ -24,7 +22,7 @@ def pytorch_fid(mean1, covariance1, mean2, covariance2):
 
 
 def features(n, d, seed, shift=0.0):
-    """As Inception's are: not negative, spectrum over five decades."""
+    """Features like those of Inception: not negative, with a spectrum over five decades."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(9).standard_normal((d, d)) * np.logspace(0, -2.5, d)[:, None]
     return np.maximum(rng.standard_normal((n, d)) @ mixing + 0.3 + shift, 0)

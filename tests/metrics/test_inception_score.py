@@ -1,6 +1,7 @@
-"""IS where it is known: equal rows 1, certain and even the number of classes; zeros are no trouble;
-order does not matter much.
-"""
+"""The Inception Score where it is known.
+
+Equal rows score 1; certain rows, evenly spread, score the number of classes; zeros are allowed; the
+order of rows matters little."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""KID against a double loop over pairs, and that subsets behave."""
+"""KID against a double loop over pairs, and the drawing of subsets."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,5 @@
-"""Precision, recall, density and coverage against the whole table of distances (the arithmetic of
-the `prdc` package), and by hand.
-"""
+"""Precision, recall, density and coverage against the full matrix of distances (the arithmetic of
+the `prdc` package), and by hand."""
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ def table(a, b):
 
 
 def prdc(real, made, k):
-    """As the authors of density and coverage compute all four."""
+    """All four numbers as the authors of density and coverage compute them."""
     radii = [
         np.sort(table(x, x), 1)[:, k] for x in (real, made)
     ]  # the nearest of all is the feature itself

@@ -1,6 +1,5 @@
-"""paired: equal to McNemar's exact test of one seed, and right about no difference, a difference,
-and seeds that disagree.
-"""
+"""The paired comparison equals McNemar's exact test for one seed, and is right where there is no
+difference, where there is one, and where seeds disagree."""
 
 import numpy as np
 import pytest
@@ -23,7 +22,8 @@ def test_one_seed_is_mcnemars_exact_test(rates: tuple[float, float]) -> None:
 
 
 def test_two_trainings_of_one_config_do_not_differ() -> None:
-    """Equal rates: at most the level's share of false findings (200 comparisons of 60 prompts)."""
+    """At equal rates at most the level's share of findings is false (200 comparisons of 60
+    prompts)."""
     found = [
         paired(outcomes(0.5, 1, 60, 2 * k), outcomes(0.5, 1, 60, 2 * k + 1)).verdict()
         for k in range(200)
@@ -32,16 +32,15 @@ def test_two_trainings_of_one_config_do_not_differ() -> None:
 
 
 def test_a_worse_system_is_told() -> None:
-    """Captions of strangers: at chance, against one that reads its captions."""
+    """A system at chance, as one trained on other pictures' captions, against one that reads its
+    captions."""
     found = paired(outcomes(0.1, 3, 100, 5), outcomes(0.8, 3, 100, 6))
     assert found.verdict() == "worse" and found.interval[1] < 0
     assert found.interval_seeds is not None and found.interval_seeds[1] < 0
 
 
 def test_seeds_that_disagree_are_no_finding() -> None:
-    """A wins by far from one seed and loses from the other two: prompts alone would call it a
-    finding.
-    """
+    """A wins by far from one seed and loses from two; prompts alone would report a finding."""
     a, b = np.zeros((3, 200)), np.zeros((3, 200))
     a[0], b[1, :30], b[2, :30] = 1.0, 1.0, 1.0
     found = paired(a, b)

@@ -1,6 +1,5 @@
-"""English words against what pycocoevalcap's PTBTokenizer (Stanford CoreNLP 3.4.1, -lowerCase, Java
-17) answered to the same text.
-"""
+"""English words against the answers of pycocoevalcap's PTBTokenizer (Stanford CoreNLP 3.4.1,
+-lowerCase, Java 17) to the same text."""
 
 import shutil
 

@@ -1,18 +1,18 @@
-"""Win rates and means of votes that were made up so that the answers are known."""
+"""Win rates and means of votes that were made so that the answers are known."""
 
 import numpy as np
 import pytest
 
-from vilg.metrics.ratings import Shown, Vote, comparisons, scores
+from vilg.metrics.ratings import RatedItem, Vote, comparisons, scores
 
 MODELS = ("one", "two", "three")
 
 
 def test_a_vote_counts_for_the_model_on_its_side():
     items = {
-        "a": Shown(("one", "two"), "p"),
-        "b": Shown(("two", "one"), "q"),
-        "c": Shown(("two", "three"), "p"),
+        "a": RatedItem(("one", "two"), "p"),
+        "b": RatedItem(("two", "one"), "q"),
+        "c": RatedItem(("two", "three"), "p"),
     }
     votes = [
         Vote("r", "a", "q", -1),
@@ -41,10 +41,12 @@ def test_a_vote_counts_for_the_model_on_its_side():
 
 
 def test_agreement_is_on_models_and_not_on_sides():
-    """Both raters always prefer the same model, which changes sides; sides alone would have them
-    agree too, a third on sides only not.
-    """
-    items = {str(i): Shown(("one", "two") if i % 2 else ("two", "one"), str(i)) for i in range(20)}
+    """Both raters always prefer the same model, which changes sides.
+
+    Raters who always choose the left side agree too, though they prefer neither model."""
+    items = {
+        str(i): RatedItem(("one", "two") if i % 2 else ("two", "one"), str(i)) for i in range(20)
+    }
     better = [1 if i % 4 < 2 else -1 for i in range(20)]  # of "one"
     faithful = [
         Vote(r, str(i), "q", -b if i % 2 else b) for r in "rs" for i, b in enumerate(better)
@@ -56,13 +58,13 @@ def test_agreement_is_on_models_and_not_on_sides():
     assert row["left"] == 1 and row["win_rate"] == 0.5
     lefts = always_left + [Vote("u", str(i), "q", -1) for i in range(20)]
     (row,) = comparisons(lefts, items, MODELS, "nominal", resamples=100)
-    assert row["alpha"] == 1  # of two values, and not undefined as it were of sides
+    assert row["alpha"] == 1  # the values are of models, so that there are two of them
 
 
 def test_the_interval_is_over_prompts():
     """Five raters who agree with each other are one observation a prompt, not five."""
     random = np.random.default_rng(0)
-    items = {str(i): Shown(("one", "two"), str(i)) for i in range(100)}
+    items = {str(i): RatedItem(("one", "two"), str(i)) for i in range(100)}
     better = np.where(random.random(100) < 0.7, -1, 1)
     votes = [Vote(r, str(i), "q", int(b)) for r in "abcde" for i, b in enumerate(better)]
     one = comparisons(votes[:100], items, MODELS, "nominal")[0]
@@ -76,7 +78,11 @@ def test_the_interval_is_over_prompts():
 
 
 def test_scores_are_means_of_each_model():
-    items = {"a": Shown(("one",), "p"), "b": Shown(("two",), "p"), "c": Shown(("one",), "q")}
+    items = {
+        "a": RatedItem(("one",), "p"),
+        "b": RatedItem(("two",), "p"),
+        "c": RatedItem(("one",), "q"),
+    }
     votes = [
         Vote("r", "a", "clarity", 5),
         Vote("s", "a", "clarity", 4),
@@ -95,7 +101,7 @@ def test_scores_are_means_of_each_model():
 
 
 def test_questions_pooled_are_units_of_their_own():
-    items = {"a": Shown(("one",), "p")}
+    items = {"a": RatedItem(("one",), "p")}
     votes = [Vote(r, "a", q, v) for r in "rs" for q, v in (("clarity", 5), ("texture", 1))]
     (row,) = scores(votes, items, MODELS, "ordinal", resamples=100)
     assert row["mean"] == 3 and row["alpha"] == 1 and row["votes"] == 4

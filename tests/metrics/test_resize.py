@@ -1,6 +1,4 @@
-"""Resizing as the published scores do it: torch's interpolate, and Pillow's bicubic channel by
-channel.
-"""
+"""Resizing as in published scores: torch's interpolate, and Pillow's bicubic a channel."""
 
 import numpy as np
 import pytest
@@ -37,6 +35,17 @@ def test_clean_fids_is_antialiased_float_bicubic(picture):
     assert (
         found.std() < 0.6 * aliased.std()
     )  # noise is averaged away where it is antialiased, and only there
+
+
+@pytest.mark.parametrize("name", RESIZES)
+def test_every_resize_gives_a_square_of_floats_about_from_minus_one_to_one(name, picture):
+    for side in (9, 80):
+        found = RESIZES[name](picture, side)
+        assert found.dtype == np.float32 and found.shape == (side, side, 3)
+        assert found.min() >= -1.01 and found.max() <= 1.01
+    black, white = (RESIZES[name](np.full((5, 5, 3), level, np.uint8), 3) for level in (0, 255))
+    np.testing.assert_allclose(black, -1, atol=1e-6)
+    np.testing.assert_allclose(white, 1, atol=0.01)  # clean-fid's white is 127 / 128
 
 
 def test_clips_is_the_middle_of_the_picture(picture):

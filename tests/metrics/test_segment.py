@@ -1,4 +1,4 @@
-"""Which tokens a caption has."""
+"""The tokens of a caption."""
 
 import pytest
 
@@ -50,6 +50,20 @@ def test_every_language_has_every_unit():
     assert set(SEGMENTERS) == set(DEFAULT_UNIT) and all(
         set(units) == set(UNITS) for units in SEGMENTERS.values()
     )
+
+
+@pytest.mark.parametrize("language", SEGMENTERS)
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_rule_keeps_the_text_and_says_in_words_what_it_does(language, unit):
+    cut, rule = SEGMENTERS[language][unit]
+    assert isinstance(rule, str) and len(rule.split()) > 5
+    text = {"zh": "一只白色的小狗", "en": "a white dog"}[language]
+    assert "".join(cut(text)) == text.replace(" ", "")
+    assert all(len(token) == 1 for token in cut(text)) == (unit == "char")
+    assert cut(" ") == []
+
+
+def test_an_unknown_language_or_unit_is_refused():
     with pytest.raises(UserError, match="language='fr'.*'zh', 'en'"):
         segmenter("fr", "word")
     with pytest.raises(UserError, match="unit='wrod': did you mean 'word'"):

@@ -1,11 +1,10 @@
-"""Streamed statistics equal np.cov of the whole however they are cut; files; what is not finite is
-said with its index.
-"""
+"""Statistics of batches equal np.cov of all rows however they are cut; files; the index of a row
+that is not finite."""
 
 import numpy as np
 import pytest
 
-from vilg.metrics.statistics import Anonymous, FeatureStatistics
+from vilg.metrics.statistics import FeatureStatistics, UncountedStatistics
 from vilg.types import UserError
 
 
@@ -60,7 +59,7 @@ def test_a_file_gives_back_what_was_saved(rows, tmp_path):
 def test_a_pytorch_fid_file_has_no_count(rows, tmp_path):
     np.savez(tmp_path / "theirs.npz", mu=rows.mean(0), sigma=np.cov(rows, rowvar=False))
     theirs = FeatureStatistics.load(tmp_path / "theirs.npz")
-    assert isinstance(theirs, Anonymous) and theirs.count == 0
+    assert isinstance(theirs, UncountedStatistics) and theirs.count == 0
     np.testing.assert_array_equal(theirs.covariance, np.cov(rows, rowvar=False))
     with pytest.raises(UserError, match="of how many pictures"):
         theirs.update(rows)

@@ -1,13 +1,12 @@
-"""How near captions are to references: BLEU, METEOR, ROUGE-L, CIDEr, SPICE, by the code that the
-field's numbers come from (pycocoevalcap).
+"""Scores of captions against references: BLEU, METEOR, ROUGE-L, CIDEr and SPICE, computed by
+pycocoevalcap, the code behind published numbers.
 
-Scores are fractions as pycocoevalcap returns them (CIDEr from 0 to 10). Document frequencies of
-CIDEr come from the references of the whole set that is scored, as there. Which tokens are counted
-is segment.py's; files are vilg/data/references.py's."""
+Scores are fractions as pycocoevalcap returns them (CIDEr from 0 to 10). CIDEr's document
+frequencies come from the references of the whole set that is scored, as in pycocoevalcap.
+segment.py cuts captions into tokens; vilg/data/references.py reads files of captions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -49,21 +48,20 @@ FORMULAS = {
         " undefined"
     ),
 }
-SMALL, TINY = 1e-9, 1e-15  # pycocoevalcap's, which keep a quotient of nothing at 0
-RESAMPLES = 1000
+# pycocoevalcap's constants, which make the quotient of no matches and no n-grams 0
+SMALL, TINY = 1e-9, 1e-15
+RESAMPLES = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`corpus` name -> number or None, `reasons` for each None, `items` name -> a number an item,
-    `ci95` name -> [low, high].
-    """
+    """The scores of a set of captions, by the names of NAMES."""
 
-    corpus: dict[str, float | None]
-    reasons: dict[str, str]
-    items: dict[str, list[float]]
-    ci95: dict[str, list[float]]
-    notes: list[str]
+    corpus: dict[str, float | None]  # of the whole set; None where it cannot be computed
+    reasons: dict[str, str]  # why a score of the corpus is None
+    items: dict[str, list[float]]  # of each item
+    ci95: dict[str, list[float]]  # [low, high] of a score of the corpus
+    notes: list[str]  # sentences about the set that a reader of the scores should know
 
 
 def caption_scores(
@@ -74,7 +72,7 @@ def caption_scores(
     java: bool = True,
 ) -> dict[str, float | None]:
     """Every score of NAMES for predictions[i] against references[i]; None where it cannot be
-    computed here. Errors: as `score_captions`.
+    computed on this machine. Errors: as `score_captions`.
     """
     return score_captions(predictions, references, language, unit, java=java).corpus
 
@@ -89,8 +87,8 @@ def score_captions(
     resamples: int = 0,
     seed: int = 0,
 ) -> Scores:
-    """The scores of a corpus and of its items; with `resamples`, 95 % bootstrap intervals of the
-    corpus's.
+    """The scores of a corpus and of its items; with `resamples`, also 95 % bootstrap intervals of
+    the corpus's scores.
 
     Without `java` METEOR and SPICE are None. Errors: UserError for no items, an item without
     references, a reference without a token, an unknown language or unit."""
@@ -102,7 +100,37 @@ def score_captions(
     tokens = tokenizer(language, unit, drop_punctuation)
     candidates = {i: [" ".join(tokens(text))] for i, text in enumerate(predictions)}
     truths = {i: [" ".join(tokens(text)) for text in texts] for i, texts in enumerate(references)}
-    for i, texts in truths.items():
+    check_references(truths, references, language, unit)
+    statistics = bleu_statistics(truths, candidates)
+    corpus: dict[str, float | None] = dict(
+        zip(BLEU, bleu(statistics.sum(0, keepdims=True))[0].tolist(), strict=True)
+    )
+    items: dict[str, list[float]] = dict(zip(BLEU, bleu(statistics).T.tolist(), strict=True))
+    for name, scorer in (("ROUGE-L", rouge), ("CIDEr", cider)):
+        items[name] = scorer(truths, candidates)
+        corpus[name] = float(np.mean(items[name]))
+    corpus["CIDEr-D"], items["CIDEr-D"] = corpus["CIDEr"], items["CIDEr"]
+    reasons: dict[str, str] = {}
+    for name, scorer in (("METEOR", meteor), ("SPICE", spice)):
+        try:
+            require_applicable(name, language, unit, java)
+            corpus[name], items[name] = scorer(truths, candidates)
+        except Unavailable as error:
+            corpus[name], reasons[name] = None, str(error)
+    means = {k: np.array(items[k]) for k in ("ROUGE-L", "CIDEr", "CIDEr-D")}
+    ci95 = bootstrap(statistics, means, resamples, seed) if resamples else {}
+    in_order = {name: corpus[name] for name in NAMES}
+    return Scores(in_order, reasons, items, ci95, notes_about(candidates, unit))
+
+
+def check_references(
+    tokenized: Mapping[int, list[str]],
+    references: Sequence[Sequence[str]],
+    language: str,
+    unit: str,
+) -> None:
+    """Errors: UserError for an item without references, or a reference without a token."""
+    for i, texts in tokenized.items():
         if not texts:
             raise UserError(f"references[{i}]: is empty; give every item a caption in {language!r}")
         if "" in texts:
@@ -110,61 +138,37 @@ def score_captions(
                 f"references[{i}]={references[i][texts.index('')]!r}: has no {unit} to score; leave"
                 " that caption out"
             )
-    statistics = bleu_statistics(truths, candidates)
-    corpus: dict[str, float | None] = dict(
-        zip(BLEU, bleu(statistics.sum(0, keepdims=True))[0].tolist(), strict=True)
-    )
-    items: dict[str, list[float]] = dict(zip(BLEU, bleu(statistics).T.tolist(), strict=True))
-    for name, scores in {
-        "ROUGE-L": rouge(truths, candidates),
-        "CIDEr": cider(truths, candidates),
-    }.items():
-        corpus[name], items[name] = float(np.mean(scores)), scores
-    corpus["CIDEr-D"], items["CIDEr-D"] = corpus["CIDEr"], items["CIDEr"]
-    reasons: dict[str, str] = {}
-    for name, call in {"METEOR": meteor, "SPICE": spice}.items():
-        try:
-            require_fits(name, language, unit, java)
-            corpus[name], items[name] = call(truths, candidates)
-        except Unavailable as error:
-            corpus[name], reasons[name] = None, str(error)
+
+
+def notes_about(predictions: Mapping[int, list[str]], unit: str) -> list[str]:
+    """Sentences about a set of predictions that a reader of its scores should know."""
     notes = []
     if len(predictions) == 1:
         notes.append(
             "one item only: every n-gram of its references is in the whole set, so that CIDEr's"
             " weights and CIDEr are 0"
         )
-    empty = sum(text == [""] for text in candidates.values())
+    empty = sum(text == [""] for text in predictions.values())
     if empty:
         notes.append(
             f"{empty} of {len(predictions)} predictions have no {unit}; they count as wrong"
         )
-    ci95 = (
-        bootstrap(
-            statistics,
-            {k: np.array(items[k]) for k in ("ROUGE-L", "CIDEr", "CIDEr-D")},
-            resamples,
-            seed,
-        )
-        if resamples
-        else {}
-    )
-    return Scores({name: corpus[name] for name in NAMES}, reasons, items, ci95, notes)
+    return notes
 
 
 def tokenizer(
     language: str, unit: str, drop_punctuation: bool = False
 ) -> Callable[[str], list[str]]:
-    """Text -> tokens, by the table of segment.py. Errors: UserError for an unknown language or
-    unit.
+    """The function that cuts a text into tokens, from segment.py's table. Errors: UserError for an
+    unknown language or unit.
     """
     cut, _ = segmenter(language, unit)
     return (lambda text: without_punctuation(cut(text))) if drop_punctuation else cut
 
 
-def require_fits(name: str, language: str, unit: str, java: bool) -> None:
-    """Errors: Unavailable where the metric says nothing about such tokens, or Java was not asked
-    for.
+def require_applicable(name: str, language: str, unit: str, java: bool) -> None:
+    """Errors: Unavailable where the metric is not defined on such tokens, or where its Java program
+    was not asked for.
     """
     if not java:
         raise Unavailable(f"{name} is a Java program, which was not asked for")
@@ -177,8 +181,8 @@ def require_fits(name: str, language: str, unit: str, java: bool) -> None:
 def bleu_statistics(
     references: Mapping[int, list[str]], predictions: Mapping[int, list[str]]
 ) -> Float[np.ndarray, "n 10"]:
-    """A row an item: matches of orders 1..4, n-grams of orders 1..4, tokens, tokens of the closest
-    reference.
+    """One row an item: matches of orders 1..4, n-grams of orders 1..4, tokens, and tokens of the
+    reference closest in length.
     """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
@@ -193,8 +197,8 @@ def bleu_statistics(
 
 
 def bleu(statistics: Float[np.ndarray, "n 10"]) -> Float[np.ndarray, "n 4"]:
-    """BLEU-1..4 of each row of summed statistics, with pycocoevalcap's guards against nothing /
-    nothing.
+    """BLEU-1..4 of each row of summed statistics, with pycocoevalcap's guards against division by
+    zero.
     """
     orders = len(BLEU)
     correct, guess, length, closest = np.split(statistics, [orders, 2 * orders, 2 * orders + 1], 1)
@@ -211,7 +215,7 @@ def rouge(references: Mapping[int, list[str]], predictions: Mapping[int, list[st
 
 
 def cider(references: Mapping[int, list[str]], predictions: Mapping[int, list[str]]) -> list[float]:
-    """CIDEr-D of each item; its document frequencies are of these references."""
+    """CIDEr-D of each item, with the document frequencies of these references."""
     from pycocoevalcap.cider.cider import Cider
 
     return Cider().compute_score(references, predictions)[1].tolist()
@@ -223,9 +227,9 @@ def bootstrap(
     resamples: int,
     seed: int,
 ) -> dict[str, list[float]]:
-    """The 2.5 and 97.5 percentiles over `resamples` draws of n items with replacement; CIDEr's
-    document frequencies stay the set's.
-    """
+    """The 2.5 and 97.5 percentiles over `resamples` draws of n items with replacement.
+
+    CIDEr's document frequencies stay those of the whole set in every draw."""
     n, rng = len(statistics), np.random.default_rng(seed)
     names = (*BLEU, *means)
     columns = np.stack(list(means.values()), 1) / n
@@ -240,8 +244,8 @@ def bootstrap(
     return {name: [float(a), float(b)] for name, a, b in zip(names, low, high, strict=True)}
 
 
-def describe(language: str, unit: str, drop_punctuation: bool = False) -> dict[str, Any]:
-    """What decides the numbers beside the captions, for a protocol."""
+def describe(language: str, unit: str, drop_punctuation: bool = False) -> dict[str, object]:
+    """Everything that the scores depend on beside the captions, to be stored with them."""
     rule = segmenter(language, unit)[1]
     if drop_punctuation:
         rule += "; then punctuation at the ends of tokens dropped"

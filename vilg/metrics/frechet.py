@@ -1,11 +1,11 @@
-"""The Frechet distance of two Gaussians, of which FID is the one between features of InceptionV3
+"""The Frechet distance of two Gaussians. FID is this distance between features of InceptionV3
 (Heusel et al. 2017, eq. 6).
 
-|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). pytorch-fid takes the matrix root of S1 S2, which is
-not symmetric and, where there are fewer pictures than features, singular, so its root is noise
-there. With S1 = L1 L1^T and S2 = L2 L2^T the trace of the root is the sum of the singular values of
-L1^T L2: the same number, from symmetric parts, without roots of rounding errors.
-"""
+The distance is |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). pytorch-fid takes the matrix root of
+S1 S2. That product is not symmetric, and it is singular where there are fewer pictures than
+features, where its numerical root is noise. With S1 = L1 L1^T and S2 = L2 L2^T the trace of the
+root is the sum of the singular values of L1^T L2: the same number, from symmetric matrices, without
+roots of rounding errors."""
 
 import numpy as np
 import scipy.linalg
@@ -43,14 +43,12 @@ def factor(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
     numpy.linalg.matrix_rank).
     """
     values, vectors = scipy.linalg.eigh(covariance)
-    kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    positive = values > values[-1] * len(values) * np.finfo(values.dtype).eps
+    return vectors[:, positive] * np.sqrt(values[positive])
 
 
 def small_set_warning(count: int, width: int, which: str) -> str:
-    """A sentence where a set has too few pictures for its covariance to have full rank; else
-    nothing.
-    """
+    """A warning where a set has too few pictures for a covariance of full rank, else ""."""
     if not 0 < count <= width:
         return ""
     return (

@@ -1,8 +1,7 @@
 """The Inception Score (Salimans et al. 2016): exp of the mean KL divergence between a picture's
-class probabilities and the set's mean.
+class probabilities and their mean over the set.
 
-It knows no reference set: a generator that copies one picture of each class scores best.
-"""
+The score has no reference set: a generator that copies one picture of each class scores best."""
 
 from typing import NamedTuple
 
@@ -12,11 +11,12 @@ from jaxtyping import Float
 from vilg.types import UserError
 
 SPLITS = 10
-ENOUGH = 10  # pictures of a split: of one picture it would be 1 whatever the picture
+# pictures that a split should have; the score of a split of one picture is always 1
+PICTURES_A_SPLIT = 10
 
 
 class InceptionScore(NamedTuple):
-    """The mean and the standard deviation over splits, and how many."""
+    """The mean and the standard deviation over splits, and the number of splits."""
 
     mean: float
     deviation: float
@@ -26,15 +26,14 @@ class InceptionScore(NamedTuple):
 def inception_score(
     probabilities: Float[np.ndarray, "n v"], splits: int = SPLITS, seed: int = 0
 ) -> InceptionScore:
-    """The score, rows shuffled first: folders are often sorted by class, and a split of one class
-    would score 1. Few rows have fewer splits.
+    """The score of a picture a row, over splits of shuffled rows.
 
-    Errors: UserError for no rows.
-    """
+    Rows are shuffled because folders are often sorted by class, and a split of one class would
+    score 1. A small set has fewer splits. Errors: UserError for no rows."""
     n = len(probabilities)
     if n < 1:
         raise UserError("IS of 0 pictures: give at least one")
-    splits = min(splits, max(1, n // ENOUGH))
+    splits = min(splits, max(1, n // PICTURES_A_SPLIT))
     order = np.random.default_rng(seed).permutation(n)
     scores = [
         split_score(probabilities[order[i * n // splits : (i + 1) * n // splits]])
@@ -48,6 +47,8 @@ def split_score(probabilities: Float[np.ndarray, "n v"]) -> float:
     p = probabilities.astype(np.float64)
     mean = p.mean(0)
     terms = np.zeros_like(p)
-    some = p > 0  # 0 log 0 is 0
-    terms[some] = p[some] * (np.log(p[some]) - np.log(np.broadcast_to(mean, p.shape)[some]))
+    positive = p > 0  # 0 log 0 is 0
+    terms[positive] = p[positive] * (
+        np.log(p[positive]) - np.log(np.broadcast_to(mean, p.shape)[positive])
+    )
     return float(np.exp(terms.sum(1).mean()))

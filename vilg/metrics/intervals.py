@@ -7,7 +7,7 @@ import scipy.special  # scipy.stats takes most of a second to import
 
 
 def interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share that was measured on n trials (Wilson 1927)."""
+    """The 95 % Wilson interval (Wilson 1927) of a share that was measured on n trials."""
     if n == 0:
         return 0.0, 1.0
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -16,7 +16,9 @@ def interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def t_interval(values: Sequence[float]) -> list[float] | None:
-    """The 95 % interval of the mean of normal values (Student's t); None of fewer than two."""
+    """The 95 % interval of the mean of normally distributed values (Student's t); None for fewer
+    than two values.
+    """
     if len(values) < 2:
         return None
     half = float(

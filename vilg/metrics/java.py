@@ -1,16 +1,16 @@
-"""METEOR and SPICE, which exist only as Java programs: run through pycocoevalcap where that can be
-done, else `Unavailable` with the reason.
+"""METEOR and SPICE, which exist only as Java programs. pycocoevalcap runs them; where it cannot,
+`Unavailable` gives the reason.
 
-Separate because they are optional, slow to start (METEOR reads 60 MB of paraphrases), and may fail
-in ways of their own; a score that cannot be computed must not cost the others."""
+These two metrics are separate from the others because they are optional, are slow to start (METEOR
+reads 60 MB of paraphrases), and can fail in ways of their own: a failure of theirs must not cost
+the other scores."""
 
 import contextlib
 import math
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 Texts = Mapping[int, list[str]]  # item -> tokens joined by spaces
 
@@ -18,7 +18,7 @@ SPICE_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar
 
 
 class Unavailable(Exception):
-    """A metric cannot be computed here; the message is the reason."""
+    """A metric cannot be computed on this machine; the message is the reason."""
 
 
 def require_java(name: str) -> None:
@@ -31,8 +31,8 @@ def require_java(name: str) -> None:
 
 
 def meteor(references: Texts, predictions: Texts) -> tuple[float, list[float]]:
-    """METEOR 1.5 with its English settings: (of the corpus, which is not the mean, of each item).
-    Errors: Unavailable.
+    """METEOR 1.5 with its English settings: the score of the corpus, which is not the mean over
+    items, and the score of each item. Errors: Unavailable.
     """
     require_java("METEOR")
     from pycocoevalcap.meteor.meteor import Meteor
@@ -42,35 +42,35 @@ def meteor(references: Texts, predictions: Texts) -> tuple[float, list[float]]:
         for side in (references, predictions)
     ]
     try:
-        with ending(Meteor()) as scorer:
-            score, scores = scorer.compute_score(*clean)
-    except (OSError, ValueError) as error:  # it died, or said something that is no number
+        scorer = Meteor()
+        try:
+            return scorer.compute_score(*clean)
+        finally:
+            # the scorer's own __del__ would wait for ever on the lock that a failure leaves held
+            if scorer.lock.locked():
+                scorer.lock.release()
+            kill(scorer.meteor_p)
+    except (OSError, ValueError) as error:  # the program died, or printed something not a number
         raise Unavailable(
             f"METEOR's Java program failed ({type(error).__name__}: {error}); it needs 2 GB of"
             " memory"
         ) from None
-    return score, scores
 
 
-@contextlib.contextmanager
-def ending(scorer: Any) -> Iterator[Any]:
-    """The scorer, whose process is ended; its own __del__ would wait for ever on the lock that a
-    failure leaves held.
-    """
-    try:
-        yield scorer
-    finally:
-        if scorer.lock.locked():
-            scorer.lock.release()
-        scorer.meteor_p.kill()
-        for pipe in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and closes its pipes."""
+    process.kill()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()
-        scorer.meteor_p.wait()
+    process.wait()
 
 
 def spice(references: Texts, predictions: Texts) -> tuple[float, list[float]]:
-    """SPICE 1.0: (mean over items, of each item). Errors: Unavailable; nothing is downloaded."""
+    """SPICE 1.0: the mean over items, and the score of each item. Nothing is downloaded. Errors:
+    Unavailable.
+    """
     require_java("SPICE")
     import pycocoevalcap.spice
 

@@ -1,8 +1,8 @@
 """KID: the squared maximum mean discrepancy between features under a cubic kernel (Binkowski et al.
-2018), unbiased at any number of pictures.
+2018). It is unbiased at any number of pictures.
 
-k(x, y) = (x . y / d + 1)^3. As in the paper the mean over random subsets is reported, with the
-deviation between them."""
+The kernel is k(x, y) = (x . y / d + 1)^3. As in the paper, the mean over random subsets is
+reported with the standard deviation between subsets."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ SUBSETS, SUBSET_SIZE = 100, 1000
 
 
 class KernelDistance(NamedTuple):
-    """The mean and the standard deviation over subsets, and how many of which size."""
+    """The mean and the standard deviation over subsets, and the number and the size of subsets."""
 
     mean: float
     deviation: float
@@ -30,18 +30,17 @@ def kernel_distance(
     size: int = SUBSET_SIZE,
     seed: int = 0,
 ) -> KernelDistance:
-    """KID of two sets of features; subsets are drawn without replacement, of all rows where a set
-    has fewer than `size`.
+    """KID of two sets of features.
 
-    Errors: UserError for fewer than two rows.
-    """
+    A subset is drawn without replacement; it has all rows of the smaller set where that has fewer
+    than `size`. Errors: UserError for fewer than two rows."""
     size = min(size, len(a), len(b))
     if size < 2:
         raise UserError(
             f"KID of {len(a)} and {len(b)} pictures: needs at least 2 of each; give more pictures"
         )
     if size == len(a) == len(b):
-        subsets = 1  # every subset would be the whole
+        subsets = 1  # every subset would be the whole set
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(subsets):
@@ -51,8 +50,8 @@ def kernel_distance(
 
 
 def discrepancy(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
-    """The unbiased estimate of the squared discrepancy (Gretton et al. 2012, eq. 3); it may be
-    below 0.
+    """The unbiased estimate of the squared discrepancy (Gretton et al. 2012, eq. 3), which may be
+    negative.
     """
     n, m = len(x), len(y)
     xx, yy, xy = cubic(x, x), cubic(y, y), cubic(x, y)

@@ -1,11 +1,10 @@
-"""English words by the rules of the Penn Treebank, lower case, without punctuation: what
-pycocoevalcap's PTBTokenizer gives, without Java.
+"""English words by the rules of the Penn Treebank, in lower case and without punctuation: the words
+that pycocoevalcap's PTBTokenizer gives, without Java.
 
-pycocoevalcap pipes captions through Stanford CoreNLP 3.4.1's PTBTokenizer (-lowerCase), then drops
-PUNCTUATION. Written from what that program answers, not from its source. Its habits are kept, since
-published scores have them: brackets become words such as -lrb- (the list of punctuation has them in
-capitals only), runs of ! and ? are words, pounds are #. Separate from the other units because only
-English needs it."""
+pycocoevalcap pipes captions through Stanford CoreNLP 3.4.1's PTBTokenizer (-lowerCase) and then
+drops PUNCTUATION. The rules here were written from that program's answers, not from its source.
+They keep its habits, which are in published scores: brackets become words such as -lrb- (the list
+of punctuation has them in capitals only), runs of ! and ? are words, and a pound sign becomes #."""
 
 import re
 
@@ -43,22 +42,13 @@ SIGNS = {
     **BRACKETS,
     **FRACTIONS,
 }
-SPLIT = {
-    "cannot": 3,
-    "gonna": 3,
-    "gotta": 3,
-    "wanna": 3,
-    "lemme": 3,
-    "gimme": 3,
-}  # after how many letters
+# words that become two, and the number of letters of the first
+SPLIT = {"cannot": 3, "gonna": 3, "gotta": 3, "wanna": 3, "lemme": 3, "gimme": 3}
 
 TITLES = (
     "mr mrs ms miss drs? profs? sens? reps? atty lt col gen messrs govs? adm rev maj sgt cpl pvt mt"
-    " capt ste? ave pres lieut hon brig"
-)
-TITLES += (
-    " co?mdr pfc spc supts? det jr sr bros esq ph est ext tel blvd rd sq bldg seq mfg vs al cf"
-    " etc ft"
+    " capt ste? ave pres lieut hon brig co?mdr pfc spc supts? det jr sr bros esq ph est ext tel"
+    " blvd rd sq bldg seq mfg vs al cf etc ft"
 )
 COMPANIES = "inc cos? corp pty ltd plc rt bancorp dept bhd assn univ intl sys"
 DATES = "jan feb mar apr jun jul aug sept? oct nov dec mon tues? wed thu thurs fri"
@@ -66,14 +56,15 @@ STATES = (
     "calif conn fla va ariz ala colo ga ind kan ky md mich minn mo mont neb nev okla penn tenn vt"
     " wis wyo"
 )
-CAPITAL = "Mass Ill Pa Wash Ore Tex Ark Del La"  # words of their own in small letters
+CAPITAL = "Mass Ill Pa Wash Ore Tex Ark Del La"  # abbreviations only with a capital letter
 NUMBERED = "nos? prop ca figs? pp art"  # abbreviations only before a number
-STARTERS = (  # a single letter with a full stop ends the sentence before these
+# after a single letter and a full stop, these words start a new sentence
+STARTERS = (
     "The A An He She It This That There They We I You But In At As One Some Many After When While"
     " Her Their Our These Then Here What If So Now However"
 )
 
-# What words are made of: letters and decimal digits of any script (not ² or ½).
+# a character of a word: a letter or a decimal digit of any script (not ² or ½)
 W = r"[^\W_²³¹½¼¾⅓⅔\U00010000-\U0010ffff]"
 NUMBER = r"(?:\d+(?:[.,:/]\d+)*)"
 SUFFIX = r"['’](?:s|m|d|re|ve|ll)(?!\w)"
@@ -85,11 +76,12 @@ PIECE = rf"(?:{WITH_APOSTROPHE}|{W}+?(?={NOT})|{W}+)"
 
 
 def any_of(words: str) -> str:
-    """A group of alternatives."""
+    """A regular expression that matches any of the words."""
     return f"(?:{'|'.join(words.split())})"
 
 
-RULES = (  # the first that fits is taken
+# regular expressions of tokens; at each place the first that matches is taken
+RULES = (
     r"</?[a-z][a-z0-9]*\s?/?>|<[a-z]+(?:\s[a-z]+=\"[^\"<>]*\")+\s?/?>",  # tags
     r"&(?:amp|lt|gt|quot|nbsp|apos);|&\#\d+;",
     r"https?://[^\s\"<>()]*[^\s\"<>().,;:!?']",
@@ -130,13 +122,18 @@ def ptb_words(text: str) -> list[str]:
     words = []
     for found in TOKEN.finditer(text):
         words += [
-            word for token in written(found[0]) for word in token.split() if word not in PUNCTUATION
+            word
+            for token in normalized(found[0])
+            for word in token.split()
+            if word not in PUNCTUATION
         ]
     return words
 
 
-def written(token: str) -> list[str]:
-    """How the tokenizer writes a token: lower case, plain apostrophes, ASCII signs."""
+def normalized(token: str) -> list[str]:
+    """A token as the tokenizer writes it: lower case, plain apostrophes, ASCII signs; split where
+    the tokenizer splits it, and nothing where it leaves the token out.
+    """
     token = token.lower()
     if token in SPLIT:
         return [token[: SPLIT[token]], token[SPLIT[token] :]]
@@ -147,7 +144,7 @@ def written(token: str) -> list[str]:
         or token.isspace()
         or ord(token[0]) > 0xFFFF
     ):
-        return []  # punctuation, or what the tokenizer leaves out
+        return []  # punctuation, and characters that the tokenizer leaves out
     if token[0] == "(" and token[1:].startswith(tuple("0123456789")):
         return [f"-lrb-{token[1:-1]}-rrb-"]
     if re.fullmatch(r"[:;=]-?[()]", token):

@@ -1,8 +1,8 @@
-"""How a picture of any size becomes an extractor's input. FID depends on it (Parmar et al. 2022),
-so it has names and the protocol says which.
+"""The ways of resizing a picture to a feature extractor's input size.
 
-Each returns float32 in [-1, 1] or nearly: the published networks were fed by different scales,
-which are part of the name."""
+FID depends on the way of resizing (Parmar et al. 2022), so each has a name, which a score's
+protocol states. Each returns float32 in [-1, 1] or nearly: the published networks were fed with
+different scales, which belong to the name."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 
 def pytorch_fid(image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[np.ndarray, "y x 3"]:
-    """Bilinear between the four nearest pixels whatever the scale (F.interpolate,
-    align_corners=False): aliased when shrinking. x / 127.5 - 1.
+    """pytorch-fid's: bilinear between the four nearest pixels at any scale (F.interpolate,
+    align_corners=False), so that shrinking aliases; pixels become x / 127.5 - 1.
     """
     rows, columns = (bilinear_matrix(n, side) for n in image.shape[:2])
     pixels = image.astype(np.float32)
@@ -24,8 +24,8 @@ def pytorch_fid(image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[np.ndarra
 
 
 def bilinear_matrix(size: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(lower neighbour, upper neighbour, weight of the upper) of each of `side` centres in a row of
-    `size` pixels.
+    """(lower neighbour, upper neighbour, weight of the upper) of each of `side` pixel centres in a
+    row of `size` pixels.
     """
     places = np.maximum((np.arange(side) + 0.5) * (size / side) - 0.5, 0.0)
     low = np.minimum(places.astype(int), size - 1)
@@ -33,8 +33,8 @@ def bilinear_matrix(size: int, side: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def clean(image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[np.ndarray, "y x 3"]:
-    """clean-fid's: Pillow's bicubic of each channel in float, antialiased, clipped to [0, 255]. (x
-    - 128) / 128.
+    """clean-fid's: Pillow's antialiased bicubic of each channel in float, clipped to [0, 255];
+    pixels become (x - 128) / 128.
     """
     channels = [
         Image.fromarray(image[..., c].astype(np.float32)).resize(
@@ -48,8 +48,8 @@ def clean(image: UInt8[np.ndarray, "H W 3"], side: int) -> Float[np.ndarray, "y 
 
 
 def centre_crop(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "y x 3"]:
-    """CLIP's: the shorter side becomes `side` by Pillow's bicubic in bytes, and the middle is cut
-    out.
+    """CLIP's: Pillow's bicubic in bytes makes the shorter side `side` pixels long, and the middle
+    square is cut out.
     """
     height, width = image.shape[:2]
     short = min(height, width)
@@ -59,4 +59,5 @@ def centre_crop(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarra
     return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
-RESIZES: dict[str, Callable] = {"pytorch_fid": pytorch_fid, "clean": clean}
+Resize = Callable[[UInt8[np.ndarray, "H W 3"], int], Float[np.ndarray, "y x 3"]]
+RESIZES: dict[str, Resize] = {"pytorch_fid": pytorch_fid, "clean": clean}

@@ -1,15 +1,15 @@
-"""Captions as lists of tokens: the unit that a score counts decides it as much as the captions do,
-so each rule is a line of a table.
+"""Captions as lists of tokens, by a table of language and unit.
 
-    zh word   text with a space in it is taken as segmented, as it stands; other text goes through
-              jieba (exact mode, with its HMM)
-    zh char   every character that is not a space, Latin letters and digits one by one too, as
-              scripts for Chinese captions do
+The unit that a score counts decides the score as much as the captions do.
+
+    zh word   text that contains a space counts as segmented, and its words are kept; other text is
+              segmented by jieba (exact mode, with its HMM)
+    zh char   every character but spaces is a token, also Latin letters and digits, as scripts for
+              Chinese captions do it
     en word   Penn Treebank words, lower case, without punctuation (vilg/metrics/ptb.py)
     en char   the characters of those words
 
-Chinese keeps its punctuation and its capitals, since its segmented references come as they are.
-Separate from the scores, which know of tokens only."""
+Chinese keeps its punctuation and its capitals, because segmented Chinese references have them."""
 
 import unicodedata
 from collections.abc import Callable
@@ -23,12 +23,12 @@ DEFAULT_UNIT = {"zh": "char", "en": "word"}
 
 
 def is_segmented(text: str) -> bool:
-    """Whether the text has a space within."""
+    """Whether the text has a space between two words."""
     return len(text.split()) > 1
 
 
 def chinese_words(text: str) -> list[str]:
-    """The words as given, or jieba's."""
+    """The words between spaces where the text is segmented, else jieba's words."""
     if is_segmented(text):
         return text.split()
     return [word for word in jieba_tagger().tokenizer.cut(text.strip()) if word.strip()]
@@ -40,34 +40,29 @@ def chinese_characters(text: str) -> list[str]:
 
 
 def english_characters(text: str) -> list[str]:
-    """The characters of the words."""
+    """The characters of the Penn Treebank words."""
     return list("".join(ptb_words(text)))
 
 
+# language -> unit -> (the function, its rule in words); stored results have the words
 SEGMENTERS: dict[str, dict[str, tuple[Callable[[str], list[str]], str]]] = {
     "zh": {
         "word": (
             chinese_words,
-            (
-                "text with spaces as segmented, other text by jieba; case and punctuation as they"
-                " stand"
-            ),
+            "text with spaces as segmented, other text by jieba; case and punctuation as they"
+            " stand",
         ),
         "char": (
             chinese_characters,
-            (
-                "spaces dropped, every character a token, Latin letters and digits too; case and"
-                " punctuation as they stand"
-            ),
+            "spaces dropped, every character a token, Latin letters and digits too; case and"
+            " punctuation as they stand",
         ),
     },
     "en": {
         "word": (
             ptb_words,
-            (
-                "Penn Treebank words as pycocoevalcap's PTBTokenizer gives them: lower case,"
-                " punctuation dropped (no Java)"
-            ),
+            "Penn Treebank words as pycocoevalcap's PTBTokenizer gives them: lower case,"
+            " punctuation dropped (no Java)",
         ),
         "char": (
             english_characters,
@@ -78,20 +73,22 @@ SEGMENTERS: dict[str, dict[str, tuple[Callable[[str], list[str]], str]]] = {
 
 
 def segmenter(language: str, unit: str) -> tuple[Callable[[str], list[str]], str]:
-    """(text -> tokens, the rule in words). Errors: UserError for an unknown language or unit."""
+    """The function from a text to its tokens, and its rule in words. Errors: UserError for an
+    unknown language or unit.
+    """
     return lookup(lookup(SEGMENTERS, language, "language"), unit, "unit")
 
 
 def without_punctuation(tokens: list[str]) -> list[str]:
-    """The tokens without Unicode's punctuation at their ends; what was nothing else is left out.
-    "3.5" stays whole.
-    """
-    kept = []
+    """The tokens without punctuation (Unicode's category P) at their ends.
+
+    A token of nothing but punctuation is left out; "3.5" stays whole."""
+    stripped = []
     for token in tokens:
-        first, last = 0, len(token)
-        while first < last and unicodedata.category(token[first])[0] == "P":
-            first += 1
-        while last > first and unicodedata.category(token[last - 1])[0] == "P":
-            last -= 1
-        kept += [token[first:last]] if first < last else []
-    return kept
+        start, stop = 0, len(token)
+        while start < stop and unicodedata.category(token[start])[0] == "P":
+            start += 1
+        while stop > start and unicodedata.category(token[stop - 1])[0] == "P":
+            stop -= 1
+        stripped += [token[start:stop]] if start < stop else []
+    return stripped

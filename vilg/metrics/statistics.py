@@ -1,13 +1,12 @@
-"""Mean and covariance of features that come in batches: what FID needs of a set of pictures, in
-memory that does not grow with it.
+"""Mean and covariance of features that come in batches: all that FID needs of a set of pictures, in
+memory that does not grow with the set.
 
-Separate from frechet.py because a reference set's statistics are computed once, kept in a file and
-shared. Everything is float64."""
+A reference set's statistics are computed once, stored in a file and shared. All numbers are
+float64."""
 
 import dataclasses
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,17 +14,18 @@ from scipy.linalg.blas import dsyrk  # type: ignore[attr-defined]
 
 from vilg.types import UserError
 
-ROWS = 512  # that are held back, so that a small batch does not cost a pass over the d x d matrix
+# rows that wait to be added together, so that a small batch costs no pass over the d x d matrix
+WAITING_ROWS = 512
 
 
 @dataclasses.dataclass
 class FeatureStatistics:
     """Count, mean [d] and scatter [d, d] (the sum of outer products of deviations from the mean) of
-    the rows seen so far.
+    the rows added so far.
 
-    `identity` says whose features they are: extractor, preprocessing, source. Batches are joined by
-    the parallel update of Chan, Golub and LeVeque (1979), which subtracts no large numbers, so the
-    result depends on neither batch sizes nor order beyond rounding."""
+    `identity` says where the features come from: extractor, preprocessing, source. Batches are
+    joined by the parallel update of Chan, Golub and LeVeque (1979), which subtracts no large
+    numbers, so that batch sizes and order change the result by rounding only."""
 
     width: int
     identity: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -33,14 +33,13 @@ class FeatureStatistics:
     def __post_init__(self) -> None:
         self._count = 0
         self._mean = np.zeros(self.width)
-        self._scatter = np.zeros(
-            (self.width, self.width), order="F"
-        )  # its upper triangle, which BLAS adds to in place
-        self._held: list[np.ndarray] = []
+        # only the upper triangle, which BLAS updates in place
+        self._scatter = np.zeros((self.width, self.width), order="F")
+        self._waiting: list[np.ndarray] = []
 
     def update(self, batch: Float[np.ndarray, "n d"]) -> None:
-        """Takes in rows. Errors: UserError for another width, or a row that is not finite (with its
-        index in the whole stream).
+        """Adds rows. Errors: UserError for rows of another width, or for a row that is not finite,
+        with its index among all rows added.
         """
         if batch.ndim != 2 or batch.shape[1] != self.width:
             raise UserError(
@@ -48,21 +47,21 @@ class FeatureStatistics:
                 " extractor's"
             )
         check_finite(batch, self.count)
-        self._held.append(np.array(batch, np.float64))
-        if sum(map(len, self._held)) >= ROWS:
-            self._settle()
+        self._waiting.append(np.array(batch, np.float64))
+        if sum(map(len, self._waiting)) >= WAITING_ROWS:
+            self._add_waiting()
 
-    def _settle(self) -> None:
-        """Moves the held rows into the sums."""
-        if self._held:
-            rows = np.concatenate(self._held)
-            self._held = []
+    def _add_waiting(self) -> None:
+        """Adds the waiting rows to the sums."""
+        if self._waiting:
+            rows = np.concatenate(self._waiting)
+            self._waiting = []
             mean = rows.mean(0)
             rows -= mean
             self._join(len(rows), mean, rows)
 
     def _join(self, count: int, mean: np.ndarray, deviations: np.ndarray) -> None:
-        """Takes in `count` rows of this mean, whose scatter is deviations^T deviations."""
+        """Adds `count` rows of this mean, whose scatter is deviations^T deviations."""
         if not count:
             return
         total = self._count + count
@@ -74,36 +73,36 @@ class FeatureStatistics:
         self._count = total
 
     def merge(self, other: "FeatureStatistics") -> None:
-        """Takes in another set's rows: shards that were computed apart give what one pass gives.
-        Errors: UserError for another extractor's.
+        """Adds another set's rows, so that shards give the same statistics as one pass. Errors:
+        UserError for features of another width.
         """
         if other.width != self.width:
             raise UserError(
                 f"features of width {other.width}: this set has width {self.width}; give the same"
                 " extractor's"
             )
-        self._settle()
-        other._settle()
+        self._add_waiting()
+        other._add_waiting()
         self._scatter += other._scatter
         self._join(other._count, other._mean, np.zeros((1, self.width)))
 
     @property
     def count(self) -> int:
-        """Rows seen."""
-        return self._count + sum(map(len, self._held))
+        """The number of rows added."""
+        return self._count + sum(map(len, self._waiting))
 
     @property
     def mean(self) -> Float[np.ndarray, " d"]:
         """The mean row."""
-        self._settle()
+        self._add_waiting()
         return self._mean
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
-        """The unbiased covariance (divided by count - 1, as np.cov and pytorch-fid do). Errors:
+        """The unbiased covariance (divided by count - 1, as in np.cov and pytorch-fid). Errors:
         UserError for fewer than two rows.
         """
-        self._settle()
+        self._add_waiting()
         if self._count < 2:
             raise UserError(
                 f"images: {self._count} in the set, and a covariance needs at least 2; give more"
@@ -114,27 +113,23 @@ class FeatureStatistics:
         return upper
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz: pytorch-fid's `mu` and `sigma`, with `count` and the identity beside
-        them. A torn write leaves no file.
+        """Writes an .npz file with pytorch-fid's `mu` and `sigma`, and with `count` and the
+        identity. An interrupted write leaves no file at `path`.
         """
         path = Path(path)
         temporary = path.with_name(f".{path.name}.tmp")
         with temporary.open("wb") as file:
-            arrays: dict[str, Any] = {
-                name: np.asarray(text) for name, text in self.identity.items()
-            }
-            np.savez(
-                file, mu=self.mean, sigma=self.covariance, count=np.int64(self.count), **arrays
-            )
+            arrays = {"mu": self.mean, "sigma": self.covariance, "count": np.asarray(self.count)}
+            arrays |= {name: np.asarray(text) for name, text in self.identity.items()}
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | Path, field: str = "reference") -> "FeatureStatistics":
-        """Reads what `save` wrote, or pytorch-fid's own files, which say neither how many pictures
-        nor whose features (count 0 then).
+        """Reads a file of `save`, or one of pytorch-fid, which has neither the number of pictures
+        nor an identity: the result is then UncountedStatistics.
 
-        Errors: UserError naming `field` for a file that holds no statistics.
-        """
+        Errors: UserError that names `field` for a file that holds no statistics."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
@@ -154,25 +149,17 @@ class FeatureStatistics:
             )
         check_finite(mean[None], 0)
         check_finite(covariance, 0)
-        made = cls(
-            len(mean), {name: str(value) for name, value in arrays.items() if value.ndim == 0}
-        )
-        made._count, made._mean = count, mean
-        made._scatter = np.asfortranarray(covariance * max(count - 1, 1))
-        return made if count else Anonymous.of(made)
+        identity = {name: str(value) for name, value in arrays.items() if value.ndim == 0}
+        statistics = cls(len(mean), identity) if count else UncountedStatistics(len(mean), identity)
+        statistics._count, statistics._mean = count, mean
+        statistics._scatter = np.asfortranarray(covariance * max(count - 1, 1))
+        return statistics
 
 
-class Anonymous(FeatureStatistics):
-    """Statistics of a file that does not say how many pictures they are of: to be compared with,
-    not to be added to.
+class UncountedStatistics(FeatureStatistics):
+    """Statistics from a file that does not say how many pictures they summarize. They can be
+    compared with others, but no rows can be added.
     """
-
-    @classmethod
-    def of(cls, made: FeatureStatistics) -> "Anonymous":
-        """The same statistics as one of these."""
-        out = cls(made.width, made.identity)
-        out._mean, out._scatter = made._mean, made._scatter
-        return out
 
     def update(self, batch: Float[np.ndarray, "n d"]) -> None:
         """Errors: UserError, always."""
@@ -183,13 +170,13 @@ class Anonymous(FeatureStatistics):
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
-        """The covariance as the file has it."""
+        """The covariance as it stands in the file."""
         return self._scatter
 
 
 def check_finite(features: Float[np.ndarray, "n d"], first: int = 0) -> None:
-    """Errors: UserError for a row with a NaN or an infinity, with its index counted from
-    `first`.
+    """Errors: UserError for a row with a NaN or an infinity; the message has the row's index,
+    counted from `first`.
     """
     finite = np.isfinite(features).all(1)
     if not finite.all():

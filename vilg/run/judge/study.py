@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from vilg.data.records import BadRecord, decode_image
-from vilg.metrics.ratings import Shown
+from vilg.metrics.ratings import RatedItem
 from vilg.report.judge import judge_page
 from vilg.report.protocols import PROTOCOLS, Protocol
 from vilg.run.judge.inputs import Output, Outputs
@@ -73,9 +73,9 @@ class Study:
         """Its protocol's entry."""
         return PROTOCOLS[self.protocol]
 
-    def shown(self) -> dict[str, Shown]:
+    def shown(self) -> dict[str, RatedItem]:
         """What vilg/metrics needs to know of each item."""
-        return {item.id: Shown(item.models, item.prompt) for item in self.items}
+        return {item.id: RatedItem(item.models, item.prompt) for item in self.items}
 
 
 def fingerprint(models: Mapping[str, Outputs], protocol: str, seed: int) -> str:

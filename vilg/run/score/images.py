@@ -27,7 +27,7 @@ from vilg.config import lookup
 from vilg.data.prompts import Prompt, read_prompts
 from vilg.metrics.frechet import small_set_warning
 from vilg.metrics.resize import RESIZES
-from vilg.metrics.statistics import Anonymous, FeatureStatistics
+from vilg.metrics.statistics import FeatureStatistics, UncountedStatistics
 from vilg.run.score.extractors import Clip, Extractor, Inception, TextExtractor, ranker_extractor
 from vilg.run.score.metrics import METRICS, Compared
 from vilg.run.score.picture_set import PictureSet, check_identity, collect, reference_set
@@ -155,7 +155,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "reference": args.reference or None,
         "n_reference": (
             None
-            if real is None or isinstance(real.statistics, Anonymous)
+            if real is None or isinstance(real.statistics, UncountedStatistics)
             else real.statistics.count
         ),
         "skipped_reference": 0 if real is None else len(real.skipped),
