@@ -32,7 +32,12 @@ FILES = (
     "compare_emoji",
 )
 # Files that hold some sizes of another file, which finds them by the same names.
-PARTS = {"tokenizer_kl": "tokenizer", "tokenizer_256px": "tokenizer"}
+PARTS = {
+    "ernie_vilg_paper": "ernie_vilg",
+    "ernie_vilg_small": "ernie_vilg",
+    "tokenizer_256px": "tokenizer",
+    "tokenizer_kl": "tokenizer",
+}
 ABLATIONS = ("noise", "experts", "knowledge")
 FIXED = (
     "training.steps",
