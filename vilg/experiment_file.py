@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vilg.types import UserError
+from vilg.packaged import experiment_path
 
 # What does not decide the results: lengths of what comes first or last, cadences, places, the
 # layout (the loader compares what the sources hold). The same fields, but the length, are free in
@@ -75,21 +75,17 @@ def alone(config: Any) -> dict[str, Any]:
 
 
 def load_config(path: str, beside: str = "") -> ConfigDict:
-    """The ConfigDict of "FILE.py[:size]"; a relative path is looked for beside the file `beside`,
-    if that is given.
-    """
+    """The ConfigDict of "FILE.py[:size]" or "NAME[:size]" (packaged.py says what is found).
+
+    With `beside` (an experiment's __file__) a relative path is looked for beside that file."""
     file, _, size = path.partition(":")
     module = load_file(file, beside)
     return module.get_config(size) if size else module.get_config()
 
 
 def load_file(path: str, beside: str = "") -> Any:
-    """The module of an experiment's file; a relative path is looked for beside the file `beside`,
-    if that is given.
-    """
-    target = (Path(beside).parent / path) if beside else Path(path)
-    if not target.is_file():
-        raise UserError(f"config={path!r}: there is no file {target}")
+    """The module of an experiment, by its path or packaged name, as in `load_config`."""
+    target = experiment_path(path, beside)
     spec = importlib.util.spec_from_file_location(f"experiment_{target.stem}", target)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

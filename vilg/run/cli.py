@@ -20,10 +20,11 @@ from vilg.run.terminal.standard_error import Unread
 
 
 class Verb(NamedTuple):
-    """A line of `vilg --help` and the example at the end of `vilg VERB --help`."""
+    """A line of `vilg --help` and what concerns the command line of `vilg VERB`."""
 
     summary: str
-    example: str  # what follows "vilg VERB "
+    example: str  # what follows "vilg VERB " at the end of its help
+    config: str | None = None  # the default of --config ("": there is none); None: no such option
 
 
 # what a person wants: the verbs for it, in the order of `vilg --help`
@@ -31,11 +32,13 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "train and sample": {
         "quickstart": Verb(
             "a codec and two generators on synthetic scenes, samples, scores and a page",
-            "--config=experiments/quickstart.py --workdir=runs/quickstart",
+            "--config=quickstart:smoke --workdir=runs/smoke",
+            config="quickstart",
         ),
         "train": Verb(
             "start a run, or go on with the one in --workdir",
-            "--config=experiments/ernie_vilg.py:tiny --workdir=runs/tiny",
+            "--config=ernie_vilg:tiny --workdir=runs/tiny",
+            config="",
         ),
         "sample": Verb(
             "pictures from prompts",
@@ -61,11 +64,13 @@ GROUPS: dict[str, dict[str, Verb]] = {
         ),
         "compare": Verb(
             "generators at one budget under one protocol, on one page",
-            "--config=experiments/compare_quickstart.py --out=runs/compare",
+            "--config=compare_quickstart --out=runs/compare",
+            config="",
         ),
         "sweep": Verb(
             "an ablation: cells x seeds, trained and evaluated, as a table and a plot",
-            "--config=experiments/ablations/noise.py --out=runs/noise",
+            "--config=ablations/noise --out=runs/noise",
+            config="",
         ),
         "judge": Verb(
             "blind human rating of pictures, captions or answers; win rates",
@@ -75,15 +80,18 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "plan and launch": {
         "plan": Verb(
             "layouts ranked for TPUs that are not here: memory, collectives, time of a step",
-            "--config=experiments/ernie_vilg.py:10b --topology=v5p:4x4x4 --layouts=fsdp,tp",
+            "--config=ernie_vilg:10b --topology=v5p:4x4x4 --layouts=fsdp,fsdp_tp:model=4",
+            config="",
         ),
         "verify": Verb(
             "loss and gradients of a step equal under every layout, on fake devices",
-            "--config=experiments/ernie_vilg.py:tiny --layouts=all --devices=8",
+            "--config=ernie_vilg:tiny --layouts=all --devices=8",
+            config="",
         ),
         "launch": Verb(
             "job files for TPU VMs, GKE, Slurm, several slices, sweeps",
-            "slurm --config=experiments/ernie_vilg.py:lite --workdir=runs/lite --nodes=2 --dry-run",
+            "slurm --config=ernie_vilg:lite --workdir=runs/lite --nodes=2 --dry-run",
+            config="",
         ),
         "bench": Verb(
             "benchmarks, as ratios against a named baseline in one run",
@@ -91,7 +99,8 @@ GROUPS: dict[str, dict[str, Verb]] = {
         ),
         "doctor": Verb(
             "the environment, the devices, contradictions in a config",
-            "--config=experiments/ernie_vilg.py:tiny",
+            "--config=ernie_vilg:tiny",
+            config="",
         ),
     },
     "data": {
@@ -102,7 +111,6 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
 }
 VERBS: dict[str, Verb] = {name: verb for group in GROUPS.values() for name, verb in group.items()}
-WITH_CONFIG = ("train", "compare", "sweep", "plan", "launch", "verify", "doctor", "quickstart")
 DISK = (
     errno.ENOSPC,
     errno.EROFS,
@@ -191,8 +199,9 @@ def call(verb: str, argv: Sequence[str]) -> int:
     from vilg.run.terminal.staging import staged
 
     module = importlib.import_module(f"vilg.run.{verb}")
-    experiment = config_arguments(argv) if verb in WITH_CONFIG else []
-    if verb in WITH_CONFIG:
+    default = VERBS[verb].config
+    experiment = [] if default is None else config_arguments(argv, default)
+    if default is not None:
         argv = [a for a in argv if not a.startswith("--config.")]
     args = parser_of(verb).parse_args(argv)
     args.config_arguments = experiment
@@ -211,11 +220,14 @@ def parser_of(verb: str) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if verb in WITH_CONFIG:
+    default = VERBS[verb].config
+    if default is not None:
         parser.add_argument(
             "--config",
-            metavar="FILE.py[:size]",
-            help="the experiment; --config.path.to.key=value overrides a field",
+            metavar="NAME[:size]",
+            default=default or None,
+            help=f"the experiment, a packaged one{' (%(default)s)' if default else ''} or FILE.py;"
+            " --config.path.to.key=value overrides a field",
         )
     module.add_arguments(parser)
     return parser

@@ -42,14 +42,16 @@ INTRO = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
-    parser.add_argument("--workdir", required=True, help="directory of everything that comes out")
+    parser.add_argument(
+        "--workdir",
+        default="runs/quickstart",
+        help="directory of everything that comes out (default: %(default)s)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
     """All stages."""
-    if config is None:
-        raise UserError("--config is missing: give --config=experiments/quickstart.py")
     root = Path(args.workdir)
     root.mkdir(parents=True, exist_ok=True)
     configs = all_generators(args.config, to_dict(config), root / "codec")

@@ -208,21 +208,15 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
 
 
 def commit() -> str:
-    """The commit of the code, or "unknown" outside a clone."""
+    """The commit of the code, or "unknown" where no clone holds it (an installed wheel, whose
+    directory may lie in a repository of something else)."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    options = ["describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        told = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(Path(__file__).parent),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=12",
-            ],
-            capture_output=True,
-            text=True,
-        )
+        held = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)
+        if held.returncode:
+            return "unknown"
+        told = subprocess.run([*git, *options], capture_output=True, text=True)
     except OSError:  # no git here
         return "unknown"
     return told.stdout.strip() or "unknown"

@@ -3,15 +3,15 @@
 Separate from the command line because reading an experiment imports ml_collections and JAX, which
 `vilg --help` does without."""
 
-import os
 import re
 import traceback
 from collections.abc import Sequence
 from typing import Any
 
 
-def config_arguments(argv: Sequence[str]) -> list[str]:
-    """The arguments that concern the experiment, "--config FILE" joined to "--config=FILE".
+def config_arguments(argv: Sequence[str], default: str = "") -> list[str]:
+    """The arguments that concern the experiment, "--config FILE" joined to "--config=FILE", and
+    the verb's default experiment where there is one and none is named.
 
     Errors: UserError for an override without a value."""
     from vilg.types import UserError
@@ -27,7 +27,8 @@ def config_arguments(argv: Sequence[str]) -> list[str]:
             raise UserError(
                 f"{argument}: has no value; write it with =, such as --config.training.steps=40"
             )
-    return found
+    named = any(argument.startswith("--config=") for argument in found)
+    return found if named or not default else [f"--config={default}", *found]
 
 
 def read_config(arguments: Sequence[str]) -> Any:
@@ -44,17 +45,6 @@ def read_config(arguments: Sequence[str]) -> Any:
     files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
     if not files:
         raise UserError("--config is missing: give --config=FILE.py[:size] before its overrides")
-    file = files[-1].partition(":")[0]
-    if not os.path.isfile(file):
-        raise UserError(
-            f"config={files[-1]!r}: there is no such file; the experiments are in experiments/ of"
-            " vilg's clone"
-        )
-    if not file.endswith(".py"):
-        raise UserError(
-            f"config={files[-1]!r}: is no Python file; give one such as"
-            " experiments/ernie_vilg.py:tiny"
-        )
     overrides = [a for a in arguments if a.startswith("--config.")]
     try:
         config = load_config(files[-1])
