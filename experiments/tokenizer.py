@@ -75,7 +75,7 @@ def tiny() -> dict:
             revive_after=50,
             bank=16_384,
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="muon",
             learning_rate=0.01,
@@ -135,7 +135,7 @@ def small() -> dict:
             revive_after=50,
             bank=32_768,
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="muon",
             learning_rate=0.01,
@@ -196,7 +196,7 @@ def emoji() -> dict:
             revive_after=50,
             bank=32_768,
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="muon",
             learning_rate=0.01,

@@ -46,7 +46,7 @@ def f8_8192() -> dict:
             l1=1.0,
             perceptual="",  # LPIPS-VGG weights; without them the run says that the term is left out
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="adamw",
             learning_rate=4.5e-6 * 96,
@@ -105,7 +105,7 @@ def kl_f8() -> dict:
             l1=1.0,
             perceptual="",  # LPIPS-VGG weights; without them the run says that the term is left out
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="adamw",
             learning_rate=4.5e-6 * 192,

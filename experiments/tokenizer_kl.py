@@ -59,7 +59,7 @@ def kl_tiny() -> dict:
             l1=1.0,
             l2=0.0,
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="muon",
             learning_rate=0.01,
@@ -111,7 +111,7 @@ def kl_small() -> dict:
             l1=1.0,
             l2=0.0,
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="muon",
             learning_rate=0.01,
@@ -163,7 +163,7 @@ def kl_emoji() -> dict:
             l1=1.0,
             l2=0.0,
         ),
-        generator=dict(),
+        generator={},
         optimizer=dict(
             kind="muon",
             learning_rate=0.01,

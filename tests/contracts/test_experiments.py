@@ -33,6 +33,8 @@ FILES = (
 )
 # Files that hold some sizes of another file, which finds them by the same names.
 PARTS = {
+    "ernie_vilg2_paper": "ernie_vilg2",
+    "ernie_vilg2_small": "ernie_vilg2",
     "ernie_vilg_paper": "ernie_vilg",
     "ernie_vilg_small": "ernie_vilg",
     "tokenizer_256px": "tokenizer",
