@@ -9,8 +9,8 @@ paper_dense  2.24 B        1.25 B        not run
 paper        10 x 2.24 B   1.25 B        not run; trains paper_dense first
 
 Of the paper's learning rate, batch, steps and drop-out only a part is known (PAPERS 1.1 and
-PAPERS 1.9); each unknown value is a field here. All sizes train on coco_captions, prepared by tfds; the
-data of the paper are not public.
+PAPERS 1.9); each unknown value is a field here. All sizes train on coco_captions, prepared by
+tfds; the data of the paper are not public.
 
 Model FLOPs utilization (MFU) below is XLA's estimate for a program compiled without a TPU with
 --flags=tpu_quick_compile, as `vilg plan` gives it ("likely"); experiments/results/README.md has the

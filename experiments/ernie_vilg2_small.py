@@ -21,7 +21,6 @@ from ml_collections import ConfigDict
 from vilg.config import lookup
 from vilg.experiment_file import load_config
 
-SCENES = dict(name="synthetic", image_size=32, max_objects=3, groups=0.25, snap=0)
 PLAIN = dict(backgrounds=("plain",))
 CAPTION_NOISE = dict(mean=1.7, std=1.0)  # of log(sigma / alpha): where the caption matters
 
@@ -71,11 +70,11 @@ def stage(steps: int, scenes: dict, noise: dict, optimizer: dict, training: dict
     that the stage adds to these sections.
     """
     codec = load_config("tokenizer.py:kl_small", beside=__file__).to_dict()
-    codec["data"]["valid"].update(scenes)
+    codec["data"]["valid"].update(scenes)  # codec and generator share the validation data
     return dict(
         seed=0,
         data=dict(
-            train=dict(SCENES, split="train", weights=(0.2, 0.6, 0.2), **scenes),
+            train=dict(codec["data"]["train"], weights=(0.2, 0.6, 0.2), **scenes),
             valid=codec["data"]["valid"],
             loader=dict(seed=0),
             text=dict(vocabulary=640, length=40),
