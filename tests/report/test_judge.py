@@ -1,6 +1,5 @@
-"""The page of `vilg judge` as text: self-contained, escaped, in the order given. What it does is
-tested in a browser (tests/run).
-"""
+"""The text of the page of `vilg judge`: self-contained, escaped, in the given order. Its behaviour
+is tested in a browser (tests/run)."""
 
 import json
 import re

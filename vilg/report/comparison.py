@@ -1,8 +1,7 @@
 """The page of `vilg compare`: one HTML file that opens offline, made of report.json and the
 pictures beside it.
 
-Separate from page.py, which shows one report of the quickstart against targets; here contenders
-stand against each other."""
+It compares contenders with each other, where page.py compares one run's scores with targets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ CELLS = {
 COSTS = {
     "flops": "FLOPs a picture",
     "evaluations": "network evaluations a picture",
-    "image_seconds": "seconds a picture, here",
+    "image_seconds": "seconds a picture, on this machine",
 }
 
 
@@ -60,35 +59,31 @@ def write_comparison(directory: str | Path, report: Mapping[str, Any]) -> Path:
 
 
 def label(cell: str, part: str = "") -> str:
-    """A cell, and a part of it, for people."""
+    """The name of a cell, and of a part of it, on the page."""
     return CELLS.get(cell, cell) + (f": {part.replace('_', ' ')}" if part else "")
 
 
 def answer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The comparison in sentences, one a cell and pair of contenders."""
+    """The comparison in sentences, one for each cell and pair of contenders."""
     out = []
     for r in rows:
         if r["language"] == "all" and not r["part"]:
-            told = {"better": f"{r['a']} is better", "worse": f"{r['b']} is better"}.get(
+            verdict = {"better": f"{r['a']} is better", "worse": f"{r['b']} is better"}.get(
                 r["verdict"], "no significant difference"
             )
-            kept = (
-                ""
-                if r["seeds"] > 1
-                else "; one training seed, so how much trainings vary is unknown"
-            )
+            seeds = "; one training seed, so how much trainings vary is unknown"
             out.append(
-                f"{label(r['what'])}: {told} ({r['a']} {r['score_a']:.3f}, {r['b']}"
-                f" {r['score_b']:.3f}, p = {r['p_holm']:.4f}{kept})."
+                f"{label(r['what'])}: {verdict} ({r['a']} {r['score_a']:.3f}, {r['b']}"
+                f" {r['score_b']:.3f}, p = {r['p_holm']:.4f}{'' if r['seeds'] > 1 else seeds})."
             )
     return out
 
 
 def quality(report: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the score table: a cell, every contender's score with its interval, and what its
-    codec allows.
+    """Rows of the score table: for each cell every contender's score with its interval, and the
+    highest score that its codec allows.
     """
-    found = []
+    rows = []
     for cell in dict.fromkeys(c for name in names for c in report["cells"][name]["ema"]):
         cells = []
         for name in names:
@@ -96,13 +91,13 @@ def quality(report: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, A
             entry = {"seeds": report["metrics"][name]["ema"]["seeds"], **kinds["ema"].get(cell, {})}
             entry["raw"] = kinds.get("raw", {}).get(cell, {}).get("score")
             cells.append(entry | {"ceiling": ceiling(report["ceiling"].get(name, {}), cell)})
-        found.append({"label": label(cell), "cells": cells})
-    return found
+        rows.append({"label": label(cell), "cells": cells})
+    return rows
 
 
 def ceiling(metrics: Mapping[str, Any], cell: str) -> float | None:
-    """A cell's share of right pictures in the table of the evaluator of scenes; None where there is
-    none.
+    """A cell's share of right pictures in the scores of the evaluator of scenes; None where it has
+    no such cell.
     """
     for numbers in metrics.values():
         place = numbers.get("held_out", {}) if cell.startswith("held_out_") else numbers
@@ -112,20 +107,22 @@ def ceiling(metrics: Mapping[str, Any], cell: str) -> float | None:
     return None
 
 
-def curves(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> list[Curve]:
-    """Scores against training FLOPs, and against each cost of sampling."""
+def curves(points_of: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> list[Curve]:
+    """Scores against training FLOPs, and against each cost of sampling.
+
+    `points_of` maps "training" and "sampling" to contender -> points."""
     drawn = []
     axes = [
         ("training", "flops", "training FLOPs"),
         *(("sampling", cost, name) for cost, name in COSTS.items()),
     ]
     cells = dict.fromkeys(
-        c for points in found["training"].values() for p in points for c in p["scores"]
+        c for points in points_of["training"].values() for p in points for c in p["scores"]
     )
     for kind, field, axis in axes:
         for cell in cells:
             series = {}
-            for name, points in found[kind].items():
+            for name, points in points_of[kind].items():
                 pairs = sorted((p[field], p["scores"][cell]) for p in points if cell in p["scores"])
                 if pairs:
                     series[name] = (
@@ -140,11 +137,13 @@ def curves(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> li
 
 
 def grids(
-    directory: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]
+    directory: Path, samples: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Prompt by prompt, what each contender drew."""
+    """Cards of each cell: a prompt with the pictures of all contenders. `samples` maps a contender
+    to the lines that name its pictures.
+    """
     cells: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
-    for name, lines in found.items():
+    for name, lines in samples.items():
         for line in lines:
             image = np.asarray(Image.open(directory / line["file"]).convert("RGB"))
             card = {"name": name, "image": data_uri(image), "score": line["score"]}

@@ -1,13 +1,11 @@
-"""Dot plots: a row a cell, a panel a metric, the mean with its interval and the single seeds beside
-it.
-
-Separate because only the pictures need matplotlib.
-"""
+"""Dot plots of an ablation: a row a cell, a panel a metric, with the mean, its interval and the
+values of single seeds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 MEAN, SEED, GRID = "#2f6fde", "#9aa5b1", "#e3e7eb"
@@ -19,9 +17,10 @@ def draw_dots(
     metrics: Mapping[str, str],
     groups: Mapping[str, Sequence[str]],
 ) -> None:
-    """Writes a PNG. summary: cell -> metric -> {"mean", "values", "wilson95" or "t95"}; metrics:
-    metric -> title; groups: title -> cells.
-    """
+    """Writes a PNG.
+
+    `summary` maps cell -> metric -> {"mean", "values", "wilson95" or "t95"}, `metrics` a metric to
+    its title, and `groups` a title to its cells; cells that are not in the summary are left out."""
     groups = {title: [cell for cell in cells if cell in summary] for title, cells in groups.items()}
     groups = {title: cells for title, cells in groups.items() if cells}
     if not groups or not metrics:
@@ -42,8 +41,8 @@ def draw_dots(
     figure.savefig(path, dpi=150)
 
 
-def _panel(axis: Any, entries: Sequence[Mapping[str, Any] | None]) -> None:
-    """One metric of some cells; what failed has no dot."""
+def _panel(axis: Axes, entries: Sequence[Mapping[str, Any] | None]) -> None:
+    """One metric of some cells; a cell whose runs failed has no dot."""
     for y, entry in enumerate(entries):
         if entry is None:
             continue

@@ -1,13 +1,14 @@
-"""Many pictures in one."""
+"""A grid of pictures as one picture."""
 
 import numpy as np
 from PIL import Image
 
 
 def grid(images: np.ndarray, columns: int = 8, gap: int = 2, scale: int = 0) -> Image.Image:
-    """uint8 [n, H, W, 3] as one picture, row by row; small pictures are enlarged by a whole factor
-    (`scale` 0 chooses it).
-    """
+    """Pictures, uint8 [n, H, W, 3], as one picture, row by row, with `gap` pixels between them.
+
+    Each picture is enlarged by the integer factor `scale`; 0 chooses the factor that makes small
+    pictures about 96 pixels high."""
     images = np.asarray(images)
     n, height, width, _ = images.shape
     scale = scale or max(1, 96 // height)

@@ -1,17 +1,18 @@
-"""Quality against guidance as a PNG (the paper's Pareto curves, drawn from the numbers that `vilg
-evaluate --guidance` writes).
-"""
+"""Quality against the scale of guidance as a PNG, drawn from the numbers that `vilg evaluate
+--guidance` writes."""
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vilg.report.curves import LINES
 
-# Panel -> the numbers that it shows, as evaluators nest them, and how the legend names them.
+# Panel -> the numbers that it shows, by their path in an evaluator's numbers, with their names in
+# the legend.
 PANELS: dict[str, dict[str, str]] = {
     "share right": {
         "single_object": "one object",
@@ -32,13 +33,13 @@ PANELS: dict[str, dict[str, str]] = {
         "en/to_truth": "en to the original",
     },
 }
-SHARES = ("share right", "own caption matched")
+SHARES = ("share right", "own caption matched")  # panels of numbers between 0 and 1
 
 
 def draw_guidance(points: Sequence[Mapping[str, Any]], path: str | os.PathLike, title: str) -> None:
-    """`points` hold "guidance" and "metrics" (evaluator -> its numbers), in any order; shares get
-    their 95 % intervals.
-    """
+    """Writes a PNG with a panel for each kind of number, and 95 % intervals where they are known.
+
+    A point holds "guidance" and "metrics" (evaluator -> its numbers); points come in any order."""
     points = sorted(points, key=lambda p: p["guidance"])
     panels = []
     for evaluator in points[0]["metrics"]:
@@ -67,29 +68,31 @@ def draw_guidance(points: Sequence[Mapping[str, Any]], path: str | os.PathLike, 
 
 
 def draw_line(
-    axes: Any,
+    axes: Axes,
     points: Sequence[Mapping[str, Any]],
     evaluator: str,
     name: str,
     label: str,
     colour: str,
 ) -> None:
-    """One number over guidance, with its interval where there is one."""
+    """Draws one number against guidance, with its interval where every point has one."""
     x = [p["guidance"] for p in points]
-    y = [find(p["metrics"][evaluator], name) for p in points]
+    y = [cast(float, find(p["metrics"][evaluator], name)) for p in points]
     axes.plot(x, y, color=colour, lw=1.5, marker="o", ms=3.5, label=label)
-    intervals = [limits(p["metrics"][evaluator], name) for p in points]
-    if all(intervals):
-        axes.fill_between(x, *zip(*intervals, strict=True), color=colour, alpha=0.15, lw=0)
+    intervals = [interval for p in points if (interval := limits(p["metrics"][evaluator], name))]
+    if len(intervals) == len(points):
+        low, high = zip(*intervals, strict=True)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
-def find(metrics: Any, name: str) -> Any:
-    """The number at a/b of nested mappings, or None."""
+def find(metrics: object, name: str) -> object:
+    """The value at path a/b of nested mappings, or None."""
     for key in name.split("/"):
         metrics = metrics.get(key) if isinstance(metrics, Mapping) else None
     return metrics
 
 
-def limits(metrics: Mapping[str, Any], name: str) -> Any:
+def limits(metrics: Mapping[str, Any], name: str) -> Sequence[float] | None:
     """The 95 % interval that an evaluator gives beside a number, or None."""
-    return find(metrics, f"ci95/{name}") or find(metrics, f"{name}_ci95")
+    interval = find(metrics, f"ci95/{name}") or find(metrics, f"{name}_ci95")
+    return cast("Sequence[float] | None", interval)

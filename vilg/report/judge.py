@@ -1,8 +1,8 @@
-"""The page on which people judge: one HTML file whose pictures lie beside it, served or opened from
+"""The page on which people judge: one HTML file with its pictures beside it, served or opened from
 disk.
 
-Separate from the study (vilg/run/judge/study.py), of which it shows only what a rater may know;
-what it looks like and does is in judge.html."""
+The page shows only the part of a study (vilg/run/judge/study.py) that a rater may know. judge.html
+is its layout and its program."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,9 @@ from typing import Any
 from vilg.report.protocols import Protocol
 from vilg.report.templates import template
 
-STATIC, SERVED = (
-    'data-votes="kept"',
-    'data-votes="sent"',
-)  # where the page's votes go; the server says so in the page that it sends
+# Where the page's votes go: they stay in the browser, or go to the server, which replaces the first
+# attribute by the second in the page that it sends.
+STATIC, SERVED = 'data-votes="kept"', 'data-votes="sent"'
 LABELS = {
     "prompt": {"zh": "文本", "en": "Text"},
     "caption": {"zh": "描述", "en": "Caption"},
@@ -88,11 +87,10 @@ WORDS = {
 def judge_page(
     study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]], *, pixelated: bool
 ) -> str:
-    """The page's HTML. items: what may be known of each ("id", "pictures" as paths beside the page,
-    "texts" by name, "language").
+    """The page's HTML. An item holds what raters may know of it: "id", "pictures" (paths beside the
+    page), "texts" by name, and "language".
 
-    `pixelated` shows pictures of few pixels as squares instead of blurred.
-    """
+    `pixelated` shows the pixels of small pictures as squares instead of blurred."""
     questions = [
         {
             "name": question.name,

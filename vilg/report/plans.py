@@ -1,6 +1,5 @@
-"""The page of `vilg plan`: a bar of a step's time and one of memory for every layout, with the
-reasons beside them; opens offline.
-"""
+"""The page of `vilg plan`, one HTML file that opens offline: for every layout a bar of a step's
+time and a bar of memory, with the reasons beside them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,20 +10,21 @@ from vilg.report.templates import template
 
 GIB = 2**30
 TIME = (("compute", "compute"), ("synchronous", "communication that waits"))
-HIDDEN = ("compute", "memory", "asynchronous", "host")  # what overlaps, in "likely"
+# kinds of work that overlap with each other in the "likely" estimate
+OVERLAPPING = ("compute", "memory", "asynchronous", "host")
 MEMORY = ("parameters", "optimizer", "activations", "temporaries", "rest")
 
 
 def write_plan(
     path: str | Path, report: Mapping[str, Any], config: str, remedies: Sequence[str]
 ) -> None:
-    """Writes the page of a plan's report, a part for every topology; `remedies` has a sentence a
-    row ("" for none).
+    """Writes the page of a plan's report, with a section for every topology; `remedies` has a
+    sentence for each row ("" for none).
     """
-    rows = [described(row, remedy) for row, remedy in zip(report["rows"], remedies, strict=True)]
+    rows = [page_row(row, remedy) for row, remedy in zip(report["rows"], remedies, strict=True)]
     first = report["rows"][0]
     parts = [
-        part([row for row in rows if row["topology"] == name])
+        section([row for row in rows if row["topology"] == name])
         for name in dict.fromkeys(row["topology"] for row in rows)
     ]
     on = parts[0]["topology"] if len(parts) == 1 else f"{len(parts)} topologies"
@@ -41,7 +41,7 @@ def write_plan(
     Path(path).write_text(page, encoding="utf-8")
 
 
-def part(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The rows of one topology, best first, and the scales of their bars."""
     fitting = [row for row in rows if row["status"] == "fits"]
     return {
@@ -55,24 +55,23 @@ def part(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def described(row: Mapping[str, Any], remedy: str) -> dict[str, Any]:
-    """A row with what the page shows of it: seconds by kind, what moves over which axis, largest
-    buffers, notes.
+def page_row(row: Mapping[str, Any], remedy: str) -> dict[str, Any]:
+    """A row of the report with the fields that the page adds: seconds by kind, collectives by mesh
+    axis, the largest buffers, the mesh as text and the remedy.
     """
     moved = [
         {"axis": axis, "kind": kind, **numbers}
         for axis, kinds in (row["collectives"] or {}).items()
         for kind, numbers in kinds.items()
     ]
-    told = dict(row)
-    seconds = row.get("seconds")
-    if seconds:
-        hidden = max(seconds[name] for name in HIDDEN)
-        told["parts"] = {"compute": hidden, "synchronous": seconds["synchronous"]}
-    told |= {
+    added: dict[str, Any] = {
         "moved": sorted(moved, key=lambda m: -m["bytes"]),
         "remedy": remedy,
         "buffers": row.get("largest_buffers", []),
+        "where": " × ".join(f"{axis} {size}" for axis, size in (row["mesh"] or {}).items()),
     }
-    told["where"] = " × ".join(f"{axis} {size}" for axis, size in (row["mesh"] or {}).items())
-    return told
+    seconds = row.get("seconds")
+    if seconds:
+        slowest = max(seconds[name] for name in OVERLAPPING)
+        added["parts"] = {"compute": slowest, "synchronous": seconds["synchronous"]}
+    return {**row, **added}

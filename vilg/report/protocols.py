@@ -1,9 +1,8 @@
-"""Protocols of human evaluation: what a rater is shown and asked, in Chinese and English. To add
-one: an entry in PROTOCOLS.
+"""Protocols of human evaluation: what a rater sees and is asked, in Chinese and English.
 
-Separate from the page that asks and from the numbers made of the answers, which both read this
-table. A choice's first key is the digit that the page shows; its value is what is kept. With two
-pictures the value is -1 (the left one is better), 0 or 1 (the right one)."""
+A new protocol is an entry of PROTOCOLS. The page that asks and the statistics of the answers both
+read this table. A choice's first key is the digit that the page shows; its value is stored. With
+two pictures the value is -1 (the left one is better), 0 or 1 (the right one is better)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,22 +13,21 @@ Text = Mapping[str, str]  # by language: "zh", "en"
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer: the number that is kept, the keys that give it, and its words."""
+    """One answer to a question."""
 
-    value: int
-    keys: tuple[str, ...]
+    value: int  # the number that is stored
+    keys: tuple[str, ...]  # keys of the keyboard that give the answer
     text: Text
 
 
 @dataclass(frozen=True)
 class Question:
-    """`level` says how two answers differ (Krippendorff's alpha): as names, or as places in an
-    order.
-    """
+    """A question with its choices."""
 
     name: str
     text: Text
     choices: tuple[Choice, ...]
+    # for Krippendorff's alpha: two answers differ as names do, or as places in an order do
     level: Literal["nominal", "ordinal"]
 
     @property
@@ -40,15 +38,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Protocol:
-    """`inputs` names what --samples holds: pictures of prompts, captions of pictures, or answers
-    about them; `pairs`: two models' at once, side by side; `average`: the questions share one
-    scale, so that their mean is reported too."""
+    """A way to ask people about outputs of models."""
 
+    # what --samples holds: pictures of prompts, captions of pictures, or answers about pictures
     inputs: Literal["samples", "captions", "answers"]
-    pairs: bool
-    raters: int
-    average: bool
-    source: str
+    pairs: bool  # an item shows the outputs of two models side by side
+    raters: int  # raters that a study takes, as in the paper
+    average: bool  # the questions share one scale, so that their mean is reported too
+    source: str  # the paper, and the place in it
     title: Text
     instructions: tuple[Text, ...]
     questions: tuple[Question, ...]
@@ -57,7 +54,9 @@ class Protocol:
 def scale(
     name: str, zh: str, en: str, lowest: int, words: Mapping[int, tuple[str, str]], highest: int
 ) -> Question:
-    """A question answered by a number; `words` says in zh and en what some of the numbers mean."""
+    """A question that is answered by a number; `words` has the meaning of some numbers, in Chinese
+    and English.
+    """
     choices = []
     for value in range(lowest, highest + 1):
         chinese, english = words.get(value, ("", ""))

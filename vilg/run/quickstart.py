@@ -22,7 +22,8 @@ from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes, Trial, summarize
 from vilg.experiment import build_experiment
 from vilg.experiment_file import all_generators, to_dict
-from vilg.report.page import GeneratorView, write_page
+from vilg.report.page import write_page
+from vilg.report.trial_cards import GeneratorView
 from vilg.training.log import read_metrics
 from vilg.types import UserError
 from vilg.workdir.files import Workdir, versions
