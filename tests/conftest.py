@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 import tests.checking  # noqa: F401  before vilg, which it checks
 from vilg.experiment import Experiment, build_experiment
 from vilg.experiment_file import load_config
+from vilg.overrides import override
 
 
 def tiny_config(**changes) -> ConfigDict:
@@ -84,14 +85,8 @@ def tiny_ranker(**changes) -> ConfigDict:
 
 def changed(config: ConfigDict, changes: dict) -> ConfigDict:
     """The config with the values at dotted paths, "__" for the dots."""
-    for path, value in changes.items():
-        *parents, last = path.split("__")
-        section = config
-        for parent in parents:
-            section = section[parent]
-        with section.unlocked(), section.ignore_type():
-            section[last] = value
-    return config
+    paths = {path.replace("__", "."): value for path, value in changes.items()}
+    return ConfigDict(override(config.to_dict(), paths))
 
 
 @pytest.fixture

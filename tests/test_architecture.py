@@ -98,3 +98,26 @@ def test_the_help_takes_at_most_one_cpu_second():
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert b"usage: vilg VERB" in said
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 1
+
+
+def test_no_verb_imports_another():
+    """A module of a verb, vilg/run/VERB.py or one of the package vilg/run/VERB/, imports nothing of
+    another verb. What verbs share is in the packages below vilg/run/, or in vilg/run/terminal/;
+    vilg/run/cli.py calls every verb.
+    """
+    verb_of = {
+        name: Path(name).parts[2].removesuffix(".py") for name in FILES if name[:9] == "vilg/run/"
+    }
+    shared = {"__init__", "cli", "terminal"}
+    assert {"train", "sample", "plan", "compare"} <= set(verb_of.values())
+    for name, verb in verb_of.items():
+        if verb not in shared:
+            imported = re.findall(r"vilg\.run\.(\w+)|from vilg\.run import (.+)", FILES[name])
+            found = {word for one, many in imported for word in re.findall(r"\w+", one or many)}
+            others = found & set(verb_of.values()) - shared - {verb}
+            assert not others, f"{name} imports the verb {others}"
+
+
+def test_the_verbs_can_be_seen_at_a_glance():
+    """Files of vilg/run/ itself (51 before verbs of several files became packages)."""
+    assert len(list(Path("vilg/run").glob("*.py"))) <= 20

@@ -111,14 +111,3 @@ def all_generators(path: str, config: dict[str, Any], codec: Path) -> dict[str, 
         configs[name] = {**(config if place == 0 else other), **{k: config[k] for k in SHARED}}
         configs[name]["codec"] = {**config["codec"], "workdir": str(codec)}
     return configs
-
-
-def sections_with(section: dict[str, Any], field: str) -> list[dict[str, Any]]:
-    """The section and those in it that have the field."""
-    found = [section] if field in section else []
-    return found + [
-        one
-        for value in section.values()
-        if isinstance(value, dict)
-        for one in sections_with(value, field)
-    ]

@@ -1,7 +1,12 @@
-"""Overrides of fields that an experiment file leaves out: --config.training.keep_last=3 where the
-file names no keep_last.
-"""
+"""Overrides: values of a config's fields, set by the fields' dotted paths.
 
+`override` changes a config as plain dicts: the cells of an ablation, the options that `vilg verify`
+varies, the remedies that `vilg plan` tries. `admit` serves the command line, where ml_collections
+sets the value: ml_collections accepts only fields that the experiment file names, so `admit` first
+adds a field that the file leaves out, with its default (--config.training.keep_last=3 where the
+file names no keep_last)."""
+
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vilg.codecs import CODECS
-from vilg.config import suggestion
+from vilg.config import require, suggestion
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
 from vilg.evals import EVALUATORS
@@ -18,18 +23,77 @@ from vilg.experiment_file import INNER
 from vilg.training.optimizer import Optimizer
 from vilg.types import UserError
 
+UNKNOWN = object()  # the default of a field whose section's dataclass is not known
+
+
+def override(
+    config: Mapping[str, Any], changes: Mapping[str, Any], *, create: bool = False
+) -> dict[str, Any]:
+    """A copy of a config (plain dicts) with `changes`, a value for each dotted path.
+
+    A key "*" of a path stands for every section, at any depth, from which the rest of the path
+    leads to a field: {"generator.*.remat": "full"} sets `remat` of the generator itself and of each
+    of its parts that has one. A path without "*" may also name a field that the config leaves out,
+    if the dataclass of the field's section has it. With `create`, missing sections and fields are
+    made: those of an ablation's cells are, and build_experiment checks them afterwards.
+
+    Errors: UserError for a path that leads nowhere, and for one that passes through a value."""
+    changed = copy.deepcopy(dict(config))
+    for path, value in changes.items():
+        keys = path.split(".")
+        require(keys[-1] != "*", path, value, "must end with the name of a field")
+        owners = _owners(changed, keys) or [_missing_owner(changed, keys, value, create)]
+        for owner in owners:
+            owner[keys[-1]] = copy.deepcopy(value)
+    return changed
+
+
+def values(config: Mapping[str, Any], path: str) -> list[Any]:
+    """The values that a config (plain dicts) holds at a dotted path, which may contain "*" as those
+    of `override`; [] where the config holds none.
+    """
+    keys = path.split(".")
+    return [owner[keys[-1]] for owner in _owners(config, keys)]
+
+
+def _owners(section: Any, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The sections that hold the last of the keys and are reached by the keys before it."""
+    if not isinstance(section, dict):
+        return []
+    key, *rest = keys
+    if key == "*":
+        inside = [owner for part in section.values() for owner in _owners(part, keys)]
+        return _owners(section, rest) + inside
+    if not rest:
+        return [section] if key in section else []
+    return _owners(section.get(key), rest)
+
+
+def _missing_owner(
+    config: dict[str, Any], keys: Sequence[str], value: Any, create: bool
+) -> dict[str, Any]:
+    """The section of a field that the config does not hold: made with `create`, else checked."""
+    path = ".".join(keys)
+    require("*" not in keys, path, value, "no section has this field; correct the path")
+    owner = config
+    for i, key in enumerate(keys[:-1]):
+        there = ".".join(keys[: i + 1])
+        if create:
+            owner.setdefault(key, {})
+        require(key in owner, path, value, f"there is no section {there}; correct the path")
+        owner = owner[key]
+        require(isinstance(owner, dict), path, value, f"{there} is a value, not a section")
+    if not create:
+        known = _field_default(config, keys) is not UNKNOWN
+        require(known, path, value, f"the section holds {', '.join(owner)}; name one of them")
+    return owner
+
 
 def admit(config: Any, path: Sequence[str]) -> None:
     """Puts the field's default at the path (a list of keys) where the experiment leaves the field
     out, so that it can be overridden.
     """
-    for section, field in INNER:
-        if (
-            tuple(path[:2]) == (section, field)
-            and len(path) > 2
-            and (config.get(section) or {}).get(field)
-        ):
-            return admit(config[section][field], path[2:])
+    config, path = _innermost(config, path)
     *section, field = path
     owner: Any = config
     for i, key in enumerate(section):
@@ -43,10 +107,36 @@ def admit(config: Any, path: Sequence[str]) -> None:
     if section == ["layout"] and field != "name":
         raise UserError(LAYOUT_FIELD.format(field))
     if not isinstance(owner, ConfigDict) or field in owner:
-        return None
+        return
+    default = _field_default(config, path)
+    if default not in (UNKNOWN, dataclasses.MISSING, None):
+        with owner.unlocked():
+            owner[field] = default
+
+
+def _innermost(config: Any, path: Sequence[str]) -> tuple[Any, Sequence[str]]:
+    """The experiment that the path leads into (that of the codec, or the one that is trained
+    before), and the rest of the path; the config and the path themselves if it leads into none.
+    """
+    for section, field in INNER:
+        inside = (
+            (config.get(section) or {}).get(field) if tuple(path[:2]) == (section, field) else None
+        )
+        if inside and len(path) > 2:
+            return _innermost(inside, path[2:])
+    return config, path
+
+
+def _field_default(config: Any, path: Sequence[str]) -> Any:
+    """The default of a field that the config leaves out (dataclasses.MISSING for none), by the
+    dataclass of its section; UNKNOWN where that dataclass is not known.
+
+    Errors: UserError where the dataclass has no such field."""
+    config, path = _innermost(config, path)
+    *section, field = path
     kind = _section_class(config, tuple(section))
     if kind is None:
-        return None
+        return UNKNOWN
     defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.init}
     if field not in defaults:
         near = suggestion(field, defaults)
@@ -54,10 +144,7 @@ def admit(config: Any, path: Sequence[str]) -> None:
             f"config.{'.'.join(path)}: unknown field of {kind.__name__}; {near}it has"
             f" {', '.join(defaults)}"
         )
-    if defaults[field] not in (dataclasses.MISSING, None):
-        with owner.unlocked():
-            owner[field] = defaults[field]
-    return None
+    return defaults[field]
 
 
 def _section_class(config: Any, section: tuple[str, ...]) -> Any:

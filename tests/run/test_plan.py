@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_told_what_would():
         return rows * (2 if remat == "none" else 1)
 
     found = first_that_fits(config, "train", needs, 8.5)
-    assert found["would_fit"] == {"*.remat": "full", "training.accumulation": 2}
+    assert found["would_fit"] == {"generator.*.remat": "full", "training.accumulation": 2}
     assert [t["needs"] for t in found["tried"]] == [16, 16, 8]
     assert first_that_fits(config, "train", needs, 8.0)["tried"][-1] == {
         "options": found["would_fit"],

@@ -5,18 +5,18 @@ Separate from plan.py, which compiles what it is asked for. Nothing is guessed: 
 been compiled, for the topology, and the cheapest in time comes first. The compiler refuses what
 does not fit within a second or so, so that a failed try costs little but tracing."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vilg.experiment_file import sections_with
+from vilg.overrides import override, values
 from vilg.types import UserError
 
 ACCUMULATIONS = (2, 4, 8, 16)
-Overrides = dict[str, Any]  # dotted field -> value; `*.remat` stands for every section that has one
+REMAT = "generator.*.remat"
+Changes = dict[str, Any]  # {dotted path of a field: value}, as vilg.overrides.override takes them
 
 
-def variants(config: Mapping[str, Any], program: str) -> Iterator[Overrides]:
+def variants(config: Mapping[str, Any], program: str) -> Iterator[Changes]:
     """What to try, in order: of training, microbatches, then rematerialisation, then both; of
     sampling, fewer pictures at once.
     """
@@ -27,23 +27,9 @@ def variants(config: Mapping[str, Any], program: str) -> Iterator[Overrides]:
     now = config["training"].get("accumulation", 1)
     more = [now * k for k in ACCUMULATIONS if rows % (now * k) == 0]
     yield from ({"training.accumulation": k} for k in more[:2])
-    if any(
-        section["remat"] != "full" for section in sections_with(config["generator"] or {}, "remat")
-    ):
-        yield {"*.remat": "full"}
-        yield from ({"*.remat": "full", "training.accumulation": k} for k in more)
-
-
-def overridden(config: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
-    """The config with the overrides."""
-    changed = copy.deepcopy(dict(config))
-    for path, value in overrides.items():
-        head, _, field = path.rpartition(".")
-        for section in (
-            sections_with(changed["generator"], field) if head == "*" else [changed[head]]
-        ):
-            section[field] = value
-    return changed
+    if any(remat != "full" for remat in values(config, REMAT)):
+        yield {REMAT: "full"}
+        yield from ({REMAT: "full", "training.accumulation": k} for k in more)
 
 
 def first_that_fits(
@@ -56,14 +42,14 @@ def first_that_fits(
     its bytes, None where it has none.
     """
     tried = []
-    for overrides in variants(config, program):
+    for changes in variants(config, program):
         try:
-            size = needs(overridden(config, overrides))
+            size = needs(override(config, changes))
         except UserError:  # a batch that the layout cannot share out
             continue
-        tried.append({"options": overrides, "needs": size})
+        tried.append({"options": changes, "needs": size})
         if size is not None and size <= limit:
-            return {"would_fit": overrides, "tried": tried}
+            return {"would_fit": changes, "tried": tried}
     return {"would_fit": None, "tried": tried}
 
 
@@ -71,8 +57,7 @@ def told(row: Mapping[str, Any], fitting: str) -> str:
     """A sentence on a row that does not fit; `fitting` is a layout that does, "" for none."""
     if row.get("would_fit"):
         options = " ".join(
-            f"{path.replace('*', 'generator.[...]')}={value}"
-            for path, value in row["would_fit"].items()
+            f"{path.replace('*', '[...]')}={value}" for path, value in row["would_fit"].items()
         )
         return f"it fits with {options}" + (f", or under {fitting}" if fitting else "")
     if not row.get("tried"):

@@ -12,7 +12,6 @@ once. Gradients are compared, not updated weights, which Adam makes equal where 
 code 1 if a row differs, a layout that was named could not be compared, or none was."""
 
 import argparse
-import copy
 import dataclasses
 import json
 import sys
@@ -31,12 +30,13 @@ from rich.table import Column, Table
 from vilg.codecs.base import to_unit
 from vilg.config import lookup, require
 from vilg.experiment import MODELS, Experiment, build_experiment
-from vilg.experiment_file import alone, sections_with
+from vilg.experiment_file import alone
 from vilg.fit import path_name
 from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.cross_attention import AUTO as JOINT_AUTO
 from vilg.nn.cross_attention import IMPLEMENTATIONS as JOINT
 from vilg.nn.dense import DTYPES
+from vilg.overrides import override, values
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout, parse_layouts
 from vilg.planning.compiler_warnings import compiler_warnings
@@ -121,10 +121,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
 def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     """The config with every "dtype" of the generator set."""
     require(dtype in DTYPES, "dtype", dtype, f"must be one of {', '.join(DTYPES)}")
-    config = copy.deepcopy(config)
-    for section in sections_with(config["generator"], "dtype"):
-        section["dtype"] = dtype
-    return config
+    return with_changes(config, {"generator.*.dtype": dtype})
+
+
+def with_changes(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with values at dotted paths; a path with "*" that no section has is left out."""
+    return override(config, {p: v for p, v in changes.items() if "*" not in p or values(config, p)})
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -138,10 +140,10 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"accumulation": 2 if config["training"].get("accumulation", 1) == 1 else 1}
     ]
-    remats = [s["remat"] for s in sections_with(generator, "remat")]
+    remats = values(config, PATHS["remat"])
     if remats:
         found += [{"remat": "full" if remats[0] == "none" else "none"}]
-    scans = [s["scan"] for s in sections_with(generator, "scan")]
+    scans = values(config, PATHS["scan"])
     if scans:
         found += [{"scan": not scans[0]}]
     if "denoiser" in generator:
@@ -176,20 +178,22 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+PATHS = {
+    "accumulation": "training.accumulation",
+    "remat": "generator.*.remat",
+    "scan": "generator.*.scan",
+    "attention": "generator.attention",
+    "directions": "generator.directions",
+    "attention_implementation": "generator.denoiser.attention_implementation",
+}
+
+
 def with_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with options changed wherever they are."""
-    config = copy.deepcopy(dict(config))
-    for name, value in options.items():
-        if name == "accumulation":
-            config["training"]["accumulation"] = value
-        elif name in ("attention", "directions"):
-            config["generator"][name] = value
-        elif name == "attention_implementation":
-            config["generator"]["denoiser"].update({name: value, "query_chunk": 0})
-        else:
-            for section in sections_with(config["generator"], name):
-                section[name] = value
-    return config
+    """The config with options (keys of PATHS) changed wherever the config has them."""
+    changes = {PATHS[name]: value for name, value in options.items()}
+    if "attention_implementation" in options:
+        changes["generator.denoiser.query_chunk"] = 0
+    return with_changes(config, changes)
 
 
 # --- one step -------------------------------------------------------------------------------------
@@ -214,9 +218,7 @@ class Inputs:
 
 def is_scanned(experiment: Experiment) -> bool:
     """Whether its generator scans its layers."""
-    return any(
-        section["scan"] for section in sections_with(dict(experiment.config["generator"]), "scan")
-    )
+    return any(values(experiment.config, PATHS["scan"]))
 
 
 def plain(experiment: Experiment, params: Any) -> Any:

@@ -5,7 +5,6 @@ Separate from `vilg sweep`, which trains the runs one after another, because `vi
 gives them to a cluster."""
 
 import contextlib
-import copy
 import dataclasses
 import hashlib
 import json
@@ -16,6 +15,7 @@ from typing import Any
 from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment
 from vilg.experiment_file import load_file, to_dict
+from vilg.overrides import override
 from vilg.paths import Place
 from vilg.types import UserError
 from vilg.workdir.restore import has_parameters
@@ -144,7 +144,8 @@ def plan(
     for cell, overrides in ablation.cells.items():
         with naming(cell):
             for seed in seeds:
-                config = overridden(base, {**overrides, "seed": seed, "data.loader.seed": seed})
+                changes = {**overrides, "seed": seed, "data.loader.seed": seed}
+                config = to_dict(override(base, changes, create=True))
                 start = config["training"].get("start_from", "")
                 before = runs.get((start, seed))
                 require(
@@ -207,26 +208,6 @@ def naming(cell: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"cell {cell!r}: {error}") from None
-
-
-def overridden(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the config with dotted fields set; sections that are not there are made
-    (build_experiment knows which may be).
-    """
-    config = copy.deepcopy(dict(base))
-    for field, value in overrides.items():
-        *sections, last = field.split(".")
-        owner = config
-        for i, name in enumerate(sections):
-            owner = owner.setdefault(name, {})
-            require(
-                isinstance(owner, dict),
-                field,
-                value,
-                f"{'.'.join(sections[: i + 1])} is a value, not a section",
-            )
-        owner[last] = copy.deepcopy(value)
-    return to_dict(config)
 
 
 def sha(content: Any) -> str:
