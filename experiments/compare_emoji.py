@@ -5,8 +5,8 @@
 
 Both use the VQ codec of tokenizer.py:emoji, of which the transformer draws the ids and the
 diffusion model the latents, each an 8x8 grid, and one text model of Chinese and English names. The
-whole command takes 8,850 CPU-seconds on busy cores. The own caption is the best of 16 for .156 of the
-pictures with the transformer and for .430 with the diffusion model (chance .063). There is one
+whole command takes 8,850 CPU-seconds on busy cores. The own caption is the best of 16 for .156 of
+the pictures with the transformer and for .430 with the diffusion model (chance .063). There is one
 training seed, so a difference is significant over pictures only (experiments/results/README.md)."""
 
 from ml_collections import ConfigDict
