@@ -64,7 +64,9 @@ def test_a_reference_that_leads_nowhere_is_said(tmp_path):
 
 
 def test_the_quickstart_has_a_default_experiment_that_overrides_change():
-    found = cli.config_arguments(["--config.training.steps=7"], cli.VERBS["quickstart"].config)
+    default = cli.VERBS["quickstart"].config
+    assert default is not None
+    found = cli.config_arguments(["--config.training.steps=7"], default)
     assert found == ["--config=quickstart", "--config.training.steps=7"]
     assert cli.read_config(found).training.steps == 7
     args = cli.parser_of("quickstart").parse_args([])

@@ -245,8 +245,8 @@ def usage() -> str:
         f"usage: vilg VERB ...\n\n{groups}\n\n"
         f"  vilg train {VERBS['train'].example}\n"
         f"  vilg sample {VERBS['sample'].example}\n\n"
-        "vilg VERB --help explains a verb, vilg --version says what is installed and which devices\n"
-        "JAX finds. Overrides of an experiment: --config.training.steps=2000"
+        "vilg VERB --help explains a verb; vilg --version names packages and devices.\n"
+        "Overrides of an experiment: --config.training.steps=2000"
     )
 
 
