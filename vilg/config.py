@@ -98,6 +98,13 @@ def build_part(kind: Any, section: Any, path: str) -> Any:
     return entry(kind, section, path) if isinstance(kind, Mapping) else build(kind, section, path)
 
 
+def option(default: Any, help: str, command_line: bool = True) -> Any:
+    """A field of a sampler's options with its help; `command_line` where `vilg sample` takes it by
+    its own name.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "cli": command_line})
+
+
 def check(value: Any, hint: Any, field: str, signed: bool = False) -> Any:
     """The value as the annotated type (int -> float and list -> tuple are allowed), or a
     UserError.

@@ -1,34 +1,45 @@
-"""Experiment: a ConfigDict turned into frozen objects. No arrays, no devices. `build_experiment`
-alone reads a ConfigDict.
+"""Experiment: a config turned into frozen objects. No arrays, no devices; `build_experiment` alone
+reads a config.
 
-Sections, in a fixed order: seed, data, codec, generator, optimizer, layout, training, evals. An
-experiment without a generator trains its codec; one with a generator holds its codec's whole
-experiment in codec.experiment, and codec.workdir says where it is trained."""
+A config has the sections seed, data, codec, generator, optimizer, layout, training, evals, in this
+order. Without a generator the experiment trains its codec: `model` is the codec and `codec` is
+None. With a generator (or a ranker) `model` is the generator, `codec` is the frozen codec through
+which it sees pictures, codec.experiment holds the codec's whole experiment, and codec.workdir names
+the directory of the codec's run."""
 
 import dataclasses
 import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 from ml_collections import ConfigDict
 
 from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
-from vilg.codecs.spaces import SPACES, natural
+from vilg.codecs.spaces import SPACES, Space
 from vilg.config import build, check, lookup, require
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
-from vilg.evals.base import Sampling
+from vilg.evals.base import Evaluator, Sampling, sampling_apart
 from vilg.experiment_file import deciding, to_dict
 from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.training.optimizer import Optimizer
-from vilg.types import Batch, Captioner, Codec, Embedder, Generator, Params, Trainable, UserError
+from vilg.types import (
+    Batch,
+    Codec,
+    Generator,
+    Model,
+    Params,
+    Tokenizer,
+    Trainable,
+    UserError,
+)
 
 SECTIONS = ("seed", "data", "codec", "generator", "optimizer", "layout", "training", "evals")
 LAYOUT_FIELD = (
@@ -36,6 +47,13 @@ LAYOUT_FIELD = (
     " 'fsdp:offload=1'"
 )
 MODELS = GENERATORS | RANKERS  # what the section `generator` may name
+
+
+@runtime_checkable
+class DrawsPictures(Protocol):
+    """A source that draws its pictures, in a size of its own."""
+
+    image_size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +83,8 @@ class Data:
     valid: Any
     loader: Loader
     text: Text
-    knowledge: Knowledge | None = (
-        None  # of training samples (ERNIE-ViLG 2.0); without the section there is none
-    )
+    # of training samples (ERNIE-ViLG 2.0); without the section there is none
+    knowledge: Knowledge | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,274 +135,264 @@ class Experiment:
     config: Mapping[str, Any]
     seed: int
     data: Data
-    codec: Codec
+    model: Model  # what training improves: a codec, a generator or a ranker
+    # the frozen codec of a generator or ranker; None where `model` is the codec
+    codec: Codec | None
     codec_workdir: str
-    codec_experiment: Any  # an Experiment, or None when this one trains the codec
-    generator: Any  # a Generator, or a model that draws nothing (RANKERS), or None
+    codec_experiment: "Experiment | None"  # of `codec`
     optimizer: Optimizer
     layout: Layout
     training: Training
-    first: Any  # the Experiment of training.first, or None
-    evals: Mapping[str, Any]
+    first: "Experiment | None"  # of training.first
+    evals: Mapping[str, Evaluator]
 
     @property
-    def trainable(self) -> Any:
-        """What `train` improves: a Trainable."""
-        return self.codec if self.generator is None else self.generator
+    def trainable(self) -> Trainable:
+        """The model, as the loop sees it."""
+        return cast(Trainable, self.model)
+
+    @property
+    def codec_config(self) -> Mapping[str, Any]:
+        """The config of the frozen codec's own experiment."""
+        return self.config["codec"]["experiment"]
+
+    @property
+    def image_codec(self) -> Codec:
+        """The codec that turns pictures into codes: `codec`, or in a codec's own run the model."""
+        return cast(Codec, self.codec or self.model)
 
     @functools.cached_property
-    def space(self) -> Any:
-        """What the generator draws, as seen through the codec; in a codec's own run its ids, or its
-        latents where it has none.
+    def space(self) -> Space:
+        """The codes that the model reads or draws, as seen through the codec."""
+        return SPACES[self.model.space](self.image_codec)
+
+    @property
+    def batch_inputs(self) -> tuple[str, ...]:
+        """Names of the arrays of a batch: those that the model wants, of which marks of key words
+        and regions are only there where data.knowledge makes them.
         """
-        return (
-            natural(self.codec)
-            if self.generator is None
-            else SPACES[self.generator.space](self.codec)
-        )
+        marked = self.data.knowledge is not None
+        return tuple(n for n in self.model.inputs if marked or n not in ("key", "region"))
 
     @property
     def controls(self) -> Any:
-        """The generator's controls as the first evaluator that samples has them, else its own
-        defaults.
+        """The generator's sampling options as the first evaluator that samples has them, else its
+        own defaults.
         """
+        assert isinstance(self.model, Generator)
         sampling = [e for e in self.evals.values() if isinstance(e, Sampling)]
-        return sampling[0].controls(self.generator) if sampling else self.generator.controls({})
+        return sampling[0].controls(self.model) if sampling else self.model.controls({})
 
     @property
     def start_from(self) -> str:
-        """The workdir whose parameters training starts from; for a tokenizer codec.workdir says the
-        same, since it needs no other.
+        """The workdir whose parameters training starts from; of a codec's own run codec.workdir
+        says the same, since such a run needs no other codec.
         """
-        return self.training.start_from or (self.codec_workdir if self.generator is None else "")
+        own = "" if self.model.reads_codes else self.codec_workdir
+        return self.training.start_from or own
 
     def prepare(self, frozen: Params, batch: Batch) -> Batch:
-        """The batch as the trainable wants it: a generator gets codes, from the frozen codec's
-        parameters.
+        """The batch as the model wants it: with a frozen codec (whose parameters are in `frozen`)
+        the model gets "codes".
         """
-        if self.generator is None or "codes" in batch:
+        if "codes" in batch or not self.model.reads_codes:
             return batch
         return {**batch, "codes": self.space.encode(frozen, to_unit(batch["image"]))}
 
     @functools.cached_property
     def hash(self) -> str:
-        """A hash of what decides the results."""
-        return hashlib.sha256(
-            json.dumps(deciding(self.config), sort_keys=True).encode()
-        ).hexdigest()[:16]
+        """A hash of the fields that decide the results."""
+        text = json.dumps(deciding(self.config), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = False) -> Experiment:
-    """The Experiment of a config; `inside`, it is the codec's of a generator. Errors: UserError
-    naming the field, the value and the remedy.
+def build_experiment(
+    config: ConfigDict | Mapping[str, Any], of_generator: bool = False
+) -> Experiment:
+    """The Experiment of a config; `of_generator` where it is the codec.experiment of a generator.
+
+    Errors: UserError naming the field, the value and the remedy.
     """
     config = to_dict(config)
-    unknown = [k for k in config if k not in SECTIONS]
-    if unknown:
-        raise UserError(
-            f"config.{unknown[0]}: unknown section; an experiment has {', '.join(SECTIONS)}"
-        )
-    for section in SECTIONS:
-        if section not in config:
-            raise UserError(f"config.{section} is missing; an experiment has {', '.join(SECTIONS)}")
-        require(
-            section == "seed" or isinstance(config[section], Mapping),
-            section,
-            config[section],
-            "must be a section, such as dict(...)",
-        )
-    seed = config["seed"]
-    require(
-        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0,
-        "seed",
-        seed,
-        "must be a whole number, 0 or more",
-    )
+    _check_sections(config)
     data = _data(config["data"])
-    codec_section = config["codec"]
-    codec_experiment = None
     if config["generator"]:
-        extra = set(codec_section) - {"workdir", "floors", "experiment"}
-        if extra or "experiment" not in codec_section:
-            raise UserError(
-                "config.codec of an experiment with a generator has the fields workdir, floors and"
-                " experiment, no others"
-            )
-        for name, floor in check(
-            codec_section.get("floors") or {}, Mapping, "codec.floors"
-        ).items():
-            check(floor, float, f"codec.floors.{name}")
-        codec_experiment = build_experiment(codec_section["experiment"], inside=True)
-        codec = codec_experiment.codec
+        codec_experiment = _codec_experiment(config["codec"])
+        codec: Codec | None = codec_experiment.image_codec
+        model = _generator(config["generator"], codec, data)
+        image_size = codec.image_size
     else:
-        fields = {k: v for k, v in codec_section.items() if k != "workdir"}
-        codec = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
-        trained: Any = codec
-        if not inside and not isinstance(trained, Trainable):
-            raise UserError(
-                f"codec.name={fields['name']!r}: has nothing to train; name it in the"
-                " codec.experiment of a generator"
-            )
-    for part in ("train", "valid"):
-        drawn = getattr(
-            getattr(data, part), "image_size", codec.image_size
-        )  # of a source that draws its pictures
-        require(
-            drawn == codec.image_size,
-            f"data.{part}.image_size",
-            drawn,
-            f"must be the codec's image_size, {codec.image_size}",
-        )
-    generator = None
-    if config["generator"]:
-        section = config["generator"]
-        given = {
-            "image_vocabulary": getattr(codec, "vocabulary", 0),
-            "grid": codec.grid,
-            "code_width": getattr(codec, "code_width", 0),
-            "latent_channels": codec.latent_channels,
-            "text_vocabulary": data.text.vocabulary,
-            "text_length": data.text.length,
-        }
-        kind = lookup(MODELS, section.get("name"), "generator.name")
-        given = {k: v for k, v in given.items() if k in {f.name for f in dataclasses.fields(kind)}}
-        generator = build(kind, section, "generator", **given)
-        _ = SPACES[generator.space](codec)  # refuses a codec that has no such codes
-        check_knowledge(data.knowledge, generator)
-    evals = {
-        n: build(lookup(EVALUATORS, evaluator_of(n, fields), "evals"), fields, f"evals.{n}")
-        for n, fields in config["evals"].items()
-    }
-    for name, evaluator in evals.items():
-        if getattr(evaluator, "needs_captioner", False) and not isinstance(generator, Captioner):
-            raise UserError(
-                f"evals.{name} captions images, which"
-                f" {config['generator'].get('name') or 'a codec'!r} cannot; remove it"
-            )
-        if isinstance(evaluator, Sampling):
-            if generator is not None and not isinstance(generator, Generator):
-                raise UserError(
-                    f"evals.{name} samples pictures, which {config['generator']['name']!r} cannot;"
-                    " remove it"
-                )
-            evaluator.check(generator)
-        if getattr(evaluator, "needs_features", False) and not isinstance(generator, Embedder):
-            raise UserError(
-                f"evals.{name} asks for features, which"
-                f" {config['generator'].get('name') or 'a codec'!r} has not; remove it"
-            )
+        codec_experiment, codec = None, None
+        model = _codec(config["codec"], of_generator)
+        assert isinstance(model, Codec)
+        image_size = model.image_size
+    _check_image_size(data, image_size)
     training = build(Training, config["training"], "training")
-    check_training(training, generator)
+    _check_training(training, model)
     first = None
     if config["training"].get("first"):
-        require(
-            isinstance(config["training"]["first"], Mapping),
-            "training.first",
-            config["training"]["first"],
-            "must be an experiment",
-        )
-        first = build_experiment(config["training"]["first"])
+        section = config["training"]["first"]
+        remedy = "must be an experiment"
+        require(isinstance(section, Mapping), "training.first", section, remedy)
+        first = build_experiment(section)
         require_same(first.codec, codec, "training.first.codec.experiment.codec")
-        require_same(first.generator, generator, "training.first.generator")
-    layout_extra = [k for k in config["layout"] if k != "name"]
-    if layout_extra:
-        raise UserError(LAYOUT_FIELD.format(layout_extra[0]))
+        require_same(first.model, model, "training.first.generator")
     return Experiment(
         config=config,
-        seed=seed,
+        seed=config["seed"],
         data=data,
+        model=model,
         codec=codec,
-        codec_workdir=check(codec_section.get("workdir", ""), str, "codec.workdir"),
+        codec_workdir=check(config["codec"].get("workdir", ""), str, "codec.workdir"),
         codec_experiment=codec_experiment,
-        generator=generator,
         optimizer=build(Optimizer, config["optimizer"], "optimizer"),
         layout=parse_layout(check(config["layout"].get("name", "dp"), str, "layout.name")),
         training=training,
         first=first,
-        evals=evals,
+        evals=_evaluators(config["evals"], model),
     )
 
 
-def check_training(training: Training, model: Any) -> None:
+def _check_sections(config: Mapping[str, Any]) -> None:
+    """Errors: UserError for sections that are unknown, missing or no sections."""
+    known = f"an experiment has {', '.join(SECTIONS)}"
+    for name in config:
+        if name not in SECTIONS:
+            raise UserError(f"config.{name}: unknown section; {known}")
+    for name in SECTIONS:
+        if name not in config:
+            raise UserError(f"config.{name} is missing; {known}")
+        section = config[name]
+        fits = name == "seed" or isinstance(section, Mapping)
+        require(fits, name, section, "must be a section, such as dict(...)")
+    seed = config["seed"]
+    fits = isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
+    require(fits, "seed", seed, "must be a whole number, 0 or more")
+    for field in config["layout"]:
+        if field != "name":
+            raise UserError(LAYOUT_FIELD.format(field))
+
+
+def _data(section: Mapping[str, Any]) -> Data:
+    fields = ("train", "valid", "loader", "text", "knowledge")
+    for name in section:
+        if name not in fields:
+            raise UserError(f"data.{name}: unknown field; data has {', '.join(fields)}")
+    for part in ("train", "valid"):
+        if part not in section:
+            raise UserError(f"data.{part} is missing: a source such as dict(name='synthetic')")
+        remedy = "must be a source such as dict(name='synthetic')"
+        require(isinstance(section[part], Mapping), f"data.{part}", section[part], remedy)
+    knowledge = section.get("knowledge")
+    return Data(
+        train=build_source(section["train"], "data.train"),
+        valid=build_source(section["valid"], "data.valid"),
+        loader=build(Loader, section.get("loader", {}), "data.loader"),
+        text=build(Text, section.get("text", {}), "data.text"),
+        knowledge=None if knowledge is None else build(Knowledge, knowledge, "data.knowledge"),
+    )
+
+
+def _codec_experiment(section: Mapping[str, Any]) -> Experiment:
+    """The codec's experiment of a generator's config."""
+    extra = set(section) - {"workdir", "floors", "experiment"}
+    if extra or "experiment" not in section:
+        raise UserError(
+            "config.codec of an experiment with a generator has the fields workdir, floors and"
+            " experiment, no others"
+        )
+    for name, floor in check(section.get("floors") or {}, Mapping, "codec.floors").items():
+        check(floor, float, f"codec.floors.{name}")
+    return build_experiment(section["experiment"], of_generator=True)
+
+
+def _codec(section: Mapping[str, Any], of_generator: bool) -> Model:
+    """The codec of a codec's own experiment."""
+    fields = {k: v for k, v in section.items() if k != "workdir"}
+    codec: Model = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
+    trainable: Any = codec
+    if not of_generator and not isinstance(trainable, Trainable):
+        raise UserError(
+            f"codec.name={fields['name']!r}: has nothing to train; name it in the"
+            " codec.experiment of a generator"
+        )
+    return codec
+
+
+def _generator(section: Mapping[str, Any], codec: Codec, data: Data) -> Model:
+    """The generator or ranker, with the sizes that the codec and the text model give it."""
+    tokenizer = codec if isinstance(codec, Tokenizer) else None
+    sizes = {
+        "image_vocabulary": tokenizer.vocabulary if tokenizer else 0,
+        "grid": codec.grid,
+        "code_width": tokenizer.code_width if tokenizer else 0,
+        "latent_channels": codec.latent_channels,
+        "text_vocabulary": data.text.vocabulary,
+        "text_length": data.text.length,
+    }
+    kind = lookup(MODELS, section.get("name"), "generator.name")
+    fields = {f.name for f in dataclasses.fields(kind)}
+    given = {k: v for k, v in sizes.items() if k in fields}
+    model = build(kind, section, "generator", **given)
+    _ = SPACES[model.space](codec)  # refuses a codec that has no such codes
+    if data.knowledge is None:
+        model.check_knowledge(0.0, 0.0)
+    elif model.weighs_knowledge:
+        model.check_knowledge(data.knowledge.attention, data.knowledge.regions)
+    else:
+        remedy = f"{type(model).__name__} has no use for it; remove the section"
+        require(False, "data.knowledge", data.knowledge, remedy)
+    return model
+
+
+def _check_image_size(data: Data, image_size: int) -> None:
+    """Errors: UserError where a source draws its pictures in another size than the codec's."""
+    for part, source in (("train", data.train), ("valid", data.valid)):
+        if isinstance(source, DrawsPictures):
+            remedy = f"must be the codec's image_size, {image_size}"
+            fits = source.image_size == image_size
+            require(fits, f"data.{part}.image_size", source.image_size, remedy)
+
+
+def _evaluators(section: Mapping[str, Any], model: Model) -> dict[str, Evaluator]:
+    evaluators: dict[str, Evaluator] = {}
+    for name, fields in section.items():
+        path = f"evals.{name}"
+        kind = lookup(EVALUATORS, evaluator_of(name, fields), "evals")
+        given = {}
+        if issubclass(kind, Sampling):
+            fields, given = sampling_apart(fields, path)
+        evaluators[name] = build(kind, fields, path, **given)
+        evaluators[name].check(model, path)
+    return evaluators
+
+
+def _check_training(training: Training, model: Model) -> None:
     """Errors: UserError where training asks of the model what it cannot do."""
-    draws = model is None or isinstance(model, Generator)
+    draws = model.role != "ranker"
+    remedy = "this model draws no pictures; give 0"
     require(
-        draws or not training.sample_every,
-        "training.sample_every",
-        training.sample_every,
-        "this model draws no pictures; give 0",
+        draws or not training.sample_every, "training.sample_every", training.sample_every, remedy
     )
-    alone = not getattr(model, "whole_batch", False)
-    remedy = (
-        "this model's loss compares all rows of a batch, which microbatches would keep apart;"
-        " give 1"
-    )
-    require(
-        alone or training.accumulation == 1, "training.accumulation", training.accumulation, remedy
-    )
+    fits = training.accumulation == 1 or not model.compares_rows
+    remedy = "this model's loss compares all rows of a batch, which microbatches would keep apart; give 1"
+    require(fits, "training.accumulation", training.accumulation, remedy)
 
 
 def evaluator_of(name: str, fields: Any) -> str:
-    """The evaluator that a section of evals names, which is the section's own name where it has no
-    "name".
-    """
-    return fields.get("name", name) if hasattr(fields, "get") else name
-
-
-def check_knowledge(marked: Knowledge | None, generator: Any) -> None:
-    """Errors: UserError where the data marks what the generator cannot weigh, or the generator
-    weighs what the data does not mark.
-    """
-    weights = getattr(generator, "knowledge", None)
-    if weights is None:
-        require(
-            marked is None,
-            "data.knowledge",
-            marked,
-            f"{type(generator).__name__} has no use for it; remove the section",
-        )
-        return
-    for weight, mark in (("attention_weight", "attention"), ("region_weight", "regions")):
-        value, share = getattr(weights, weight), getattr(marked, mark, 0)
-        remedy = f"weighs what is not marked: give data.knowledge.{mark} a share, or 0"
-        require(not value or share > 0, f"generator.knowledge.{weight}", value, remedy)
+    """The evaluator that a section of evals names: its field "name", else the section's name."""
+    return str(fields.get("name", name)) if isinstance(fields, Mapping | ConfigDict) else name
 
 
 def require_same(theirs: Any, ours: Any, path: str) -> None:
-    """Errors: UserError where what `training.first` trains is something else, but for what a class
-    says a run `grows_in`.
+    """Errors: UserError where training.first trains another model, but for the fields in which a
+    model may differ from the run that it starts from.
     """
     if dataclasses.is_dataclass(ours) and type(theirs) is type(ours):
-        for name in (
-            f.name for f in dataclasses.fields(ours) if f.name not in getattr(ours, "grows_in", ())
-        ):
+        free = ours.fields_free_at_start if isinstance(ours, Model) else ()
+        for name in (f.name for f in dataclasses.fields(ours) if f.name not in free):
             require_same(getattr(theirs, name), getattr(ours, name), f"{path}.{name}")
     else:
         require(
             theirs == ours, path, theirs, f"must be as in this experiment, {ours!r}; override both"
         )
-
-
-def _data(section: Mapping[str, Any]) -> Data:
-    unknown = [k for k in section if k not in ("train", "valid", "loader", "text", "knowledge")]
-    if unknown:
-        raise UserError(
-            f"data.{unknown[0]}: unknown field; data has train, valid, loader, text, knowledge"
-        )
-    for part in ("train", "valid"):
-        if part not in section:
-            raise UserError(f"data.{part} is missing: a source such as dict(name='synthetic')")
-        require(
-            isinstance(section[part], Mapping),
-            f"data.{part}",
-            section[part],
-            "must be a source such as dict(name='synthetic')",
-        )
-    sources = {part: build_source(section[part], f"data.{part}") for part in ("train", "valid")}
-    knowledge = section.get("knowledge")
-    return Data(
-        **sources,
-        loader=build(Loader, section.get("loader", {}), "data.loader"),
-        text=build(Text, section.get("text", {}), "data.text"),
-        knowledge=None if knowledge is None else build(Knowledge, knowledge, "data.knowledge"),
-    )

@@ -70,16 +70,11 @@ class Fit:
             )
 
     def _check_batch(self, experiment: Experiment) -> None:
-        trainable = experiment.trainable
-        size, accumulation, multiple = (
-            experiment.training.batch_size,
-            experiment.training.accumulation,
-            trainable.batch_multiple,
-        )
+        model = experiment.model
+        size, accumulation = experiment.training.batch_size, experiment.training.accumulation
+        multiple = model.batch_multiple
         together = (
-            f" x {multiple} rows that belong together ({getattr(trainable, 'batch_field', '')})"
-            if multiple > 1
-            else ""
+            f" x {multiple} rows that belong together ({model.batch_field})" if multiple > 1 else ""
         )
         unit = self._rows_together(multiple) * accumulation
         require(

@@ -166,7 +166,7 @@ def _section_class(config: Any, section: tuple[str, ...]) -> Any:
     kind = tables[section[0]].get((config.get(section[0]) or {}).get("name", ""))
     if len(section) == 1:
         return kind
-    part = getattr(kind, "PARTS", {}).get(section[1])
+    part = kind.PARTS.get(section[1]) if kind else None
     return (
         part.get(config[section[0]][section[1]].get("name", ""))
         if isinstance(part, Mapping)

@@ -7,7 +7,7 @@ activations are constrained to live."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, cast
 
 import jax
@@ -24,7 +24,7 @@ from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
 from vilg.parallel.model_flops import traced_flops
 from vilg.training.state import TrainState
-from vilg.types import Batch, Maintained, Metrics, Params, Tokenizer, Trainable
+from vilg.types import Batch, Metrics, Params, Tokenizer, Trainable
 
 HOST_MEMORY = "pinned_host"  # JAX's name of the host's memory that devices can reach
 
@@ -39,6 +39,7 @@ class Program:
         layout: Layout | None = None,
     ):
         self.experiment = experiment
+        self._calls: dict[tuple, Callable] = {}
         devices = list(jax.devices() if devices is None else devices)
         fit = Fit(experiment, len(devices), layout)
         self.layout, self.parameters, self.sharded_fraction, self.batch_shards = (
@@ -51,8 +52,7 @@ class Program:
         self.mesh = make_mesh(self.layout, devices)
         self.sizes = fit.sizes
         self.replicated = replicated(self.mesh)
-        label = getattr(experiment.trainable, "labels", None)
-        labels = label(unbox(self.boxed)) if label else None
+        labels = experiment.model.labels(unbox(self.boxed))
         self.optimizer = experiment.optimizer.build(experiment.training.steps, self.axes, labels)
         self.state_shape, self.state_sharding = self._state()
         self.batch_sharding = NamedSharding(self.mesh, fit.batch_spec)
@@ -61,11 +61,9 @@ class Program:
         """Shapes and shardings of the train state. Optimizer state keeps the boxes of the
         parameters that it mirrors.
         """
-        trainable, training = self.experiment.trainable, self.experiment.training
+        model, training = self.experiment.model, self.experiment.training
         optimizer = jax.eval_shape(self.optimizer.init, self.boxed)
-        statistics = (
-            jax.eval_shape(trainable.statistics) if isinstance(trainable, Maintained) else None
-        )
+        statistics = jax.eval_shape(model.init_statistics)
         boxed = TrainState(
             step=jax.ShapeDtypeStruct((), jnp.int32),
             params=self.boxed,
@@ -136,21 +134,26 @@ class Program:
     def _init_state(self) -> TrainState:
         trainable, training = self.experiment.trainable, self.experiment.training
         params = unbox(trainable.init(jax.random.key(self.experiment.seed)))
-        statistics = trainable.statistics() if isinstance(trainable, Maintained) else None
+        statistics = self.experiment.model.init_statistics()
         ema = jax.tree.map(jnp.copy, params) if training.ema else None
         return TrainState(jnp.int32(0), params, self.optimizer.init(params), ema, statistics)
 
     @functools.cached_property
-    def adopt(self) -> Callable[[Params, Params], Params]:
+    def with_code_vectors(self) -> Callable[[Params, Params], Params]:
         """Compiled: (a generator's parameters (donated), the codec's) -> the generator's with the
         codec's code vectors in them.
         """
-        generator, codec = self.experiment.generator, cast(Tokenizer, self.experiment.codec)
+        model, codec = self.experiment.model, cast(Tokenizer, self.experiment.codec)
         return self.jit(
-            lambda params, frozen: generator.adopt(params, codec.vectors(frozen)),
+            lambda params, frozen: model.with_code_vectors(params, codec.vectors(frozen)),
             out_shardings=self.state_sharding.params,
             donate_argnums=0,
         )
+
+    @functools.cached_property
+    def upcycle(self) -> Callable[[Params], Params]:
+        """Compiled: the parameters of a smaller model of the same kind -> this model's."""
+        return self.jit(self.experiment.model.upcycle, out_shardings=self.state_sharding.params)
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -169,7 +172,7 @@ class Program:
     def gradients(
         self, params: Params, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[Metrics, Any, Params]:
-        """(metrics with "loss", what a Maintained wants to see, gradients) of a batch, accumulated
+        """(metrics with "loss", metrics["observed"] of the loss, gradients) of a batch, accumulated
         over microbatches.
         """
         trainable, accumulation = self.experiment.trainable, self.experiment.training.accumulation
@@ -240,12 +243,11 @@ class Program:
             "learning_rate": self.learning_rate(state.step),
         }
         statistics = state.statistics
-        if isinstance(experiment.trainable, Maintained):
-            key = jax.random.fold_in(key, 1)
-            params, statistics, seen = experiment.trainable.maintain(
-                params, statistics, observed, key, state.step
-            )
-            metrics |= seen
+        key = jax.random.fold_in(key, 1)
+        params, statistics, seen = experiment.model.after_update(
+            params, statistics, observed, key, state.step
+        )
+        metrics |= seen
         ema = state.ema
         if training.ema:
             decay = jnp.minimum(training.ema, (1 + state.step) / (10 + state.step))
@@ -258,8 +260,9 @@ class Program:
         the trainable's own formula, else three times the matrix products and convolutions of its
         loss."""
         trainable, size = self.experiment.trainable, self.experiment.training.batch_size
-        if hasattr(trainable, "model_flops"):
-            return trainable.model_flops(size)
+        formula = self.experiment.model.model_flops(size)
+        if formula is not None:
+            return formula
         loss = functools.partial(trainable.loss, key=jax.random.key(0), step=jnp.int32(0))
         batch = jax.eval_shape(self.experiment.prepare, self.frozen_shapes(), self.batch_shapes())
         return 3 * traced_flops(loss, unbox(self.boxed), batch)
@@ -316,113 +319,27 @@ class Program:
             out_shardings=self.replicated,
         )
 
-    @functools.cache  # noqa: B019 - a Program lives as long as its run
-    def sample(self, controls: Any) -> Callable:
-        """Compiled for these controls: (params, text, keys) -> codes."""
-        sample = self.experiment.generator.sample
-        return self.jit(
-            lambda params, text, keys: sample(params, text, keys, controls),
-            out_shardings=self.replicated,
-        )
+    def call(self, method: str, *static: Hashable, of_pictures: bool = False) -> Callable:
+        """A method of the model, compiled: (params, *arrays) -> arrays, whole on every device.
 
-    @functools.cache  # noqa: B019
-    def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:
-        """Compiled: (params, inputs, keys) -> a Stepwise generator's state before the first
-        evaluation, on a grid of codes.
+        `static` are arguments that come after the arrays and are compiled in, such as the sampling
+        options. With `of_pictures` the arguments are (params, frozen, pictures, *arrays): uint8
+        pictures [b, H, W, 3], which the codec encodes in the same program. A method is compiled
+        once for each set of static arguments.
         """
-        begin = self.experiment.generator.begin
-        return self.jit(
-            lambda params, inputs, keys: begin(params, inputs, keys, controls, grid),
-            out_shardings=self.batch_sharding,
-        )
+        key = (method, static, of_pictures)
+        if key not in self._calls:
+            function, space = getattr(self.experiment.model, method), self.experiment.space
 
-    @functools.cached_property
-    def expert(self) -> Callable:
-        """Compiled: (params, index) -> what one expert's evaluations need, placed as parameters
-        are.
-        """
-        return self.jit(self.experiment.generator.expert, out_shardings=self.expert_sharding)
+            def of_arrays(params: Params, *arrays: Any) -> Any:
+                return function(params, *arrays, *static)
 
-    @functools.cached_property
-    def expert_sharding(self) -> Any:
-        """Where one expert's parameters live: under the layout's rules, without the axis of
-        experts.
-        """
-        expert, resolve = (
-            self.experiment.generator.expert,
-            resolver(self.layout, self.mesh, "params"),
-        )
-        boxed = jax.eval_shape(lambda p: expert(p, jnp.int32(0)), self.boxed)
-        return jax.tree.map(
-            lambda b: resolve(
-                tuple(b.names[-b.value.ndim :] if b.value.ndim else ()), b.value.shape
-            ),
-            boxed,
-            is_leaf=is_box,
-        )
+            def of_images(params: Params, frozen: Params, images: Any, *arrays: Any) -> Any:
+                return function(params, space.encode(frozen, to_unit(images)), *arrays, *static)
 
-    @functools.cached_property
-    def advance(self) -> Callable:
-        """Compiled: (one expert's parameters, state (donated), row, index, keys) -> the state after
-        an evaluation. One program serves all experts, numbers of steps and weights of guidance: the
-        state, whose leaves are all of rows, comes out sharded as it goes in."""
-        return self.jit(
-            self.experiment.generator.advance, out_shardings=self.batch_sharding, donate_argnums=1
-        )
-
-    @functools.cached_property
-    def finish(self) -> Callable:
-        """Compiled: a Stepwise generator's last state -> codes."""
-        return self.jit(self.experiment.generator.finish, out_shardings=self.replicated)
-
-    @functools.cache  # noqa: B019
-    def caption(self, controls: Any) -> Callable:
-        """Compiled for these controls: (params, codes, start ids, keys) -> (text ids,
-        log-likelihoods).
-        """
-        caption = self.experiment.generator.caption
-        return self.jit(
-            lambda params, codes, start, keys: caption(params, codes, start, keys, controls),
-            out_shardings=self.replicated,
-        )
-
-    @functools.cached_property
-    def log_likelihood(self) -> Callable:
-        """Compiled: (params, text, codes) -> nats, one an image."""
-        return self.jit(self.experiment.generator.log_likelihood, out_shardings=self.replicated)
-
-    @functools.cached_property
-    def errors_at(self) -> Callable:
-        """Compiled: (params, text, codes, t) -> how wrong each row's prediction of its codes is at
-        one time.
-        """
-        return self.jit(self.experiment.generator.errors_at, out_shardings=self.replicated)
-
-    @functools.cached_property
-    def agreement(self) -> Callable:
-        """Compiled: (params, text, codes) -> how well each text goes with its image."""
-        return self.jit(self.experiment.generator.agreement, out_shardings=self.replicated)
-
-    @functools.cached_property
-    def image_features(self) -> Callable:
-        """Compiled: (params, frozen, uint8 images [b, H, W, 3]) -> an Embedder's features of
-        them.
-        """
-        space, embed = self.experiment.space, self.experiment.generator.embed_images
-        return self.jit(
-            lambda params, frozen, x: embed(params, space.encode(frozen, to_unit(x))),
-            out_shardings=self.replicated,
-        )
-
-    @functools.cached_property
-    def text_features(self) -> Callable:
-        """Compiled: (params, text ids) -> an Embedder's features of them."""
-        return self.jit(self.experiment.generator.embed_texts, out_shardings=self.replicated)
-
-    @functools.cached_property
-    def grow(self) -> Callable[[Params], Params]:
-        """Compiled: a smaller generator's parameters -> this one's."""
-        return self.jit(self.experiment.generator.grow, out_shardings=self.state_sharding.params)
+            chosen = of_images if of_pictures else of_arrays
+            self._calls[key] = self.jit(chosen, out_shardings=self.replicated)
+        return self._calls[key]
 
     # --- plans ------------------------------------------------------------------------------------
 
@@ -433,20 +350,25 @@ class Program:
 
     def batch_shapes(self) -> Batch:
         """A global batch, as the loader makes it."""
-        experiment, size = self.experiment, self.experiment.training.batch_size
-        side = experiment.codec.image_size
-        batch: Batch = {"image": jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8)}
-        if experiment.generator is not None:
-            batch["text"] = jax.ShapeDtypeStruct((size, experiment.data.text.length), jnp.int32)
-            if experiment.data.knowledge is not None:
-                batch["key"] = jax.ShapeDtypeStruct((size, experiment.data.text.length), jnp.bool_)
-                batch["region"] = jax.ShapeDtypeStruct((size, *experiment.codec.grid), jnp.bool_)
-        return batch
+        experiment = self.experiment
+        rows, side = experiment.training.batch_size, experiment.image_codec.image_size
+        length = experiment.data.text.length
+        shapes = {
+            "image": ((side, side, 3), jnp.uint8),
+            "text": ((length,), jnp.int32),
+            "key": ((length,), jnp.bool_),
+            "region": (experiment.image_codec.grid, jnp.bool_),
+        }
+        return {
+            name: jax.ShapeDtypeStruct((rows, *shape), dtype)
+            for name, (shape, dtype) in shapes.items()
+            if name in experiment.batch_inputs
+        }
 
     def frozen_shapes(self) -> Params:
         """What a generator's update needs beside its own parameters; None for a codec's own run."""
         experiment = self.experiment
-        if experiment.generator is None:
+        if experiment.codec is None:
             return None
         codec = unbox(jax.eval_shape(cast(Trainable, experiment.codec).init, jax.random.key(0)))
         return jax.tree.map(

@@ -4,7 +4,8 @@ Letters in jaxtyping strings: b batch, l length, q/s query/source positions, d w
 head size, f feed-forward, v vocabulary, y/x rows/columns, c channels, m text length, n image
 length, e experts, p features."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -35,13 +36,6 @@ class Preempted(Exception):
 class Trainable(Protocol):
     """Anything the loop can improve; the loop never learns what it is."""
 
-    @property
-    def batch_multiple(self) -> int:
-        """A microbatch on one device must be a multiple of this many rows (`batch_field` names the
-        config field that says so).
-        """
-        ...
-
     def init(self, key: Array) -> Params:
         """Parameters, each leaf an nn.LogicallyPartitioned box with an axis name of
         parallel/axes.py a dimension.
@@ -53,23 +47,105 @@ class Trainable(Protocol):
         ...
 
 
-@runtime_checkable
-class Maintained(Protocol):
-    """A Trainable with state that no gradient reaches (codebook usage). `loss` puts what it saw in
-    metrics["observed"].
+class Model:
+    """Base class of codecs, generators and rankers: what a run may ask of the model that it trains.
+
+    Every answer has a default that holds for most models, so that a new model overrides only what
+    differs. What a model can do beside training (sample, caption, embed, ...) is said by the
+    protocols below.
     """
 
-    def statistics(self) -> Any:
-        """The initial state: a pytree of arrays."""
-        ...
+    # the classes of the config's sections in this model's section, or tables of such classes
+    PARTS: ClassVar[Mapping[str, Any]] = {}
+    role: ClassVar[str] = ""  # "codec", "generator" or "ranker"
+    batch_field: ClassVar[str] = ""  # the config field that decides `batch_multiple`
+    compares_rows: ClassVar[bool] = False  # whether the loss compares rows of one batch
+    fields_free_at_start: ClassVar[tuple[str, ...]] = ()
+    """Config fields in which a model may differ from the run that training starts from."""
 
-    def maintain(
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the batch's arrays that the loss reads (data/batch.py lists all names)."""
+        return ("image",)
+
+    @property
+    def space(self) -> str:
+        """The codes of pictures that the model reads or draws, an entry of codecs/spaces.py:SPACES:
+        "ids" or "latents" of a frozen codec, or "own" for a codec's own codes.
+        """
+        return "latents"
+
+    @property
+    def reads_codes(self) -> bool:
+        """Whether the loss reads codes of a frozen codec ("codes") instead of pictures."""
+        return True
+
+    @property
+    def batch_multiple(self) -> int:
+        """A microbatch on one device must be a multiple of this many rows."""
+        return 1
+
+    @property
+    def size_multiple(self) -> int:
+        """Each side of a grid of codes must be a multiple of this many codes."""
+        return 1
+
+    @property
+    def uses_code_vectors(self) -> bool:
+        """Whether `with_code_vectors` puts the codec's code vectors into the parameters."""
+        return False
+
+    def labels(self, params: Params) -> Any:
+        """A pytree like the parameters of the optimizer's labels ("frozen" is not updated), or
+        None where one optimizer updates all parameters.
+        """
+        return None
+
+    def init_statistics(self) -> Any:
+        """State that no gradient reaches (codebook usage): a pytree of arrays, or None."""
+        return None
+
+    def after_update(
         self, params: Params, statistics: Any, observed: Any, key: Array, step: Array
     ) -> tuple[Params, Any, Metrics]:
-        """Parameters and state after the optimizer's update. Every leaf of `observed` has a leading
-        axis of microbatches.
+        """(parameters, statistics, metrics) after the optimizer's update.
+
+        `observed` is what the loss put into metrics["observed"]; every leaf has a leading axis of
+        microbatches.
         """
-        ...
+        return params, statistics, {}
+
+    def upcycle(self, params: Params) -> Params:
+        """This model's parameters from those of a smaller model of the same kind, such as experts
+        from one dense denoiser (sparse upcycling, arXiv 2212.05055); its own parameters come back
+        as they are.
+        """
+        return params
+
+    def with_code_vectors(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
+        """The parameters with the codec's code vectors in them, before the first update."""
+        return params
+
+    def unrolled(self, params: Params) -> Params:
+        """Parameters, or their gradients, as the same model has them with scan=False."""
+        return params
+
+    def model_flops(self, batch: int) -> float | None:
+        """FLOPs of an update's forward and backward pass on `batch` rows, nothing recomputed;
+        None where they are to be counted from the traced loss.
+        """
+        return None
+
+    def check_knowledge(self, attention: float, regions: float) -> None:
+        """Checks the shares of samples whose key words and regions the data marks.
+
+        Errors: UserError where the model weighs what the data does not mark.
+        """
+
+    @property
+    def weighs_knowledge(self) -> bool:
+        """Whether the loss reads marks of key words and regions (ERNIE-ViLG 2.0)."""
+        return False
 
 
 @runtime_checkable
@@ -141,17 +217,17 @@ class Stepwise(Protocol):
     `inputs`: "text" [b, m], and where asked for "negative" (text of what to avoid), "init" (codes
     to start from) and "mask" [b, y, x] (1 where to paint, 0 where `init` is kept)."""
 
-    def plan(self, controls: Any) -> Any:
-        """What is to be done: `times` [k], `rows` (a dict of arrays [k, ...]) and `runs`, a list of
-        (expert, first, last) evaluations.
+    def sampling_schedule(self, controls: Any) -> Any:
+        """The evaluations: `times` [k], `rows` (a dict of arrays [k, ...]) and `runs`, tuples
+        (expert, first, last) of the evaluations first to last - 1.
         """
         ...
 
-    def shared(self, params: Params) -> Params:
+    def shared_params(self, params: Params) -> Params:
         """The parameters that are needed before the first evaluation."""
         ...
 
-    def expert(self, params: Params, index: Any) -> Params:
+    def expert_params(self, params: Params, index: Any) -> Params:
         """The parameters that the evaluations of one expert need."""
         ...
 
@@ -167,31 +243,11 @@ class Stepwise(Protocol):
         ...
 
     def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array) -> Any:
-        """The state after evaluation `index`; `row` holds its slice of the plan."""
+        """The state after evaluation `index`; `row` holds its slice of the schedule's rows."""
         ...
 
     def finish(self, state: Any) -> Any:
         """The codes."""
-        ...
-
-
-@runtime_checkable
-class Growing(Protocol):
-    """A Generator that may start from a smaller one of the same kind."""
-
-    def grow(self, params: Params) -> Params:
-        """Its own parameters, from the smaller one's; its own come back as they are."""
-        ...
-
-
-@runtime_checkable
-class Adopter(Protocol):
-    """A Generator that may build on its codec's code vectors; asked once, before the first
-    update.
-    """
-
-    def adopt(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
-        """The parameters with the vectors in them."""
         ...
 
 
@@ -233,7 +289,7 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class Levelled(Protocol):
+class NoiseConditional(Protocol):
     """A Generator that is trained at a time, from clean (0) to noise (1)."""
 
     @property

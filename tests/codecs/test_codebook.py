@@ -1,4 +1,4 @@
-"""What moves codes without a gradient: counts, the bank, k-means++, revival, and VQ.maintain that
+"""What moves codes without a gradient: counts, the bank, k-means++, revival, and VQ.after_update that
 calls them at their steps.
 """
 
@@ -29,7 +29,7 @@ def small(kind="nearest", **more):
 
 
 def started(codec):
-    return nn.meta.unbox(codec.init(KEY)), codec.statistics()
+    return nn.meta.unbox(codec.init(KEY)), codec.init_statistics()
 
 
 def observed(latents, counts):
@@ -111,7 +111,7 @@ def test_assign_is_the_same_in_pieces(monkeypatch):
 def test_maintain_places_the_codes_when_the_warmup_ends_and_only_then(kind):
     codec = small(kind, autoencoder_warmup=3)
     params, state = started(codec)
-    maintain = jax.jit(codec.maintain)
+    maintain = jax.jit(codec.after_update)
     centres, points = blobs()
     first = params["quantizer"]["codebook"]
     for step in range(5):
@@ -129,7 +129,7 @@ def test_maintain_places_the_codes_when_the_warmup_ends_and_only_then(kind):
 def test_dead_codes_move_to_where_the_error_is_and_used_ones_stay():
     codec = small(revive_after=2)
     params, state = started(codec)
-    maintain = jax.jit(codec.maintain)
+    maintain = jax.jit(codec.after_update)
     near = np.full(
         (31, 2), 7.0, np.float32
     )  # a background that code 0 represents exactly, and one latent far away
@@ -150,7 +150,7 @@ def test_dead_codes_move_to_where_the_error_is_and_used_ones_stay():
 def test_a_code_is_revived_only_after_it_was_idle_long_enough():
     codec = small(revive_after=4, bank=8)
     params, state = started(codec)
-    maintain = jax.jit(codec.maintain)
+    maintain = jax.jit(codec.after_update)
     latents = np.random.default_rng(0).normal(size=(8, 2))
     for step in range(
         8
@@ -167,7 +167,7 @@ def test_a_code_is_revived_only_after_it_was_idle_long_enough():
 def test_revival_counts_from_the_end_of_the_warmup():
     codec = small(autoencoder_warmup=3, revive_after=2)
     params, state = started(codec)
-    maintain = jax.jit(codec.maintain)
+    maintain = jax.jit(codec.after_update)
     latents = np.random.default_rng(0).normal(size=(32, 2))
     revived = []
     for step in range(6):
@@ -182,7 +182,7 @@ def test_revival_counts_from_the_end_of_the_warmup():
 def test_maintain_is_a_function_of_its_arguments_and_of_all_microbatches():
     codec = small(autoencoder_warmup=1, revive_after=1)
     params, state = started(codec)
-    maintain = jax.jit(codec.maintain)
+    maintain = jax.jit(codec.after_update)
     rng = np.random.default_rng(0)
     latents, counts = (
         rng.normal(size=(2, 16, 2)).astype(np.float32),
@@ -214,7 +214,7 @@ def test_maintain_is_a_function_of_its_arguments_and_of_all_microbatches():
 def test_perplexity_and_usage_are_reported():
     codec = small(usage_window=2)
     params, state = started(codec)
-    maintain = jax.jit(codec.maintain)
+    maintain = jax.jit(codec.after_update)
     for step, counts in enumerate([[1] * 8, [5, 5, 0, 0, 0, 0, 0, 0], [5, 5, 0, 0, 0, 0, 0, 0]]):
         params, state, metrics = maintain(
             params, state, observed(np.zeros((4, 2)), counts), KEY, jnp.int32(step)

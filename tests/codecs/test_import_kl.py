@@ -62,7 +62,7 @@ def codec(**more):
 
 
 def test_kl_f8_has_the_published_size_names_and_shapes():
-    vae = build_experiment(load_config("experiments/tokenizer.py:kl_f8")).codec
+    vae = build_experiment(load_config("experiments/tokenizer.py:kl_f8")).model
     shapes = nn.meta.unbox(jax.eval_shape(vae.init, jax.random.key(0)))
     assert (
         sum(x.size for k, v in shapes.items() if k != "discriminator" for x in jax.tree.leaves(v))

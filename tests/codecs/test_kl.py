@@ -143,7 +143,7 @@ def test_a_few_steps_of_kl_tiny_lower_its_loss():
     config = load_config("experiments/tokenizer.py:kl_tiny")
     config.codec.architecture.update(width=32, channels=8)
     experiment = build_experiment(config)
-    vae, tx = experiment.codec, optax.adam(1e-2)
+    vae, tx = experiment.image_codec, optax.adam(1e-2)
     params = nn.meta.unbox(jax.jit(vae.init)(KEY))
     batch = next(
         iter(

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from vilg.codecs import CODECS, base
 from vilg.config import build
-from vilg.types import Codec, Maintained, Trainable, UserError
+from vilg.types import Codec, Model, Trainable, UserError
 
 KEY = jax.random.key(0)
 PATCH = {"name": "patch", "patch": 4, "width": 32, "depth": 1, "channels": 8, "output_size": 1}
@@ -49,7 +49,7 @@ def test_every_vq_keeps_the_protocols(architecture, quantizer):
         quantizer={"name": quantizer},
         discriminator={"weight": 0.5, "width": 16, "layers": 2, "groups": 8},
     )
-    assert isinstance(vq, Codec) and isinstance(vq, Trainable) and isinstance(vq, Maintained)
+    assert isinstance(vq, Codec) and isinstance(vq, Trainable) and isinstance(vq, Model)
     boxes = jax.tree.leaves(
         jax.eval_shape(vq.init, KEY), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
     )
@@ -183,7 +183,7 @@ def test_it_learns_a_few_patches_and_uses_as_many_codes(quantizer, gain, used):
         .astype(np.uint8)
     )
     vq = codec(quantizer={"name": quantizer}, autoencoder_warmup=40, revive_after=20, bank=256)
-    params, state = started(vq)[0], vq.statistics()
+    params, state = started(vq)[0], vq.init_statistics()
     tx = optax.adam(3e-3)
 
     @jax.jit
@@ -194,7 +194,7 @@ def test_it_learns_a_few_patches_and_uses_as_many_codes(quantizer, gain, used):
         )
         observed = jax.tree.map(lambda x: x[None], metrics.pop("observed"))
         change, optimizer = tx.update(gradient, optimizer, params)
-        params, state, more = vq.maintain(
+        params, state, more = vq.after_update(
             optax.apply_updates(params, change), state, observed, key, step
         )
         return params, optimizer, state, {**metrics, **more}

@@ -81,8 +81,8 @@ def test_it_builds_and_has_the_fixed_keys(name):
         section, field = key.split(".")
         assert field in config[section], key
     experiment = build_experiment(config)
-    assert isinstance(experiment.trainable, Trainable) and isinstance(experiment.codec, Codec)
-    assert experiment.generator is None or isinstance(experiment.generator, Generator | Ranker)
+    assert isinstance(experiment.trainable, Trainable) and isinstance(experiment.image_codec, Codec)
+    assert experiment.codec is None or isinstance(experiment.model, Generator | Ranker)
     assert set(config) == set(SECTIONS)
     shapes = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
     assert all(is_box(x) for x in jax.tree.leaves(shapes, is_leaf=is_box)), (

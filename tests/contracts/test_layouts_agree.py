@@ -62,22 +62,22 @@ def experiment_of(kind: str, **changes):
 def batch_of(experiment) -> dict:
     rng = np.random.default_rng(0)
     size = experiment.training.batch_size
-    if experiment.generator is None:
+    if experiment.codec is None:
         return {"image": rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)}
     text = rng.integers(
         5, experiment.data.text.vocabulary, (size, experiment.data.text.length)
     ).astype(np.int32)
-    if experiment.generator.space == "latents":
+    if experiment.model.space == "latents":
         return {
             "text": text,
             "codes": rng.normal(
-                size=(size, *experiment.codec.grid, experiment.codec.latent_channels)
+                size=(size, *experiment.image_codec.grid, experiment.image_codec.latent_channels)
             ).astype(np.float32),
         }
     return {
         "text": text,
         "codes": rng.integers(
-            0, experiment.codec.vocabulary, (size, *experiment.codec.grid)
+            0, experiment.image_codec.vocabulary, (size, *experiment.image_codec.grid)
         ).astype(np.int32),
     }
 

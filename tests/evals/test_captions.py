@@ -16,7 +16,7 @@ from vilg.types import UserError
 class Known:
     """Captions a picture with what `says` makes of its own first caption."""
 
-    program = params = frozen = text_model = None
+    program = params = frozen = text_model = apply = apply_to_texts = None
     codes = pictures = sample = batched = log_likelihood = agreement = (
         len  # asked for by nobody here
     )
@@ -96,7 +96,9 @@ def test_a_language_that_no_two_records_have_is_left_out():
         for i, r in enumerate(source)
     ]
     data = types.SimpleNamespace(valid=records, loader=subject.experiment.data.loader)
-    subject.experiment = types.SimpleNamespace(data=data, codec=subject.experiment.codec)
+    subject.experiment = types.SimpleNamespace(
+        data=data, codec=subject.experiment.codec, image_codec=subject.experiment.codec, model=None
+    )
     assert set(Captions(n=4)(subject)) == {"en"}
     data.valid = records[1:2]
     with pytest.raises(UserError, match="no language has captions in two of 1 validation records"):

@@ -44,8 +44,8 @@ def swap_colours(scene):
 class Painter:
     """Paints what is asked, but for what `change` does to it in a language."""
 
-    program = params = frozen = text_model = None
-    codes = pictures = caption = batched = log_likelihood = agreement = len
+    program = params = frozen = text_model = apply = apply_to_texts = None
+    codes = pictures = caption = batched = len
 
     def __init__(self, change=lambda scene: scene, languages=("zh", "en"), **data):
         config = tiny_config(data__train=dict(name="synthetic", image_size=32, **data))
@@ -284,7 +284,7 @@ def test_a_section_may_name_its_evaluator():
 def test_other_data_and_other_runs_are_refused():
     painter = Painter()
     painter.experiment = types.SimpleNamespace(
-        data=types.SimpleNamespace(train=[]), generator=painter.experiment.generator
+        data=types.SimpleNamespace(train=[]), model=painter.experiment.model
     )
     with pytest.raises(UserError, match="the run reads list data"):
         Prompts()(painter)

@@ -36,7 +36,7 @@ def sample(generator, params, text, keys, controls):
 
 
 def forward(generator, params, text, codes, method):
-    return jax.jit(lambda p, t, c: generator.model.apply({"params": p}, t, c, method=method))(
+    return jax.jit(lambda p, t, c: generator.network.apply({"params": p}, t, c, method=method))(
         params, text, codes
     )
 

@@ -14,7 +14,7 @@ from vilg.generators.diffusion import Diffusion
 from vilg.parallel.axes import AXES
 from vilg.processes.splits import expert_of
 from vilg.program import is_box, unbox
-from vilg.types import Generator, Growing, Levelled, Ranker, Stepwise, Trainable, UserError
+from vilg.types import Generator, NoiseConditional, Ranker, Stepwise, Trainable, UserError
 
 GIVEN = dict(
     image_vocabulary=32,
@@ -77,7 +77,7 @@ def batch(b: int = 8, ids: bool = False) -> dict:
 def test_it_is_what_the_protocols_say():
     g = generator()
     assert all(
-        isinstance(g, p) for p in (Trainable, Generator, Stepwise, Growing, Ranker, Levelled)
+        isinstance(g, p) for p in (Trainable, Generator, Stepwise, Ranker, NoiseConditional)
     )
     boxes = jax.tree.leaves(
         jax.eval_shape(generator(experts=dict(n=2)).init, jax.random.key(0)), is_leaf=is_box
@@ -110,7 +110,7 @@ def test_training_times_lie_in_the_slices_that_sampling_asks_for(n):
     t = g.times(jax.random.key(0), 4 * n)
     assert np.asarray(expert_of(t, g.edges)).tolist() == [k for k in range(n) for _ in range(4)]
     for sampler in ("ddim", "heun", "unipc"):
-        plan = g.plan(g.controls(dict(sampler=sampler, steps=20)))
+        plan = g.sampling_schedule(g.controls(dict(sampler=sampler, steps=20)))
         asked = [k for k, first, last in plan.runs for _ in range(first, last)]
         assert asked == np.asarray(expert_of(plan.times, g.edges)).tolist() and asked == sorted(
             asked, reverse=True
@@ -120,10 +120,10 @@ def test_training_times_lie_in_the_slices_that_sampling_asks_for(n):
 def test_experts_start_as_copies_of_the_dense_model():
     dense, mixed = generator(), generator(experts=dict(n=5))
     params = parameters(dense)
-    grown = mixed.grow(params)
+    grown = mixed.upcycle(params)
     wanted = jax.tree.map(lambda x: x.shape, unbox(jax.eval_shape(mixed.init, jax.random.key(0))))
     assert jax.tree.map(lambda x: x.shape, grown) == wanted
-    assert mixed.grow(grown) is grown and dense.grow(params) is params
+    assert mixed.upcycle(grown) is grown and dense.upcycle(params) is params
     data, t = batch(10), jnp.asarray(np.repeat([0.1, 0.3, 0.5, 0.7, 0.9], 2), jnp.float32)
     args = (data["text"], data["codes"], t, jax.random.key(2))
     of = [jax.jit(g._per_position)(p, *args) for g, p in ((mixed, grown), (dense, params))]
@@ -147,14 +147,16 @@ def test_a_denoising_step_costs_the_same_whatever_n_is():
         g = generator(experts=dict(n=n))
         params = unbox(jax.eval_shape(g.init, jax.random.key(0)))
         controls = g.controls(dict(steps=4, guidance=2.0))
-        weights = jax.eval_shape(lambda p: g.expert(p, 0), params)
+        weights = jax.eval_shape(lambda p: g.expert_params(p, 0), params)
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4))
         state = jax.eval_shape(
             lambda p, k: g.begin(p, {"text": jnp.zeros((4, 8), jnp.int32)}, k, controls),
             params,
             keys,
         )
-        row = {k: jnp.asarray(v[0], jnp.float32) for k, v in g.plan(controls).rows.items()}
+        row = {
+            k: jnp.asarray(v[0], jnp.float32) for k, v in g.sampling_schedule(controls).rows.items()
+        }
         lowered = jax.jit(lambda w, s, k: g.advance(w, s, row, jnp.int32(0), k)).lower(
             weights, state, keys
         )
@@ -169,15 +171,15 @@ def test_stepwise_sampling_is_sampling_and_rows_do_not_know_each_other():
     keys = jax.random.split(jax.random.key(5), 4)
     given = dict(steps=4, guidance=2.0, sampler="dpmpp_2m")
     whole, controls = sample(g, params, text, keys, **given), g.controls(given)
-    plan = g.plan(controls)
+    plan = g.sampling_schedule(controls)
     state = jax.jit(lambda p, t, k: g.begin(p, {"text": t}, k, controls))(
-        g.shared(params), text, keys
+        g.shared_params(params), text, keys
     )
     advance = jax.jit(g.advance)
     for expert, first, last in plan.runs:
         for j in range(first, last):
             row = {k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()}
-            state = advance(g.expert(params, expert), state, row, jnp.int32(j), keys)
+            state = advance(g.expert_params(params, expert), state, row, jnp.int32(j), keys)
     np.testing.assert_allclose(g.finish(state), whole, atol=2e-5)
     np.testing.assert_allclose(
         sample(g, params, text[1:3], keys[1:3], **given), whole[1:3], atol=2e-5
@@ -281,7 +283,7 @@ def test_one_expert_alone_draws_its_own_times_and_does_not_sample():
         UserError,
         match="generator.experts.only=3: this run trained one of 5 experts.*vilg assemble",
     ):
-        g.plan(g.controls({}))
+        g.sampling_schedule(g.controls({}))
     edges = g.edges[3:5]
     assert all(edges[0] < t <= edges[1] for t in np.asarray(g.levels(4)))
 

@@ -18,7 +18,7 @@ from vilg.types import Embedder, Generator, Ranker, Trainable, UserError
 
 @pytest.fixture(scope="module")
 def ranker():
-    return build_experiment(tiny_ranker()).generator
+    return build_experiment(tiny_ranker()).model
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def made(patterns, **options):
 
 
 def apply(generator, params, *arguments, method="__call__"):
-    return jax.jit(lambda p, *a: generator.model.apply({"params": p}, *a, method=method))(
+    return jax.jit(lambda p, *a: generator.network.apply({"params": p}, *a, method=method))(
         params, *arguments
     )
 
@@ -73,7 +73,7 @@ def test_cached_decoding_equals_the_whole_stream(patterns, windows):
 
     def stepwise(method, tokens, caches, other):
         step = jax.jit(
-            lambda t, caches, k: generator.model.apply(
+            lambda t, caches, k: generator.network.apply(
                 {"params": params}, t, caches, k, method=method
             )
         )
@@ -117,7 +117,7 @@ def test_causality_by_gradients():
         table = params["embed"]["image_table"]
         shifted = {**params, "embed": {**params["embed"], "image_table": jnp.eye(32) @ table}}
         embedded = soft_codes @ table
-        model = generator.model
+        model = generator.network
         x = model.bind({"params": shifted})
         stream = jnp.concatenate(
             [
@@ -185,7 +185,7 @@ def test_a_layer_is_padded_to_whole_blocks_before_its_heads_are_made_unless_its_
 
     def whole(params):
         with placing(resolver(parse_layout(layout), mesh, "compute"), "cpu"):
-            return generator.model.apply(
+            return generator.network.apply(
                 {"params": params}, *(jnp.tile(jnp.asarray(x), (2, 1)) for x in inputs())
             )
 

@@ -41,7 +41,7 @@ def gradients(layout: str, **changes):
         unbox(program.boxed),
         program.state_sharding.params,
     )
-    b, codec = experiment.training.batch_size, experiment.codec
+    b, codec = experiment.training.batch_size, experiment.image_codec
     batch = {
         "text": jax.ShapeDtypeStruct(
             (b, experiment.data.text.length), jnp.int32, sharding=program.batch_sharding

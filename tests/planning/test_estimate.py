@@ -144,7 +144,7 @@ def test_the_formula_for_the_transformer_is_its_products_without_what_masks_hide
     experiment = build_experiment(
         tiny_config(generator__attention="dense", generator__caption_every=2)
     )
-    program, generator = Program(experiment, jax.devices()[:1]), experiment.generator
+    program, generator = Program(experiment, jax.devices()[:1]), experiment.model
     b, m, n = experiment.training.batch_size, experiment.data.text.length, 64
     batch = {
         "text": jax.ShapeDtypeStruct((b, m), jnp.int32),

@@ -136,9 +136,9 @@ def test_quality_against_guidance(whole, tmp_path, capsys):
 
 def test_a_sweep_is_the_same_evaluators_with_other_guidance():
     evals = {"scenes": Scenes(n=4), "losses": Losses()}
-    swept = sweep(evals, [1.0, 3.0], build_experiment(tiny_diffusion()).generator)
+    swept = sweep(evals, [1.0, 3.0], build_experiment(tiny_diffusion()).model)
     assert [e["scenes"] for e in swept] == [
-        Scenes(n=4, guidance=g, captions=False) for g in (1.0, 3.0)
+        Scenes(n=4, sampling={"guidance": g}, captions=False) for g in (1.0, 3.0)
     ] and "losses" not in swept[0]
 
 

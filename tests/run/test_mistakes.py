@@ -298,13 +298,13 @@ def test_two_runs_cannot_share_a_workdir(run, tmp_path):
         ),
         (
             {"generator__process__prediction": "eps"},
-            "training.first.generator.process.prediction='eps': must be as in this experiment, 'v'",
+            "training.first.model.process.prediction='eps': must be as in this experiment, 'v'",
         ),
         (
             {"generator__process__schedule": {"name": "cosine"}},
-            "training.first.generator.process.schedule=Cosine",
+            "training.first.model.process.schedule=Cosine",
         ),
-        ({"generator__denoiser__width": 64}, "training.first.generator.denoiser.width=64"),
+        ({"generator__denoiser__width": 64}, "training.first.model.denoiser.width=64"),
     ],
 )
 def test_what_is_trained_first_differs_only_in_what_a_run_may_grow_in(changes, words):

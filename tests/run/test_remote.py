@@ -19,7 +19,6 @@ from vilg.run.sweep import verb as sweep
 from vilg.training.log import read_metrics
 from vilg.types import UserError
 from vilg.workdir.lock import leased
-from vilg.workdir.session import open_session
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Sending a large body:ResourceWarning"
@@ -76,7 +75,6 @@ def test_a_run_lives_on_a_store(store, tmp_path, monkeypatch, capsys):
     assert any(
         n.startswith("profile/") and n.endswith(".xplane.pb") for n in names(store, "runs/one/")
     )
-    open_session.cache_clear()
     assert cli.main(["evaluate", f"--workdir={place}", "--out=gs://bucket/scores/one.json"]) == 0
     assert json.loads(as_path("gs://bucket/scores/one.json").read_text())["protocol"]["step"] == 5
     assert not list(tmp_path.glob("gs:*")), "nothing was written to a local directory of that name"

@@ -210,8 +210,8 @@ def test_samples_hold_the_score_of_the_kept_one_of_all_candidates(
     ranker = open_session(str(ranker_run))
     images = np.stack([np.asarray(Image.open(tmp_path / "all" / line["file"])) for line in every])
     cosines = np.sum(
-        ranker.image_features(images)
-        * ranker.text_features([s["prompt"] for s in every], [s["language"] for s in every]),
+        ranker.embed_images(images)
+        * ranker.embed_texts([s["prompt"] for s in every], [s["language"] for s in every]),
         1,
     )
     assert len(best) == 4 and all(
@@ -240,13 +240,13 @@ def test_features_have_unit_length_and_agree_with_agreement(ranker_run):
         np.stack([r["image"] for r in records]),
         [r["captions"][0]["text"] for r in records],
     )
-    ours, theirs = ranker.image_features(images), ranker.text_features(texts, ["zh"] * 3)
+    ours, theirs = ranker.embed_images(images), ranker.embed_texts(texts, ["zh"] * 3)
     assert ours.shape == (3, 16) and ours.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, rtol=1e-5)
     ratio = ranker.agreement(ranker.codes(images), texts, ["zh"] * 3) / np.sum(ours * theirs, 1)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
     large = [np.repeat(np.repeat(images[0], 2, 0), 2, 1), images[1]]
-    again = ranker.image_features(large)
+    again = ranker.embed_images(large)
     np.testing.assert_allclose(again[1], ours[1], atol=1e-5)
     assert float(again[0] @ ours[0]) > 0.9
 

@@ -62,8 +62,8 @@ def sample(run, out, *options):
 
 def test_one_program_serves_every_number_of_steps_and_weight_of_guidance(session):
     def programs(**given):
-        drawn(session, [PROMPT], session.experiment.generator.controls(given))
-        return session.program.advance._cache_size()
+        drawn(session, [PROMPT], session.experiment.model.controls(given))
+        return session.stepwise.advance._cache_size()
 
     before = programs(steps=3, guidance=2.0)
     assert programs(steps=5, guidance=4.0, rescale=0.7) == before
@@ -114,11 +114,11 @@ def test_stepwise_sampling_is_the_one_program(session):
     controls = session.experiment.controls
     ids, keys = session.text_ids(PROMPT, "en")[0], sample_keys([0], [PROMPT.encode()])
     both = [np.repeat(a, 8, 0) for a in (ids[None], keys)]
-    whole = session.program.sample(controls)(
+    whole = session.program.call("sample", controls)(
         session.params, both[0], jax.random.wrap_key_data(both[1])
     )
     np.testing.assert_allclose(drawn(session, [PROMPT], controls)[0], whole[0], atol=1e-5)
-    assert len(session.experiment.generator.plan(controls).runs) == 2
+    assert len(session.experiment.model.sampling_schedule(controls).runs) == 2
 
 
 def test_experts_swapped_in_from_the_host_paint_the_same(session, diffusion_run):
@@ -161,7 +161,7 @@ def test_masked_codes_are_kept_exactly(session, pictures):
 def test_every_sampler_ends_in_the_clean_prediction_which_a_mask_replaces():
     experiment = build_experiment(tiny_diffusion())
     for sampler in SAMPLERS:
-        plan = experiment.generator.plan(controls_of(experiment, {"sampler": sampler}))
+        plan = experiment.model.sampling_schedule(controls_of(experiment, {"sampler": sampler}))
         assert plan.rows["matrix"][-1][0].tolist() == [0, 0, 1, 0, 0] and not np.any(
             plan.rows.get("noise", np.zeros(1))[-1]
         )

@@ -429,14 +429,14 @@ def test_a_tokenizer_that_is_missing_or_of_another_model_is_one_sentence(clip_fo
 def test_a_ranker_of_ones_own_names_its_numbers(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     session = types.SimpleNamespace(params={}, program=None, step=7, batch=4)
-    session.experiment = types.SimpleNamespace(codec=types.SimpleNamespace(image_size=8))
+    session.experiment = types.SimpleNamespace(image_codec=types.SimpleNamespace(image_size=8))
     session.text_ids = lambda text, language: (np.zeros(3), False)
 
     def unit(x):
         return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
-    session.image_features = lambda images: unit(1.0 + images.reshape(len(images), -1)[:, :6])
-    session.text_features = lambda texts, languages: unit(
+    session.embed_images = lambda images: unit(1.0 + images.reshape(len(images), -1)[:, :6])
+    session.embed_texts = lambda texts, languages: unit(
         np.array([[1.0 + len(t), 1, 1, 1, 1, 1] for t in texts])
     )
     monkeypatch.setattr(extractors, "open_session", lambda workdir: session)

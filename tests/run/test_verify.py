@@ -281,5 +281,5 @@ def test_an_experiment_that_starts_from_another_is_changed_alone(monkeypatch):
     ]
     assert cli.main(argv) == 2
     for config in seen:
-        assert build_experiment(with_options(config, {"scan": True})).generator.denoiser.scan
+        assert build_experiment(with_options(config, {"scan": True})).model.denoiser.scan
     assert [config["generator"]["text"]["remat"] for config in seen] == ["none", "full"]

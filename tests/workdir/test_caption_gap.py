@@ -55,6 +55,9 @@ class Proxy:
     def __init__(self, program, errors_at):
         self.program, self.errors_at = program, errors_at
 
+    def call(self, method):
+        return getattr(self, method)
+
     def __getattr__(self, name):
         return getattr(self.program, name)
 
@@ -75,7 +78,7 @@ def test_doctor_says_where_training_misses_the_caption():
                 times=dict(name="lognormal", mean=-2.0, std=0.5),
             )
         )
-    ).generator
+    ).model
 
     def figures(
         costs,

@@ -27,14 +27,14 @@ from vilg.codecs.convolutional import Convolutional
 from vilg.codecs.patch import Patch
 from vilg.config import build_part, require
 from vilg.parallel.constrain import constrain
-from vilg.types import Params
+from vilg.types import Model, Params
 
 ARCHITECTURES = {"convolutional": Convolutional, "patch": Patch}
 PICTURE = ("batch", "rows", "columns", None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder(abc.ABC):
+class Autoencoder(Model, abc.ABC):
     """The fields are the config. `architecture` and `discriminator` are sections; the first has a
     "name" in ARCHITECTURES.
 
@@ -45,6 +45,7 @@ class Autoencoder(abc.ABC):
         "architecture": ARCHITECTURES,
         "discriminator": Adversary,
     }  # the classes of the sections
+    role: ClassVar[str] = "codec"
     moments: ClassVar[int] = 1  # arrays of `width` channels that the encoder puts out
 
     image_size: int
@@ -94,6 +95,16 @@ class Autoencoder(abc.ABC):
     def batch_multiple(self) -> int:
         """Any number of rows."""
         return 1
+
+    @property
+    def space(self) -> str:
+        """Its own codes."""
+        return "own"
+
+    @property
+    def reads_codes(self) -> bool:
+        """A codec reads pictures."""
+        return False
 
     @property
     def adversary(self) -> Adversary:

@@ -11,11 +11,11 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from vilg.config import require
-from vilg.types import Params
+from vilg.types import Model, Params
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Pixels(Model):
     """patch 1: plain pixels; else each position holds its patch's rows, columns and colours, in
     this order.
     """
@@ -29,6 +29,11 @@ class Pixels:
         require(
             whole, "codec.image_size", self.image_size, f"must be a multiple of patch={self.patch}"
         )
+
+    @property
+    def space(self) -> str:
+        """Its own codes."""
+        return "own"
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ trained again cannot be decoded with another's scale. SPACES is the table that a
 resolves through."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,12 +17,33 @@ from jaxtyping import Array, Float
 from vilg.types import Codec, Params, Tokenizer, UserError
 
 
+class Space:
+    """What a model reads or draws, as seen through its codec."""
+
+    scaled: ClassVar[bool] = False  # whether a scale is measured from the data
+
+    def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Array:
+        """The codes of images in [-1, 1]."""
+        raise AssertionError(f"{type(self).__name__} does not encode")
+
+    def decode(self, frozen: Params, codes: Array) -> Float[Array, "b H W 3"]:
+        """Images in [-1, 1]."""
+        raise AssertionError(f"{type(self).__name__} does not decode")
+
+    def freeze(self, params: Params, scale: Mapping[str, Sequence[float]] | None) -> Params:
+        """The frozen parameters of this space, from the codec's."""
+        return params
+
+    def measure(self, latents: Float[np.ndarray, "n y x c"]) -> dict[str, list[float]]:
+        """The scale of latents; only of a space that is scaled."""
+        raise AssertionError(f"{type(self).__name__} has no scale")
+
+
 @dataclasses.dataclass(frozen=True)
-class Ids:
+class Ids(Space):
     """Codes are a tokenizer's ids, int32 [b y x]; the frozen parameters are the codec's."""
 
     codec: Any  # a Tokenizer, or it is refused
-    scaled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.codec, Tokenizer):
@@ -39,13 +60,9 @@ class Ids:
         """Images in [-1, 1]."""
         return self.codec.decode(frozen, codes)
 
-    def freeze(self, params: Params, scale: Mapping[str, Sequence[float]] | None) -> Params:
-        """The frozen parameters of this space, from the codec's."""
-        return params
-
 
 @dataclasses.dataclass(frozen=True)
-class Raw:
+class Raw(Space):
     """Codes are the codec's latents as they are, float32 [b y x c]: what a codec's own run looks at
     where it has no ids.
     """
@@ -62,7 +79,7 @@ class Raw:
 
 
 @dataclasses.dataclass(frozen=True)
-class Latents:
+class Latents(Space):
     """Codes are the codec's latents, each channel less its mean and over its standard deviation:
     {"codec", "mean", "std"} are frozen.
     """
@@ -104,9 +121,9 @@ class Latents:
         }
 
 
-SPACES: dict[str, Any] = {"ids": Ids, "latents": Latents}
-
-
-def natural(codec: Codec) -> Any:
-    """The space of a codec's own run: ids where it has them."""
+def natural(codec: Codec) -> Space:
+    """The space of a codec's own run: ids where it has them, else its latents as they are."""
     return Ids(codec) if isinstance(codec, Tokenizer) else Raw(codec)
+
+
+SPACES: dict[str, Callable[[Codec], Space]] = {"ids": Ids, "latents": Latents, "own": natural}

@@ -120,10 +120,10 @@ class VQ(Autoencoder):
         metrics["observed"] = jax.lax.stop_gradient(self._observed(latents, codes, quantizing, key))
         return loss, metrics
 
-    def statistics(self) -> dict[str, Array]:
+    def init_statistics(self) -> dict[str, Array]:
         return codebook.statistics(self.vocabulary, self.code_width, self.bank)
 
-    def maintain(
+    def after_update(
         self,
         params: Params,
         statistics: dict[str, Array],

@@ -1,18 +1,23 @@
-"""What an evaluator is: a frozen dataclass (its fields are the config) that is called with a
-Subject and gives named numbers.
+"""What an evaluator is: a frozen dataclass (its fields are the config) that is called with a model
+under evaluation and gives named numbers.
 
 Separate from the run, so that evaluators know what they ask of a model and not how it is restored
 or sharded."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from vilg.config import check
+from vilg.generators import GENERATORS, RANKERS
+from vilg.generators.options import SAMPLING_OPTIONS
+from vilg.types import Generator, Model, UserError
+
 
 @runtime_checkable
-class Subject(Protocol):
+class EvaluatedModel(Protocol):
     """A model under evaluation (workdir/session.py). Pictures are uint8 [n, H, W, 3]."""
 
     @property
@@ -69,27 +74,27 @@ class Subject(Protocol):
         """Captions of pictures, with `text` each."""
         ...
 
-    def log_likelihood(
-        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
-    ) -> np.ndarray:
-        """Nats of each picture's codes given each text."""
+    def apply(
+        self, method: str, *arrays: np.ndarray, static: tuple = (), of_pictures: bool = False
+    ) -> Any:
+        """A method of the model on rows [n, ...], in batches: its arrays joined."""
         ...
 
-    def agreement(
-        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
+    def apply_to_texts(
+        self, method: str, texts: Sequence[str], languages: Sequence[str], *arrays: np.ndarray
     ) -> np.ndarray:
-        """How well each text goes with each picture's codes; larger is better."""
+        """`apply` of a method whose first array is text ids: a number or a row a text."""
         ...
 
 
-class FeatureSubject(Subject, Protocol):
+class EvaluatedRanker(EvaluatedModel, Protocol):
     """What evaluators of rankers, and those that choose by one, ask beside that."""
 
-    def image_features(self, images: Any) -> np.ndarray:
+    def embed_images(self, images: Any) -> np.ndarray:
         """Features [n, d] of unit length of pictures."""
         ...
 
-    def text_features(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+    def embed_texts(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
         """Features [n, d] of unit length of texts."""
         ...
 
@@ -99,22 +104,40 @@ class FeatureSubject(Subject, Protocol):
         """
         ...
 
-    def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "FeatureSubject":
+    def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "EvaluatedRanker":
         """The ranker's run of a workdir, which judges pictures by its features."""
         ...
 
 
-@runtime_checkable
-class Evaluator(Protocol):
-    """Numbers about a subject; `protocol` says what decides them beside the model."""
+class Evaluator:
+    """Base class of evaluators: numbers about a model; `protocol` says what decides them beside the
+    model.
+    """
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
-        """Named numbers."""
-        ...
+    def __call__(self, model: Any) -> dict[str, Any]:
+        """Named numbers of an EvaluatedModel, in groups."""
+        raise AssertionError(f"{type(self).__name__} gives no numbers")
 
     def protocol(self) -> dict[str, Any]:
         """What anybody has to hold equal to compare these numbers."""
-        ...
+        raise AssertionError(f"{type(self).__name__} has no protocol")
+
+    def check(self, model: Model, path: str) -> None:
+        """Checks that the experiment's model can do what this evaluator, whose section is `path`,
+        asks of it. Errors: UserError.
+        """
+
+    def without_captions(self) -> "Evaluator":
+        """The same evaluator without captions, which the sampler's options do not change."""
+        return self
+
+
+def check_capability(model: Model, capability: type, path: str, asks: str) -> None:
+    """Errors: UserError where the model lacks a capability, a protocol of vilg/types.py."""
+    if not isinstance(model, capability):
+        names = {kind: repr(name) for name, kind in (GENERATORS | RANKERS).items()}
+        name = names.get(type(model), f"a {model.role}")
+        raise UserError(f"{path} {asks}, which {name} cannot; remove it")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +160,7 @@ class Scored:
 class Paired(Protocol):
     """An evaluator that says what every prompt scored."""
 
-    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+    def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
         """The numbers that the call gives, and every prompt's score."""
         ...
 
@@ -147,35 +170,68 @@ class Paired(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Fields of an evaluator that samples: every option of every generator's sampler; what is left
-    out is the generator's own default.
+class Sampling(Evaluator):
+    """An evaluator that samples. `sampling` holds the sampler's options by name, of which every
+    generator has its own (generators/options.py); an option that is left out has the generator's
+    default. In a config the options stand in the section itself: `scenes=dict(n=256, guidance=2.0)`.
+    """
 
-    Which of them a generator has, it says itself (`controls`); the others are an error when the
-    experiment is built."""
+    sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    guidance: float | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    rescale: float | None = None
-    sampler: str | None = None
-    steps: int | None = None
-    eta: float | None = None
-    spacing: str | None = None
-    first: float | None = None
-    last: float | None = None
+    def controls(self, generator: Generator) -> Any:
+        """The generator's sampling options. Errors: UserError for an option that it lacks."""
+        return generator.controls(self.sampling)
 
-    def controls(self, generator: Any) -> Any:
-        """The generator's controls with the fields that were given. Errors: UserError for one that
-        it does not have.
+    def with_sampling(self, **changes: Any) -> "Sampling":
+        """The same evaluator with some of the sampler's options, or of its own fields, changed.
+
+        Errors: TypeError for a name that is neither.
         """
-        names = [f.name for f in dataclasses.fields(Sampling)]
-        return generator.controls(
-            {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        )
+        options = {n: v for n, v in changes.items() if n in SAMPLING_OPTIONS}
+        fields = {n: v for n, v in changes.items() if n not in SAMPLING_OPTIONS}
+        return dataclasses.replace(self, sampling={**self.sampling, **options}, **fields)
 
-    def check(self, generator: Any) -> None:
-        """Errors: UserError unless the generator has all that was given."""
-        if generator is not None:
-            self.controls(generator)
+    @property
+    def base_seed(self) -> int:
+        """The seed of the first sample of each prompt."""
+        return 0
+
+    def check(self, model: Model, path: str) -> None:
+        """Errors: UserError unless the model is a codec, or samples with these options."""
+        if model.role != "codec":
+            check_capability(model, Generator, path, "samples pictures")
+            self.controls(cast(Generator, model))
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, the sampler's options among them, as `protocol` tells them."""
+        fields = dataclasses.asdict(self)
+        given = fields.pop("sampling")
+        return {name: given.get(name) for name in SAMPLING_OPTIONS} | fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Reranking(Sampling):
+    """An evaluator that samples and can look at the best of `best_of` samples a prompt, by the
+    features of `ranker`, a dual encoder's workdir.
+    """
+
+    best_of: int = 1
+    ranker: str = ""
+
+    def with_ranker(self, best_of: int, ranker: str) -> "Reranking":
+        """The same evaluator, looking at the best of so many samples."""
+        return dataclasses.replace(self, best_of=best_of, ranker=ranker)
+
+
+def sampling_apart(fields: Mapping[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a section of evals, and {"sampling": the sampler's options among them}.
+
+    Errors: UserError for an option of the wrong type.
+    """
+    options = {
+        name: check(value, SAMPLING_OPTIONS[name].type, f"{path}.{name}")
+        for name, value in fields.items()
+        if name in SAMPLING_OPTIONS and value is not None
+    }
+    rest = {name: value for name, value in fields.items() if name not in SAMPLING_OPTIONS}
+    return rest, {"sampling": options}

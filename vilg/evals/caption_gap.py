@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vilg.config import require
-from vilg.evals.base import Subject
-from vilg.types import Levelled, UserError
+from vilg.evals.base import EvaluatedModel, Evaluator
+from vilg.types import NoiseConditional, UserError
 
 MATTERS = 0.5  # of the largest cost of another caption: from there on the caption is said to matter
 DRAWN = 0.25  # of the training draws should fall where it does
@@ -22,7 +22,7 @@ MINDED = 0.05  # a smaller relative gap at every level is none
 
 
 @dataclasses.dataclass(frozen=True)
-class CaptionGap:
+class CaptionGap(Evaluator):
     """`levels` times evenly spread over all of time (the training draws are what is judged),
     `records` validation records.
 
@@ -38,26 +38,23 @@ class CaptionGap:
         require(self.levels >= 2, "evals.caption_gap.levels", self.levels, "must be at least 2")
         require(self.records >= 2, "evals.caption_gap.records", self.records, "must be at least 2")
 
-    def __call__(self, subject: Subject) -> dict[str, Any]:
-        generator = subject.experiment.generator
-        if not isinstance(generator, Levelled):
+    def __call__(self, model: EvaluatedModel) -> dict[str, Any]:
+        generator = model.experiment.model
+        if not isinstance(generator, NoiseConditional):
             raise UserError(
                 "evals.caption_gap: this generator has no noise levels; remove the evaluator, or"
                 " evaluate a diffusion generator"
             )
-        text, codes = self._records(subject)
+        errors_at = model.program.call("errors_at")
+        text, codes = self._records(model)
         other = np.roll(text, 1, 0)
         times = [(k + 0.5) / self.levels for k in range(self.levels)]
         rows = []
         for t in times:
             own, others = (
                 np.mean(
-                    subject.batched(
-                        lambda i, c, t=t: subject.program.errors_at(
-                            subject.params, i, c, jnp.float32(t)
-                        ),
-                        ids,
-                        codes,
+                    model.batched(
+                        lambda i, c, t=t: errors_at(model.params, i, c, jnp.float32(t)), ids, codes
                     )
                 )
                 for ids in (text, other)
@@ -74,21 +71,21 @@ class CaptionGap:
             )
         return {f"level_{k:02d}": row for k, row in enumerate(rows)} | summary(rows, generator)
 
-    def _records(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    def _records(self, model: EvaluatedModel) -> tuple[np.ndarray, np.ndarray]:
         """(text ids, codes) of the first validation records."""
-        experiment = subject.experiment
+        experiment = model.experiment
         size = min(64, len(experiment.data.valid))
         stream = experiment.data.loader.once(
             experiment.data.valid,
-            subject.text_model,
-            image_size=experiment.codec.image_size,
+            model.text_model,
+            image_size=experiment.image_codec.image_size,
             text_length=experiment.data.text.length,
             batch_size=size,
             limit=self.records,
         )
         batches = [(b["text"][b["valid"]], b["image"][b["valid"]]) for b in stream]
         text, images = (np.concatenate(x) for x in zip(*batches, strict=True))
-        return text, subject.codes(images)
+        return text, model.codes(images)
 
     def protocol(self) -> dict[str, Any]:
         """What the numbers depend on."""

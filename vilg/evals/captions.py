@@ -11,10 +11,10 @@ import numpy as np
 
 from vilg.config import require
 from vilg.data.records import LANGUAGES
-from vilg.evals.base import Subject
+from vilg.evals.base import EvaluatedModel, Evaluator, check_capability
 from vilg.generators.guidance import Controls
 from vilg.metrics.captions import describe, score_captions
-from vilg.types import UserError
+from vilg.types import Captioner, Model, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Spread:
 
 
 @dataclasses.dataclass(frozen=True)
-class Captions:
+class Captions(Evaluator):
     """`n` validation records, evenly spaced, captioned in every language that they have captions
     in; the likeliest tokens.
 
@@ -44,7 +44,6 @@ class Captions:
     en: Literal["char", "word"] = "word"
     java: bool = False
     seed: int = 0
-    needs_captioner = True
 
     def __post_init__(self) -> None:
         require(
@@ -54,14 +53,18 @@ class Captions:
             "must be at least 2; CIDEr weighs n-grams by how many records have them",
         )
 
-    def __call__(self, subject: Subject) -> dict[str, Any]:
-        images, references = self.records(subject)
+    def check(self, model: Model, path: str) -> None:
+        """Errors: UserError unless the model captions."""
+        check_capability(model, Captioner, path, "captions images")
+
+    def __call__(self, model: EvaluatedModel) -> dict[str, Any]:
+        images, references = self.records(model)
         result: dict[str, Any] = {}
         for language in LANGUAGES:
             have = [i for i, captions in enumerate(references) if captions[language]]
             if len(have) < 2:
                 continue
-            made = subject.caption(
+            made = model.caption(
                 images[have], [language] * len(have), Controls(temperature=0.0), self.seed
             )
             truths = [references[i][language] for i in have]
@@ -76,11 +79,11 @@ class Captions:
             )
         return result
 
-    def records(self, subject: Subject) -> tuple[np.ndarray, list[dict[str, list[str]]]]:
+    def records(self, model: EvaluatedModel) -> tuple[np.ndarray, list[dict[str, list[str]]]]:
         """(pictures uint8 [n, H, W, 3], the captions of each by language); records that cannot be
         read are left out.
         """
-        experiment = subject.experiment
+        experiment = model.experiment
         source = Spread(experiment.data.valid, self.n)
         if len(source) == 0:
             raise UserError(
@@ -88,7 +91,10 @@ class Captions:
                 " data.valid"
             )
         stream = experiment.data.loader.once(
-            source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source))
+            source,
+            None,
+            image_size=experiment.image_codec.image_size,
+            batch_size=min(64, len(source)),
         )
         images, found = [], []
         for batch in stream:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from vilg.config import require
-from vilg.evals.base import Subject
+from vilg.evals.base import EvaluatedModel, Evaluator
 
 
 @dataclasses.dataclass(frozen=True)
-class Losses:
+class Losses(Evaluator):
     """Mean loss terms over the first `batches` batches of the validation source."""
 
     batches: int = 4
@@ -21,14 +21,14 @@ class Losses:
     def __post_init__(self) -> None:
         require(self.batches > 0, "evals.losses.batches", self.batches, "must be at least 1")
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
-        program, experiment = subject.program, subject.experiment
+    def __call__(self, model: EvaluatedModel) -> dict[str, float]:
+        program, experiment = model.program, model.experiment
         size = -(-self.batch_size // program.batch_shards) * program.batch_shards
         totals: dict[str, list[float]] = {}
         stream = experiment.data.loader.once(
             experiment.data.valid,
-            subject.text_model,
-            image_size=experiment.codec.image_size,
+            model.text_model,
+            image_size=experiment.image_codec.image_size,
             text_length=experiment.data.text.length,
             batch_size=size,
             limit=size * self.batches,
@@ -36,10 +36,8 @@ class Losses:
         for batch in stream:
             if not batch["valid"].all():
                 continue  # a batch that is filled up would count records twice
-            placed = {k: v for k, v in batch.items() if k in ("image", "text")}
-            for name, value in program.evaluate_loss(
-                subject.params, placed, subject.frozen
-            ).items():
+            placed = {k: v for k, v in batch.items() if k in ("image", "text")}  # no marks
+            for name, value in program.evaluate_loss(model.params, placed, model.frozen).items():
                 totals.setdefault(name, []).append(float(value))
         require(
             bool(totals),

@@ -21,7 +21,7 @@ from vilg.data.scenes.scorer import read
 from vilg.data.scenes.skills import CATEGORIES, SKILLS, draw_scenes, drawable, judge_skills
 from vilg.data.scenes.source import Synthetic
 from vilg.data.suites import SUITES, digest, of_categories, read_suite, wording
-from vilg.evals.base import FeatureSubject, Sampling, Scored, Subject
+from vilg.evals.base import EvaluatedModel, EvaluatedRanker, Sampling, Scored
 from vilg.metrics.intervals import interval, t_interval
 from vilg.types import UserError
 
@@ -115,12 +115,17 @@ class Prompts(Sampling):
         """Whether pictures are scored by reading them."""
         return self.suite in SUITES and SUITES[self.suite].draw is not None
 
-    def __call__(self, subject: Subject) -> dict[str, Any]:
-        return summarize([dataclasses.replace(row, image=None) for row in self.judged(subject)])
+    @property
+    def base_seed(self) -> int:
+        """The field `seed`."""
+        return self.seed
 
-    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+    def __call__(self, model: EvaluatedModel) -> dict[str, Any]:
+        return summarize([dataclasses.replace(row, image=None) for row in self.judged(model)])
+
+    def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
         """The table, and every picture with its score: a cell a category."""
-        rows = list(self.judged(subject))
+        rows = list(self.judged(model))
         suite = Path(self.suite).stem
         scored = [
             Scored(
@@ -141,12 +146,12 @@ class Prompts(Sampling):
             ),
         )
 
-    def judged(self, subject: Subject) -> Iterable[Judged]:
+    def judged(self, model: EvaluatedModel) -> Iterable[Judged]:
         """Every prompt with its score."""
-        return self._read(subject) if self.exact else self._ranked(subject)
+        return self._read(model) if self.exact else self._ranked(model)
 
-    def _read(self, subject: Subject) -> list[Judged]:
-        source = subject.experiment.data.train
+    def _read(self, model: EvaluatedModel) -> list[Judged]:
+        source = model.experiment.data.train
         if not isinstance(source, Synthetic):
             raise UserError(
                 f"evals.prompts.suite='synthetic': the run reads {type(source).__name__} data; give"
@@ -170,7 +175,7 @@ class Prompts(Sampling):
         ]
         rows = [(c, i, s, g) for c, i, s in scenes for g in languages]
         asked = [Prompt(wording(s, g, i), g) for _, i, s, g in rows]
-        images = self._sampled(subject, asked)
+        images = self._sampled(model, asked)
         out = []
         for (category, i, scene, language), prompt, image in zip(rows, asked, images, strict=True):
             reading = read(image)
@@ -190,14 +195,14 @@ class Prompts(Sampling):
             )
         return out
 
-    def _ranked(self, subject: Subject) -> Iterator[Judged]:
+    def _ranked(self, model: EvaluatedModel) -> Iterator[Judged]:
         prompts = self.prompts()
-        judge = cast(FeatureSubject, subject).ranking(self.ranker, {p.language for p in prompts})
+        judge = cast(EvaluatedRanker, model).ranking(self.ranker, {p.language for p in prompts})
         for start in range(0, len(prompts), AT_ONCE):
             some = prompts[start : start + AT_ONCE]
-            made = self._sampled(subject, some)
-            images = judge.image_features(np.stack(made))
-            texts = judge.text_features([p.text for p in some], [p.language for p in some])
+            made = self._sampled(model, some)
+            images = judge.embed_images(np.stack(made))
+            texts = judge.embed_texts([p.text for p in some], [p.language for p in some])
             cosines = np.sum(np.asarray(images, np.float64) * np.asarray(texts, np.float64), -1)
             for p, c, image in zip(some, cosines, made, strict=True):
                 category, english = p.extra.get("category", "none"), p.extra.get("category_en", "")
@@ -215,9 +220,9 @@ class Prompts(Sampling):
         kept = {x for ids in rows.values() for x in evenly(list(ids), self.n)}
         return [p for p in found if p.extra["id"] in kept]
 
-    def _sampled(self, subject: Subject, prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        controls = self.controls(subject.experiment.generator)
-        made = subject.sample(
+    def _sampled(self, model: EvaluatedModel, prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        controls = self.controls(model.experiment.model)
+        made = model.sample(
             [p.text for p in prompts], controls, self.seed, [p.language for p in prompts]
         )
         return [m.image for m in made]
@@ -226,7 +231,7 @@ class Prompts(Sampling):
         """All that decides these numbers beside the model (a sampler's option that is None is the
         generator's default).
         """
-        told = dataclasses.asdict(self) | {
+        told = self.settings() | {
             "samples_per_prompt": 1,
             "reranking": "none",
             "between_languages": "zh minus en, pair by pair",

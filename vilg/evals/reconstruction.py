@@ -11,12 +11,12 @@ from vilg.config import require
 from vilg.data.scenes.render import render
 from vilg.data.scenes.scorer import score
 from vilg.data.scenes.source import Synthetic, cell
-from vilg.evals.base import Subject
+from vilg.evals.base import EvaluatedModel, Evaluator
 from vilg.types import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(Evaluator):
     """On `images` validation records; on synthetic scenes also the share of `images` two-object
     scenes that read right.
     """
@@ -27,21 +27,21 @@ class Reconstruction:
     def __post_init__(self) -> None:
         require(self.images > 0, "evals.reconstruction.images", self.images, "must be at least 1")
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
-        experiment = subject.experiment
+    def __call__(self, model: EvaluatedModel) -> dict[str, float]:
+        experiment = model.experiment
         source = experiment.data.valid
         originals = []
         for batch in experiment.data.loader.once(
             source,
             None,
-            image_size=experiment.codec.image_size,
+            image_size=experiment.image_codec.image_size,
             batch_size=min(64, len(source)),
             limit=self.images,
         ):
             originals.append(batch["image"][batch["valid"]])
         images = np.concatenate(originals)
-        codes = subject.codes(images)
-        decoded = subject.pictures(codes)
+        codes = model.codes(images)
+        decoded = model.pictures(codes)
         error = np.mean(
             ((images.astype(np.float32) - decoded.astype(np.float32)) / 255) ** 2, (1, 2, 3)
         )
@@ -49,14 +49,14 @@ class Reconstruction:
             "psnr": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))),
             "images": float(len(images)),
         }
-        if isinstance(experiment.codec, Tokenizer):
-            result |= usage(codes, experiment.codec.vocabulary)
+        if isinstance(experiment.image_codec, Tokenizer):
+            result |= usage(codes, experiment.image_codec.vocabulary)
         if isinstance(source, Synthetic):
             scenes = cell(
                 source, 2 if source.max_objects > 1 else 1, "seen", self.images, self.split
             )
-            pictures = np.stack([render(s, experiment.codec.image_size) for s in scenes])
-            back = subject.pictures(subject.codes(pictures))
+            pictures = np.stack([render(s, experiment.image_codec.image_size) for s in scenes])
+            back = model.pictures(model.codes(pictures))
             name = "two_objects" if source.max_objects > 1 else "single_object"
             result[name] = float(
                 np.mean([score(i, s).everything for i, s in zip(back, scenes, strict=True)])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vilg.evals.base import Subject
+from vilg.evals.base import EvaluatedModel
 from vilg.types import UserError
 
 
@@ -18,13 +18,15 @@ class Pair(NamedTuple):
     captions: dict[str, str]
 
 
-def captioned_records(subject: Subject, n: int, languages: Sequence[str], field: str) -> list[Pair]:
+def captioned_records(
+    model: EvaluatedModel, n: int, languages: Sequence[str], field: str
+) -> list[Pair]:
     """n records that have all of the languages, evenly spaced among the first 16 n. Errors:
     UserError, naming the field that holds n, where the validation source has fewer."""
-    experiment, found, seen = subject.experiment, [], set()
+    experiment, found, seen = model.experiment, [], set()
     source = experiment.data.valid
     stream = experiment.data.loader.once(
-        source, None, image_size=experiment.codec.image_size, batch_size=min(64, len(source))
+        source, None, image_size=experiment.image_codec.image_size, batch_size=min(64, len(source))
     )
     for batch in stream:
         for image, record, valid in zip(

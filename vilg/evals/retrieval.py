@@ -8,7 +8,7 @@ with one thing changed (data/scenes/changes.py), each kind apart."""
 import dataclasses
 import random
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,15 +18,16 @@ from vilg.data.scenes.captions import WORDINGS, describe, kind_of
 from vilg.data.scenes.changes import CHANGES, change
 from vilg.data.scenes.render import render
 from vilg.data.scenes.source import Synthetic
-from vilg.evals.base import FeatureSubject
+from vilg.evals.base import EvaluatedRanker, Evaluator, check_capability
 from vilg.evals.records import captioned_records
 from vilg.metrics.intervals import interval
+from vilg.types import Embedder, Model
 
 RECALLS = (1, 5, 10)
 
 
 @dataclasses.dataclass(frozen=True)
-class Retrieval:
+class Retrieval(Evaluator):
     """`n` validation records a language, no two with the same caption; `changes` scenes for each
     kind of change (0: none).
     """
@@ -34,39 +35,39 @@ class Retrieval:
     n: int = 256
     changes: int = 256
 
-    needs_features: ClassVar[bool] = True  # of the model
-
     def __post_init__(self) -> None:
         require(self.n > max(RECALLS), "evals.retrieval.n", self.n, f"must be above {max(RECALLS)}")
 
-    def __call__(self, subject: FeatureSubject) -> dict[str, Any]:
+    def check(self, model: Model, path: str) -> None:
+        """Errors: UserError unless the model embeds pictures and texts."""
+        check_capability(model, Embedder, path, "asks for features")
+
+    def __call__(self, model: EvaluatedRanker) -> dict[str, Any]:
         result: dict[str, Any] = {
-            g: self.recall(subject, g) for g in subject.experiment.data.loader.languages
+            g: self.recall(model, g) for g in model.experiment.data.loader.languages
         }
         result["chance"] = {f"recall_{k}": k / self.n for k in RECALLS}
-        if self.changes and isinstance(subject.experiment.data.valid, Synthetic):
+        if self.changes and isinstance(model.experiment.data.valid, Synthetic):
             result["changed"] = {
-                kind: table for kind in CHANGES if (table := self.changed(subject, kind))
+                kind: table for kind in CHANGES if (table := self.changed(model, kind))
             } | {"chance": 0.5}
         return result
 
-    def recall(self, subject: FeatureSubject, language: str) -> dict[str, Any]:
+    def recall(self, model: EvaluatedRanker, language: str) -> dict[str, Any]:
         """Both directions, among records of one language."""
-        pairs = captioned_records(subject, self.n, (language,), "evals.retrieval.n")
-        images = subject.image_features([p.image for p in pairs])
-        texts = subject.text_features(
-            [p.captions[language] for p in pairs], [language] * len(pairs)
-        )
+        pairs = captioned_records(model, self.n, (language,), "evals.retrieval.n")
+        images = model.embed_images([p.image for p in pairs])
+        texts = model.embed_texts([p.captions[language] for p in pairs], [language] * len(pairs))
         return {
             "image_to_text": recalls(images @ texts.T),
             "text_to_image": recalls(texts @ images.T),
         }
 
-    def changed(self, subject: FeatureSubject, kind: str) -> dict[str, Any]:
+    def changed(self, model: EvaluatedRanker, kind: str) -> dict[str, Any]:
         """How often the own caption is nearer to the picture than the changed one, half of the
         scenes in each language; {} where the source has no such scenes (counts, where no caption
         says one)."""
-        source, languages = subject.experiment.data.valid, subject.experiment.data.loader.languages
+        source, languages = model.experiment.data.valid, model.experiment.data.loader.languages
         if kind == "count" and not (source.groups and source.max_objects > 1):
             return {}
         images, right, wrong, spoken = [], [], [], []
@@ -87,9 +88,9 @@ class Retrieval:
                 break
         if not images:
             return {}
-        features = subject.image_features(images)
+        features = model.embed_images(images)
         own, others = (
-            np.sum(features * subject.text_features(texts, spoken), -1) for texts in (right, wrong)
+            np.sum(features * model.embed_texts(texts, spoken), -1) for texts in (right, wrong)
         )
         share = float(np.mean(own > others))
         return {

@@ -17,10 +17,10 @@ from vilg.data.scenes.render import render
 from vilg.data.scenes.scene import Scene
 from vilg.data.scenes.scorer import score
 from vilg.data.scenes.source import Synthetic, cell
-from vilg.evals.base import FeatureSubject, Sampling, Scored, Subject
+from vilg.evals.base import EvaluatedModel, EvaluatedRanker, Reranking, Scored, check_capability
 from vilg.generators.guidance import Controls
 from vilg.metrics.intervals import interval
-from vilg.types import Captioner, UserError
+from vilg.types import Captioner, Model, UserError
 
 CELLS = {
     "single_object": (1, "seen"),
@@ -45,7 +45,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scenes(Sampling):
+class Scenes(Reranking):
     """n scenes a cell. The fields of Sampling are the sampler's; captions are the likeliest
     tokens.
     """
@@ -55,10 +55,6 @@ class Scenes(Sampling):
     seed: int = 0
     captions: bool = True
     cells: tuple[str, ...] = tuple(CELLS)
-    # samples a prompt, of which the one that `ranker`, a dual encoder's workdir, finds best is
-    # looked at
-    best_of: int = 1
-    ranker: str = ""
 
     def __post_init__(self) -> None:
         require(self.n >= 2, "evals.scenes.n", self.n, "must be at least 2, one a language")
@@ -75,14 +71,19 @@ class Scenes(Sampling):
             (self.best_of > 1) == bool(self.ranker), "evals.scenes.best_of", self.best_of, remedy
         )
 
-    @property
-    def needs_captioner(self) -> bool:
-        """Whether the generator must be able to caption."""
-        return self.captions
+    def check(self, model: Model, path: str) -> None:
+        """Errors: UserError unless the model samples and, with captions, captions too."""
+        if self.captions:
+            check_capability(model, Captioner, path, "captions images")
+        super().check(model, path)
 
-    def scenes(self, subject: Subject) -> dict[str, list[Scene]]:
+    def without_captions(self) -> "Scenes":
+        """The same scenes, sampled only."""
+        return dataclasses.replace(self, captions=False)
+
+    def scenes(self, model: EvaluatedModel) -> dict[str, list[Scene]]:
         """The scenes of each cell that the data have."""
-        source = subject.experiment.data.train
+        source = model.experiment.data.train
         if not isinstance(source, Synthetic):
             raise UserError(
                 f"evals.scenes reads {type(source).__name__} data, which it cannot score; it needs"
@@ -99,45 +100,45 @@ class Scenes(Sampling):
             for name, (objects, pairs) in there.items()
         }
 
-    def trials(self, subject: Subject) -> list[Trial]:
+    def trials(self, model: EvaluatedModel) -> list[Trial]:
         """Every sample and caption with its verdict."""
         out = []
-        for name, scenes in self.scenes(subject).items():
+        for name, scenes in self.scenes(model).items():
             languages = [LANGUAGES[i % len(LANGUAGES)] for i in range(self.n)]
-            out += self._sampled(subject, name, scenes, languages)
-            if self.captions and isinstance(subject.experiment.generator, Captioner):
-                out += self._captioned(subject, name, scenes, languages)
+            out += self._sampled(model, name, scenes, languages)
+            if self.captions and isinstance(model.experiment.model, Captioner):
+                out += self._captioned(model, name, scenes, languages)
         return out
 
     def _sampled(
-        self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]
+        self, model: EvaluatedModel, name: str, scenes: Sequence[Scene], languages: Sequence[str]
     ) -> list[Trial]:
         wordings = [len(WORDINGS[g][kind_of(s)]) for s, g in zip(scenes, languages, strict=True)]
         draws = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
         prompts = [describe(s, g, w).text for s, g, w in zip(scenes, languages, draws, strict=True)]
-        made = subject.sample(
+        made = model.sample(
             prompts,
-            self.controls(subject.experiment.generator),
+            self.controls(model.experiment.model),
             self.seed,
             languages,
             number=self.best_of,
         )
         if self.best_of > 1:
-            made = cast(FeatureSubject, subject).best(made, self.best_of, self.ranker)
+            made = cast(EvaluatedRanker, model).best(made, self.best_of, self.ranker)
         return [
             judged(name, s, m.language, m.prompt, m.image)
             for s, m in zip(scenes, made, strict=True)
         ]
 
-    def ceiling(self, subject: Subject) -> list[Trial]:
+    def ceiling(self, model: EvaluatedModel) -> list[Trial]:
         """What a perfect generator would get through the codec: the true pictures of the same
         scenes, coded and given back.
         """
         out = []
-        for name, scenes in self.scenes(subject).items():
-            back = subject.pictures(
-                subject.codes(
-                    np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])
+        for name, scenes in self.scenes(model).items():
+            back = model.pictures(
+                model.codes(
+                    np.stack([render(s, model.experiment.image_codec.image_size) for s in scenes])
                 )
             )
             out += [
@@ -147,21 +148,26 @@ class Scenes(Sampling):
         return out
 
     def _captioned(
-        self, subject: Subject, name: str, scenes: Sequence[Scene], languages: Sequence[str]
+        self, model: EvaluatedModel, name: str, scenes: Sequence[Scene], languages: Sequence[str]
     ) -> list[Trial]:
-        images = np.stack([render(s, subject.experiment.codec.image_size) for s in scenes])
-        captions = subject.caption(images, languages, Controls(temperature=0.0), self.seed)
+        images = np.stack([render(s, model.experiment.image_codec.image_size) for s in scenes])
+        captions = model.caption(images, languages, Controls(temperature=0.0), self.seed)
         return [
             Trial(name, "caption", s, g, c.text, i, bool(caption_is_right(c.text, s, g)), {})
             for s, g, c, i in zip(scenes, languages, captions, images, strict=True)
         ]
 
-    def __call__(self, subject: Subject) -> dict[str, Any]:
-        return summarize(self.trials(subject))
+    @property
+    def base_seed(self) -> int:
+        """The field `seed`."""
+        return self.seed
 
-    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+    def __call__(self, model: EvaluatedModel) -> dict[str, Any]:
+        return summarize(self.trials(model))
+
+    def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
         """The table, and every sample with its score."""
-        trials = self.trials(subject)
+        trials = self.trials(model)
         made = [t for t in trials if t.kind == "sample"]
         scored = [
             Scored(
@@ -186,7 +192,7 @@ class Scenes(Sampling):
         """All that decides these numbers beside the model (a sampler's option that is None is the
         generator's default).
         """
-        return dataclasses.asdict(self) | {
+        return self.settings() | {
             "single_object": "colour and shape right, one object",
             "two_objects": "every attribute and the relation right",
             "captions": "parses back to the scene in the asked language; likeliest tokens",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vilg.config import require
-from vilg.evals.base import Sampling, Scored, Subject
+from vilg.evals.base import EvaluatedModel, Sampling, Scored
 from vilg.evals.records import Pair, captioned_records
 from vilg.metrics.intervals import interval
 from vilg.types import Likelihood
@@ -39,20 +39,20 @@ class Twins(Sampling):
             f"must be at least twice evals.twins.choices={self.choices}",
         )
 
-    def __call__(self, subject: Subject) -> dict[str, Any]:
-        return self.measured(subject)[0]
+    def __call__(self, model: EvaluatedModel) -> dict[str, Any]:
+        return self.measured(model)[0]
 
-    def measured(self, subject: Subject) -> tuple[dict[str, Any], list[Scored]]:
+    def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
         """The table, and of every caption whether it is the best of `choices` for its picture, and
         whether its sample is nearer to that picture than to another record's."""
-        pairs = captioned_records(subject, self.n, LANGUAGES, "evals.twins.n")
-        codes = subject.codes(np.stack([p.image for p in pairs]))
-        made = {g: self.samples(subject, pairs, g) for g in LANGUAGES}
+        pairs = captioned_records(model, self.n, LANGUAGES, "evals.twins.n")
+        codes = model.codes(np.stack([p.image for p in pairs]))
+        made = {g: self.samples(model, pairs, g) for g in LANGUAGES}
         truth = np.stack([p.image for p in pairs])
         result: dict[str, Any] = {}
         scored = []
         for g in LANGUAGES:
-            result[g], matched = self.matching(subject, pairs, codes, g)
+            result[g], matched = self.matching(model, pairs, codes, g)
             own, others = distances(made[g], truth), distances(made[g], np.roll(truth, 1, 0))
             nearer = float(np.mean(own < others))
             result[g] |= {"to_truth": float(own.mean()), "to_another_truth": float(others.mean())}
@@ -78,21 +78,21 @@ class Twins(Sampling):
         return dataclasses.replace(self, n=min(self.n, max(n, 2 * self.choices)))
 
     def matching(
-        self, subject: Subject, pairs: list[Pair], codes: np.ndarray, language: str
+        self, model: EvaluatedModel, pairs: list[Pair], codes: np.ndarray, language: str
     ) -> tuple[dict[str, Any], np.ndarray]:
         """How often the own caption is the best of `choices`; nats a code (or the loss, of a
         Ranker) with it and with others'. And of which records [n] it is."""
-        n, likelihood = len(pairs), isinstance(subject.experiment.generator, Likelihood)
+        n, likelihood = len(pairs), isinstance(model.experiment.model, Likelihood)
         shift = n // self.choices  # evenly spaced others: neighbours in a data set are often alike
         texts = [
             pairs[(i + k * shift) % n].captions[language]
             for k in range(self.choices)
             for i in range(n)
         ]
-        ask = subject.log_likelihood if likelihood else subject.agreement
-        scores = ask(
-            np.concatenate([codes] * self.choices), texts, [language] * len(texts)
-        ).reshape(self.choices, n)
+        method = "log_likelihood" if likelihood else "agreement"
+        every = np.concatenate([codes] * self.choices)
+        scores = model.apply_to_texts(method, texts, [language] * len(texts), every)
+        scores = scores.reshape(self.choices, n)
         matched = scores[0] > scores[1:].max(0)
         own, other = (
             ("nats_a_code", "nats_a_code_other_caption")
@@ -109,11 +109,11 @@ class Twins(Sampling):
         }
         return numbers, matched
 
-    def samples(self, subject: Subject, pairs: list[Pair], language: str) -> np.ndarray:
+    def samples(self, model: EvaluatedModel, pairs: list[Pair], language: str) -> np.ndarray:
         """One picture a record."""
-        made = subject.sample(
+        made = model.sample(
             [p.captions[language] for p in pairs],
-            self.controls(subject.experiment.generator),
+            self.controls(model.experiment.model),
             0,
             [language] * len(pairs),
         )
@@ -121,7 +121,7 @@ class Twins(Sampling):
 
     def protocol(self) -> dict[str, Any]:
         """What the numbers depend on."""
-        return dataclasses.asdict(self) | {
+        return self.settings() | {
             "split": "valid",
             "distance": "root mean square of pixels in [0, 1], mean over pairs",
         }

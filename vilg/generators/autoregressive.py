@@ -10,161 +10,30 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vilg.config import lookup, require
+from vilg.generators.bidirectional import BidirectionalTransformer
 from vilg.generators.guidance import Controls, choose, empty_prompt, guide, with_options
 from vilg.nn import code_tables, patterns
 from vilg.nn.attention import PatternOptions, check_implementation
 from vilg.nn.code_tables import CodeTables
 from vilg.nn.dense import DTYPES
-from vilg.nn.embed import TokenEmbed
-from vilg.nn.transformer import REMAT, Trunk, TrunkShape, unrolled
-from vilg.parallel.axes import named
-from vilg.parallel.constrain import constrain
-from vilg.types import END, PAD, Batch, Metrics, Params
-
-
-class Model(nn.Module):
-    """Embeddings, trunk and the two output heads."""
-
-    shape: TrunkShape
-    text_vocabulary: int
-    image_vocabulary: int
-    tie: bool
-    embed_scale: float
-    text_window: int
-    image_window: int
-
-    def setup(self) -> None:
-        s = self.shape
-        windows = self.text_window, self.image_window
-        self.embed = TokenEmbed(
-            s.width,
-            self.text_vocabulary,
-            s.text_length,
-            self.image_vocabulary,
-            s.grid,
-            self.embed_scale,
-            *windows,
-        )
-        self.trunk = Trunk(s)
-        init = nn.initializers.normal(s.width**-0.5)
-        if not self.tie:
-            self.text_head = self.param(
-                "text_head",
-                named(init, "embed", "vocab"),
-                (s.width, self.text_vocabulary),
-                jnp.float32,
-            )
-            self.image_head = self.param(
-                "image_head",
-                named(init, "embed", "vocab"),
-                (s.width, self.image_vocabulary),
-                jnp.float32,
-            )
-
-    def text_logits(self, states: Float[Array, "b l d"]) -> Float[Array, "b l v"]:
-        """f32 logits over text ids."""
-        return self._logits(states, self.embed.text_table.T if self.tie else self.text_head)
-
-    def image_logits(self, states: Float[Array, "b l d"]) -> Float[Array, "b l v"]:
-        """f32 logits over image codes."""
-        return self._logits(states, self.embed.image_table.T if self.tie else self.image_head)
-
-    def _logits(self, states: Array, head: Array) -> Array:
-        logits = jnp.einsum(
-            "bld,dv->blv", states, head.astype(states.dtype), preferred_element_type=jnp.float32
-        )
-        return constrain(logits, "batch", "length", "vocab")
-
-    def __call__(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> tuple[Array, Array]:
-        """(logits of the image given text, logits of the text given image): both directions,
-        teacher forced.
-        """
-        return self.image_given_text(text, codes), self.text_given_image(text, codes)
-
-    def _stream(self, text: Array, codes: Array, direction: str) -> Array:
-        x = jnp.concatenate(
-            [self.embed.text(text, direction), self.embed.image(codes, direction)], 1
-        )
-        return constrain(x.astype(self.shape.dtype), "batch", "length", "embed")
-
-    def image_given_text(
-        self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
-    ) -> Float[Array, "b n v"]:
-        """Logits of every code given the text and the codes before it."""
-        m = self.shape.text_length
-        states = self.trunk.full(self._stream(text, codes, "text_to_image"), "text_to_image")
-        return self.image_logits(states[:, m - 1 : -1])
-
-    def text_given_image(
-        self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
-    ) -> Float[Array, "b m-1 v"]:
-        """Logits of text ids 1 .. m-1 given the image and the ids before them."""
-        m = self.shape.text_length
-        states = self.trunk.full(self._stream(text, codes, "image_to_text"), "image_to_text")
-        return self.text_logits(states[:, : m - 1])
-
-    def together(
-        self, prompt: Int[Array, "b m"], text: Int[Array, "e m"], codes: Int[Array, "b n"]
-    ) -> tuple[Array, Array]:
-        """`image_given_text` of all rows and `text_given_image` of every so many of them (whose
-        `text` it is), in one pass through the trunk: a layer's weights are fetched once for both. A
-        row of captions goes beside the rows that it belongs to."""
-        m, every = self.shape.text_length, prompt.shape[0] // text.shape[0]
-        first, second = (
-            self._stream(prompt, codes, "text_to_image"),
-            self._stream(text, codes[::every], "image_to_text"),
-        )
-        x = jnp.concatenate([first.reshape(-1, every, *first.shape[1:]), second[:, None]], 1)
-        x = constrain(x.reshape(-1, *x.shape[2:]), "batch", "length", "embed")
-        states = self.trunk.full(x, (("text_to_image", every), ("image_to_text", 1)))
-        states = states.reshape(-1, every + 1, *states.shape[1:])
-        image = states[:, :every, m - 1 : -1].reshape(*codes.shape, -1)
-        return self.image_logits(image), self.text_logits(states[:, every, : m - 1])
-
-    def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the first code, and caches that hold the text."""
-        x = self.embed.text(text, "text_to_image").astype(self.shape.dtype)
-        states, caches = self.trunk.source(x, "text_to_image")
-        return self.image_logits(states[:, -1:])[:, 0], caches
-
-    def read_image(self, codes: Int[Array, "b n"]) -> Any:
-        """Caches that hold the image."""
-        x = self.embed.image(codes, "image_to_text").astype(self.shape.dtype)
-        return self.trunk.source(x, "image_to_text")[1]
-
-    def next_code(
-        self, codes: Int[Array, "b n"], caches: Any, position: Array
-    ) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the code after the one at raster index `position`; codes after it are not
-        read.
-        """
-        x = self.embed.image(codes, "text_to_image", position).astype(self.shape.dtype)
-        states, caches = self.trunk.step(x, caches, position, "text_to_image")
-        return self.image_logits(states)[:, 0], caches
-
-    def next_text(
-        self, ids: Int[Array, "b m"], caches: Any, position: Array
-    ) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the text id after the one at text position `position`; ids after it are not
-        read.
-        """
-        x = self.embed.text(ids, "image_to_text", position).astype(self.shape.dtype)
-        states, caches = self.trunk.step(x, caches, position, "image_to_text")
-        return self.text_logits(states)[:, 0], caches
+from vilg.nn.transformer import REMAT, TrunkShape, unrolled
+from vilg.types import END, PAD, Batch, Metrics, Model, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Autoregressive:
-    """The generator: fields are the config. Implements Trainable, Generator and Captioner."""
+class Autoregressive(Model):
+    """The generator: its fields are the config. Implements Trainable, Generator, Captioner and
+    Likelihood.
+    """
 
-    space: ClassVar[str] = "ids"
+    role: ClassVar[str] = "generator"
     batch_field: ClassVar[str] = "generator.caption_every"
+    controls_type: ClassVar[type] = Controls
     defaults: ClassVar[Controls] = Controls(guidance=2.0, temperature=0.8)
 
     image_vocabulary: int  # given by the codec
@@ -182,32 +51,26 @@ class Autoregressive:
     # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
     attention: str = "blockwise"
     qk_norm: bool = False
-    rotary_base: float = (
-        0.0  # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
-    )
+    # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
+    rotary_base: float = 0.0
     tie: bool = False
-    code_embedding: Literal["table", "codec"] = (
-        "table"  # a row a code (the paper), or that and a function of its code vector
-    )
+    # a row a code (the paper), or that and a function of its code vector
+    code_embedding: Literal["table", "codec"] = "table"
     embed_scale: float = 0.02
-    text_window: int = (
-        0  # ids before it that each text state holds too (vilg/nn/embed.py; the paper: 0)
-    )
-    image_window: int = (
-        0  # radius of the square whose codes before it each image state holds too (the paper: 0)
-    )
+    # ids before it that each text state holds too (vilg/nn/embed.py; the paper: 0)
+    text_window: int = 0
+    # radius of the square whose codes before it each image state holds too (the paper: 0)
+    image_window: int = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
     scan: bool = True
     text_to_image_weight: float = 1.0  # PAPERS 2.4: both directions, equal weight
     image_to_text_weight: float = 1.0
-    directions: Literal["apart", "together"] = (
-        "apart"  # one pass through the layers for each, or one for both (weights fetched once)
-    )
+    # one pass through the layers for each, or one for both (weights fetched once)
+    directions: Literal["apart", "together"] = "apart"
     caption_every: int = 1  # every so many rows of a batch, one also trains image_to_text
-    drop_text: float = (
-        0.1  # share of rows whose text becomes the empty prompt, for classifier-free guidance
-    )
+    # share of rows whose text becomes the empty prompt, for classifier-free guidance
+    drop_text: float = 0.1
 
     def __post_init__(self) -> None:
         require(
@@ -263,7 +126,7 @@ class Autoregressive:
             self.code_embedding,
             "needs a codec with code vectors; give 'table'",
         )
-        _ = self.model  # the patterns are checked when the experiment is built
+        _ = self.network  # the patterns are checked when the experiment is built
 
     @property
     def batch_multiple(self) -> int:
@@ -275,7 +138,7 @@ class Autoregressive:
         return with_options(self.defaults, given, "an autoregressive generator")
 
     @property
-    def model(self) -> Model:
+    def network(self) -> BidirectionalTransformer:
         """The Linen module."""
         shape = TrunkShape(
             width=self.width,
@@ -292,7 +155,7 @@ class Autoregressive:
             scan=self.scan,
             dtype=DTYPES[self.dtype],
         )
-        return Model(
+        return BidirectionalTransformer(
             shape,
             self.text_vocabulary,
             self.image_vocabulary,
@@ -306,7 +169,7 @@ class Autoregressive:
         """Boxed parameters."""
         text = jnp.zeros((1, self.text_length), jnp.int32)
         codes = jnp.zeros((1, self.grid[0] * self.grid[1]), jnp.int32)
-        params = self.model.init(key, text, codes)["params"]
+        params = self.network.init(key, text, codes)["params"]
         if self.code_embedding == "codec":
             params = {**params, "codes": self._tables.init(jax.random.fold_in(key, 1))["params"]}
         return params
@@ -320,7 +183,22 @@ class Autoregressive:
         labels = jax.tree.map(lambda _: "generator", params)
         return {**labels, "codes": {**labels["codes"], "vectors": "frozen"}}
 
-    def adopt(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
+    @property
+    def space(self) -> str:
+        """The ids of a tokenizer."""
+        return "ids"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Pictures and texts."""
+        return ("image", "text")
+
+    @property
+    def uses_code_vectors(self) -> bool:
+        """Whether rows of codes come from the codec's code vectors."""
+        return self.code_embedding == "codec"
+
+    def with_code_vectors(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
         """The parameters with the codec's code vectors in them, where this model uses them."""
         return (
             params
@@ -333,7 +211,7 @@ class Autoregressive:
         return CodeTables(self.image_vocabulary, self.code_width, self.width, head=not self.tie)
 
     def plain(self, params: Params) -> Params:
-        """The parameters of `model`: what comes from code vectors is computed and added to its
+        """The parameters of `network`: what comes from code vectors is computed and added to its
         tables.
         """
         if self.code_embedding == "table":
@@ -354,14 +232,14 @@ class Autoregressive:
         prompt = jnp.where(dropped, empty_prompt(text), text)
         text = text[:: self.caption_every]
         if self.directions == "together":
-            image_logits, text_logits = self.model.apply(
+            image_logits, text_logits = self.network.apply(
                 {"params": params}, prompt, text, codes, method="together"
             )
         else:
-            image_logits = self.model.apply(
+            image_logits = self.network.apply(
                 {"params": params}, prompt, codes, method="image_given_text"
             )
-            text_logits = self.model.apply(
+            text_logits = self.network.apply(
                 {"params": params}, text, codes[:: self.caption_every], method="text_given_image"
             )
         image_loss = jnp.mean(token_nll(image_logits, codes))
@@ -377,7 +255,7 @@ class Autoregressive:
         """FLOPs of an update's forward and backward pass on so many rows, nothing recomputed: 6 x
         parameters of matrix products (tables that are looked up excluded, output heads included) x
         positions, and attention at 12 d x the pairs that each layer's mask shows."""
-        model, n = self.model, self.grid[0] * self.grid[1]
+        model, n = self.network, self.grid[0] * self.grid[1]
         d, captions, positions = self.width, batch // self.caption_every, self.text_length + n
         layer = 4 * d * d + 2 * d * model.shape.mlp_width
         products = self.layers * layer * (batch + captions) * positions
@@ -399,15 +277,15 @@ class Autoregressive:
     ) -> Float[Array, " b"]:
         """log p(codes | text) in nats, without guidance or temperature."""
         params, codes = self.plain(params), codes.reshape(codes.shape[0], -1)
-        logits = self.model.apply({"params": params}, text, codes, method="image_given_text")
+        logits = self.network.apply({"params": params}, text, codes, method="image_given_text")
         return -jnp.sum(token_nll(logits, codes), -1)
 
-    def _decoder(self, params: Params) -> tuple[Model, Params]:
+    def _decoder(self, params: Params) -> tuple[BidirectionalTransformer, Params]:
         """The model with unrolled layers, and its variables."""
         params = self.plain(params)
         if not self.scan:
-            return self.model, {"params": params}
-        return dataclasses.replace(self, scan=False).model, {"params": self.unrolled(params)}
+            return self.network, {"params": params}
+        return dataclasses.replace(self, scan=False).network, {"params": self.unrolled(params)}
 
     def unrolled(self, params: Params) -> Params:
         """Parameters, or their gradients, as the same generator has them with scan=False."""

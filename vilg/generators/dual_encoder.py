@@ -24,13 +24,13 @@ from vilg.nn.denoisers import TextEncoderConfig
 from vilg.nn.image_encoder import ImageEncoderConfig
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
-from vilg.types import Batch, Metrics, Params
+from vilg.types import Batch, Metrics, Model, Params
 
 LARGEST_SCALE = 100.0  # CLIP, section 2.5
 
 
 @dataclasses.dataclass(frozen=True)
-class DualEncoder:
+class DualEncoder(Model):
     """Fields are the config. Implements Trainable, Ranker and Embedder."""
 
     grid: tuple[int, int]  # given by the codec
@@ -42,13 +42,10 @@ class DualEncoder:
     projection: int = 128  # length of the features
     first_scale: float = 1 / 0.07  # of the cosines, learned from there on (CLIP)
 
-    PARTS: ClassVar[Mapping[str, Any]] = {
-        "image": ImageEncoderConfig,
-        "text": TextEncoderConfig,
-    }  # the classes of the sections
-    batch_multiple: ClassVar[int] = 1
-    whole_batch: ClassVar[bool] = True  # its loss compares the rows of a batch with each other
-    space: ClassVar[str] = "latents"
+    # the classes of the sections
+    PARTS: ClassVar[Mapping[str, Any]] = {"image": ImageEncoderConfig, "text": TextEncoderConfig}
+    role: ClassVar[str] = "ranker"
+    compares_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, kind in self.PARTS.items():
@@ -64,6 +61,11 @@ class DualEncoder:
             self._image,
             self._text,
         )  # what does not go together is refused when the experiment is built
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Pictures and texts."""
+        return ("image", "text")
 
     @functools.cached_property
     def _image(self) -> Any:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vilg.config import check, require, suggestion
+from vilg.config import check, option, require, suggestion
 from vilg.types import END, PAD, UserError
 
 T = TypeVar("T")
@@ -49,10 +49,10 @@ class Controls:
     all), top_p (1: all).
     """
 
-    guidance: float = 1.0
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
+    guidance: float = option(1.0, "classifier-free guidance; 1 is none")
+    temperature: float = option(1.0, "of tokens or ids; 0 takes the likeliest")
+    top_k: int = option(0, "keep the k likeliest tokens (0: all)")
+    top_p: float = option(1.0, "keep the likeliest tokens of this mass (1: all)")
 
     def __post_init__(self) -> None:
         require(

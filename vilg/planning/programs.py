@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from vilg.config import require
 from vilg.program import Program
+from vilg.stepwise_program import StepwiseProgram
 from vilg.types import Generator, Stepwise
 
 
@@ -37,8 +38,8 @@ def train(program: Program) -> Planned:
     """
     experiment, rows = program.experiment, program.experiment.training.batch_size
     length = (
-        experiment.data.text.length + math.prod(experiment.codec.grid)
-        if experiment.generator is not None
+        experiment.data.text.length + math.prod(experiment.image_codec.grid)
+        if experiment.model.reads_codes
         else 0
     )
     state = program.abstract_state
@@ -58,7 +59,8 @@ def sample(program: Program) -> Planned:
     generator one evaluation of the denoiser, whose share of a picture is one over the evaluations;
     of another the whole sampler. Model FLOPs are those of its matrix products and convolutions as
     traced."""
-    experiment, generator = program.experiment, program.experiment.generator
+    experiment = program.experiment
+    generator: Any = experiment.model
     require(
         isinstance(generator, Generator),
         "program",
@@ -83,27 +85,28 @@ def sample(program: Program) -> Planned:
         flops = program.flops(
             lambda p, t, k: generator.sample(p, t, k, controls), params, text, keys
         )
-        tokens = float(rows * math.prod(experiment.codec.grid))
+        tokens = float(rows * math.prod(experiment.image_codec.grid))
         return Planned(
-            lambda: program.sample(controls).lower(params, text, keys),
+            lambda: program.call("sample", controls).lower(params, text, keys),
             flops,
             float(rows),
             tokens,
             params,
         )
-    plan = generator.plan(controls)
-    shared = jax.eval_shape(generator.shared, params)
+    stepwise = StepwiseProgram(program)
+    plan = generator.sampling_schedule(controls)
+    shared = jax.eval_shape(generator.shared_params, params)
     state = placed(
         jax.eval_shape(
             lambda p, t, k: generator.begin(p, {"text": t}, k, controls), shared, text, keys
         ),
         program.batch_sharding,
     )
-    expert = jax.eval_shape(lambda p: generator.expert(p, 0), params)
+    expert = jax.eval_shape(lambda p: generator.expert_params(p, 0), params)
     weights = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         expert,
-        program.expert_sharding,
+        stepwise.expert_sharding,
     )
     row = {
         k: jax.ShapeDtypeStruct(v.shape[1:], jnp.float32, sharding=program.replicated)
@@ -117,7 +120,7 @@ def sample(program: Program) -> Planned:
         keys,
     )
     return Planned(
-        lambda: program.advance.lower(*given),
+        lambda: stepwise.advance.lower(*given),
         program.flops(generator.advance, *given),
         rows / len(plan.times),
         None,

@@ -27,7 +27,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Float
 
-from vilg.config import require
+from vilg.config import option, require
 
 TIMESTEPS = 1000  # of the papers' tables: integer timestep i lives at t = (i + 1) / 1000
 SAME_TIME = 1e-6  # times nearer than this are one: float32 and float64 must find the same expert
@@ -41,15 +41,15 @@ class DenoisingControls:
     first: t that the evaluations begin at (strength of a variation); last: no evaluation lies below
     it. After the last evaluation the clean prediction is the result."""
 
-    guidance: float = 1.0
-    rescale: float = 0.0
-    sampler: str = "ddim"
-    steps: int = 50
-    eta: float = 0.0
-    spacing: str = "trailing"
-    first: float = 1.0
-    last: float = 0.0
-    temperature: float = 1.0
+    guidance: float = option(1.0, "classifier-free guidance; 1 is none")
+    rescale: float = option(0.0, "guided outputs to their deviation unguided, 0 to 1")
+    sampler: str = option("ddim", "ddim, ddpm, euler, heun, dpmpp_2m or unipc")
+    steps: int = option(50, "steps of the sampler")
+    eta: float = option(0.0, "noise of ddim, 0 to 1")
+    spacing: str = option("trailing", "of the steps in time: trailing, leading or linspace")
+    first: float = option(1.0, "the time at which sampling begins", command_line=False)
+    last: float = option(0.0, "no evaluation at a t below it")
+    temperature: float = option(1.0, "of tokens or ids; 0 takes the likeliest")
 
     def __post_init__(self) -> None:
         require(

@@ -17,12 +17,13 @@ import numpy as np
 
 from vilg.experiment import Experiment, build_experiment
 from vilg.experiment_file import deciding
+from vilg.generators.mixture import Experts, HasExperts
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.run.terminal.outputs import counted
 from vilg.training.checkpoint import Checkpoints, digest, named_leaves
 from vilg.types import UserError
-from vilg.workdir.files import Workdir, first_difference, versions
+from vilg.workdir.files import Record, Workdir, first_difference, versions
 from vilg.workdir.restore import restore
 from vilg.workdir.session import fitting_layout
 
@@ -34,12 +35,18 @@ SAME = {
 }
 
 
+def experts_of(experiment: Experiment) -> Experts:
+    """The experts of the experiment's model; one where it has none."""
+    model = experiment.model
+    return model.experts if isinstance(model, HasExperts) else Experts()
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """A run that trained one expert."""
 
     directory: Workdir
-    stored: Mapping[str, Any]
+    record: Record
     experiment: Experiment
 
     @property
@@ -50,7 +57,7 @@ class Part:
     @property
     def only(self) -> int:
         """Its expert."""
-        return self.experiment.generator.experts.only
+        return experts_of(self.experiment).only
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,19 +104,15 @@ def assemble(parts: Sequence[str], out: str) -> str:
 def read(part: str) -> Part:
     """A part. Errors: UserError unless it trained one expert of several."""
     directory = Workdir(part)
-    stored = directory.read()
-    experiment = build_experiment(stored["config"])
-    experts = getattr(experiment.generator, "experts", None)
-    if experts is None or experts.n < 2 or experts.only < 0:
-        what = (
-            "has no experts"
-            if experts is None or experts.n < 2
-            else "trained all its experts together"
-        )
+    record = directory.read()
+    experiment = build_experiment(record.config)
+    experts = experts_of(experiment)
+    if experts.n < 2 or experts.only < 0:
+        what = "has no experts" if experts.n < 2 else "trained all its experts together"
         raise UserError(
             f"parts={part!r}: {what}; give runs that each trained one, with generator.experts.only"
         )
-    return Part(directory, stored, experiment)
+    return Part(directory, record, experiment)
 
 
 def check(names: Sequence[str], runs: Sequence[Part]) -> list[Part]:
@@ -130,8 +133,8 @@ def check(names: Sequence[str], runs: Sequence[Part]) -> list[Part]:
                 f" {ours!r}; train one experiment"
             )
         for key, what in SAME.items():
-            if run.stored.get(key) != first.stored.get(key):
-                ours, theirs = (str(r.stored.get(key))[:40] for r in (first, run))
+            if getattr(run.record, key) != getattr(first.record, key):
+                ours, theirs = (str(getattr(r.record, key))[:40] for r in (first, run))
                 remedy = "give every part the codec.workdir and training.start_from of the others"
                 raise UserError(
                     f"parts={run.name!r}: {what} ({key}={theirs}) is not that of {first.name}"
@@ -144,7 +147,7 @@ def check(names: Sequence[str], runs: Sequence[Part]) -> list[Part]:
                 " expert once"
             )
         found[run.only] = run
-    n = first.experiment.generator.experts.n
+    n = experts_of(first.experiment).n
     missing = [k for k in range(n) if k not in found]
     if missing:
         told = (
@@ -159,7 +162,7 @@ def check(names: Sequence[str], runs: Sequence[Part]) -> list[Part]:
 
 def shared_config(part: Part) -> dict[str, Any]:
     """What must be equal: what decides the results, but for the expert."""
-    config = deciding(part.stored["config"])
+    config = deciding(part.record.config)
     generator = dict(config["generator"])
     generator["experts"] = {k: v for k, v in generator["experts"].items() if k != "only"}
     return config | {"generator": generator}
@@ -180,17 +183,16 @@ def write(runs: Sequence[Part], out: Workdir) -> str:
     if not config["codec"].get("workdir") and first.directory.codec.is_dir():
         shutil.copytree(first.directory.codec, out.codec, ignore=shutil.ignore_patterns(".lock"))
         Workdir(out.codec).write(Workdir(first.directory.codec).read())
-    kept = {k: first.stored[k] for k in ("codec", *SAME) if k in first.stored}
-    commits = {"commits": list(dict.fromkeys(c for r in runs for c in r.stored.get("commits", [])))}
-    out.write(
-        {
-            "config": config,
-            "hash": program.experiment.hash,
-            "versions": versions(),
-            **kept,
-            **commits,
-        }
+    record = dataclasses.replace(
+        first.record,
+        config=config,
+        hash=program.experiment.hash,
+        versions=versions(),
+        commits=list(dict.fromkeys(c for r in runs for c in r.record.commits)),
+        environments=(),
+        other={},
     )
+    out.write(record)
     total = config["training"]["steps"]
     unfinished = f" of {total} (the parts are unfinished)" if step < total else ""
     return f"at step {step}{unfinished}, {program.parameters:,} parameters{said}"
@@ -200,7 +202,7 @@ def joined_program(first: Part) -> tuple[Program, dict[str, Any], str]:
     """The experiment of all experts on a host device, its config, and a remark: a batch is n times
     as large where n does not divide it.
     """
-    stored, n = first.stored["config"], first.experiment.generator.experts.n
+    stored, n = first.record.config, experts_of(first.experiment).n
     generator = {**stored["generator"], "experts": {**stored["generator"]["experts"], "only": -1}}
     training = {**stored["training"], "start_from": ""}
     config = {**stored, "generator": generator, "training": training}

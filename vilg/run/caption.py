@@ -14,7 +14,7 @@ from vilg.data.records import LANGUAGES, BadRecord, decode_image, fit
 from vilg.generators.guidance import Controls
 from vilg.run.terminal.inputs import find_images
 from vilg.run.terminal.outputs import counted, output_file
-from vilg.types import UserError
+from vilg.types import Captioner, UserError
 from vilg.workdir.session import open_session
 
 AT_ONCE = 256  # images held in memory
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     paths = find_images(args.images)
     controls = Controls(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     session = open_session(args.workdir, ema=not args.raw)
-    session.check_captioner()
+    session.require(Captioner)
     bad = written = 0
     temporary = out.with_name(out.name + ".tmp")
     with temporary.open("w") as file:
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
                     images.append(
                         fit(
                             decode_image(str(path), path.read_bytes()),
-                            session.experiment.codec.image_size,
+                            session.experiment.image_codec.image_size,
                         )
                     )
                     good.append(path)

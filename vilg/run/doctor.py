@@ -22,7 +22,7 @@ from vilg.experiment import build_experiment
 from vilg.experiment_file import deciding
 from vilg.program import Program
 from vilg.run.terminal.huge_pages import HUGE_PAGES
-from vilg.types import Levelled, UserError
+from vilg.types import NoiseConditional, UserError
 from vilg.workdir.files import PACKAGES, Workdir, first_difference, versions
 from vilg.workdir.session import open_session
 
@@ -147,7 +147,7 @@ def experiment_rows(config: Any) -> list[tuple[str, str, str]]:
             )
         except UserError as error:
             rows.append((f"data.{part}", "not readable", f"wrong: {error}"))
-    if experiment.generator is not None:
+    if experiment.model.reads_codes:
         given = experiment.codec_workdir
         if not given:
             rows.append(("codec", "will be trained first, into WORKDIR/codec", "ok"))
@@ -160,7 +160,7 @@ def agreement_rows(config: Any, path: str) -> list[tuple[str, str, str]]:
     """Whether `vilg train` with this config would go on with the run."""
     try:
         difference = first_difference(
-            deciding(Workdir(path).read()["config"]), deciding(build_experiment(config).config)
+            deciding(Workdir(path).read().config), deciding(build_experiment(config).config)
         )
     except UserError:
         return []  # another row says what is wrong
@@ -183,7 +183,7 @@ def workdir_rows(path: str) -> list[tuple[str, str, str]]:
     """A run's files."""
     directory = Workdir(path)
     try:
-        experiment = build_experiment(directory.read()["config"])
+        experiment = build_experiment(directory.read().config)
         steps = sorted(int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdigit())
         verdict = "ok" if steps else "note: no checkpoint yet"
         rows = [
@@ -193,21 +193,22 @@ def workdir_rows(path: str) -> list[tuple[str, str, str]]:
                 verdict,
             )
         ]
-        if experiment.generator is not None and directory.text_file.is_file():
+        if experiment.model.reads_codes and directory.text_file.is_file():
             model = directory.text_model(experiment)
             rows.append(("text model", f"{model.size} ids, {model.sha256[:12]}", "ok"))
-        if isinstance(experiment.generator, Levelled) and directory.caption_gap.is_file():
+        if isinstance(experiment.model, NoiseConditional) and directory.caption_gap.is_file():
             figures = json.loads(directory.caption_gap.read_text())
             found = f"largest {figures['largest']:.2f}, at noise {figures['largest_at_noise']:.2g}"
             rows.append(("caption gap", found, caption_gap.verdict(figures)))
-        if steps and directory.read().get("latents"):
-            rows.append(latent_row(path, directory.read()["latents"]))
+        latents = directory.read().latents
+        if steps and latents:
+            rows.append(latent_row(path, latents))
         return rows
     except UserError as error:
         return [(f"workdir {path}", "not usable", f"wrong: {error}")]
 
 
-def latent_row(path: str, stored: dict[str, list[float]]) -> tuple[str, str, str]:
+def latent_row(path: str, stored: Mapping[str, Sequence[float]]) -> tuple[str, str, str]:
     """Whether the run's latents have unit variance under its stored scale."""
     session = open_session(path)
     experiment = session.experiment
@@ -215,7 +216,7 @@ def latent_row(path: str, stored: dict[str, list[float]]) -> tuple[str, str, str
     batches = experiment.data.loader.once(
         experiment.data.valid,
         None,
-        image_size=experiment.codec.image_size,
+        image_size=experiment.image_codec.image_size,
         batch_size=size,
         limit=LATENTS,
     )

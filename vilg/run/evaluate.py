@@ -7,23 +7,22 @@ against guidance lies beside it. With --best_of=N --ranker=WORKDIR the evaluator
 look at the best of N samples a prompt."""
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
 
 from vilg.config import require
-from vilg.evals.base import Sampling
+from vilg.evals.base import Evaluator, Reranking, Sampling
 from vilg.evals.numbers import flat
 from vilg.run.terminal.outputs import output_file
-from vilg.types import UserError
+from vilg.types import Model, UserError
 from vilg.workdir.files import versions
 from vilg.workdir.reranking import check_request
-from vilg.workdir.session import open_ranker, open_session
+from vilg.workdir.session import Session, open_session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +71,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
             )
     if not names:
         raise UserError("evals is empty: this run's config names no evaluator; train one that does")
-    chosen = reranked({name: evals[name] for name in names}, args.best_of, args.ranker)
-    swept = sweep(chosen, values, session.experiment.generator)
+    chosen = reranked(session, {n: evals[n] for n in names}, args.best_of, args.ranker)
+    swept = sweep(chosen, values, session.experiment.model)
     result: dict[str, Any] = {
         "metrics": {},
         "protocol": {name: evaluator.protocol() for name, evaluator in chosen.items()},
@@ -109,23 +108,21 @@ def main(args: argparse.Namespace, config: Any) -> int:
     return 0
 
 
-def reranked(evals: Mapping[str, Any], best_of: int | None, ranker: str) -> dict[str, Any]:
+def reranked(
+    session: Session, evals: Mapping[str, Evaluator], best_of: int | None, ranker: str
+) -> dict[str, Evaluator]:
     """The evaluators, those that can rerank doing so. Errors: UserError for one option without the
     other, a workdir that is no ranker, or where nothing reranks."""
     check_request(best_of, ranker)
-    if not ranker:
+    if best_of is None:
         return dict(evals)
-    _ = open_ranker(ranker)
-    able = [n for n, e in evals.items() if hasattr(e, "best_of")]
-    require(
-        bool(able),
-        "best_of",
-        best_of,
-        f"none of {', '.join(evals)} reranks; choose evals that do, or leave it out",
-    )
+    session.ranking(ranker)
+    able = any(isinstance(e, Reranking) for e in evals.values())
+    remedy = f"none of {', '.join(evals)} reranks; choose evals that do, or leave it out"
+    require(able, "best_of", best_of, remedy)
     return {
-        n: dataclasses.replace(e, best_of=best_of, ranker=ranker) if n in able else e
-        for n, e in evals.items()
+        name: e.with_ranker(best_of, ranker) if isinstance(e, Reranking) else e
+        for name, e in evals.items()
     }
 
 
@@ -160,8 +157,8 @@ def curve_file(out: Path, values: Sequence[float]) -> Path | None:
 
 
 def sweep(
-    evals: Mapping[str, Any], values: Sequence[float], generator: Any
-) -> list[dict[str, Any]]:
+    evals: Mapping[str, Evaluator], values: Sequence[float], generator: Model
+) -> list[dict[str, Sampling]]:
     """For each value the evaluators that sample, with that guidance and no captions. Errors:
     UserError where the generator refuses one, or nothing samples."""
     sampling = {n: e for n, e in evals.items() if isinstance(e, Sampling)}
@@ -170,17 +167,17 @@ def sweep(
             f"guidance={','.join(f'{v:g}' for v in values)}: none of {', '.join(evals)} samples;"
             " choose evals that do, or leave it out"
         )
-    out = []
+    swept = []
     for value in values:
-        made = {}
-        for name, evaluator in sampling.items():
-            quiet = (
-                {"captions": False} if hasattr(evaluator, "captions") else {}
-            )  # captions have no guidance
-            made[name] = dataclasses.replace(evaluator, guidance=value, **quiet)
-            made[name].check(generator)
-        out.append(made)
-    return out
+        # captions have no guidance
+        point = {
+            name: cast(Sampling, e.with_sampling(guidance=value).without_captions())
+            for name, e in sampling.items()
+        }
+        for name, evaluator in point.items():
+            evaluator.check(generator, f"evals.{name}")
+        swept.append(point)
+    return swept
 
 
 def write(out: Path, result: Mapping[str, Any]) -> None:

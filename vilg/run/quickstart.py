@@ -91,9 +91,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "snapped": first.experiment.data.train.snap > 0,
         "commit": ", ".join(
             dict.fromkeys(
-                c
-                for name in configs
-                for c in Workdir(root / name).read().get("commits", ["unknown"])
+                c for name in configs for c in (Workdir(root / name).read().commits or ["unknown"])
             )
         ),
         "versions": versions(),

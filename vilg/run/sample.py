@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,27 +20,17 @@ from vilg.data.records import LANGUAGES, detect_language
 from vilg.data.styles import find_style, style_table, styled
 from vilg.data.suites import FIELDS, SUITES, of_categories, read_suite, suite_table
 from vilg.experiment import Experiment
+from vilg.generators.options import SAMPLING_OPTIONS
 from vilg.run.terminal.outputs import counted
 from vilg.run.terminal.progress import Evaluations
-from vilg.types import Stepwise, UserError
+from vilg.types import Generator, Stepwise, UserError
 from vilg.workdir.painting import Painting, prepare
 from vilg.workdir.reranking import best_of, check_request
 from vilg.workdir.samples import samples_of, write_samples
 from vilg.workdir.session import Sampled, Session, open_ranker, open_session
 
-# The union of the options that generators' controls have: type and meaning. `first` is --strength.
-CONTROLS: dict[str, tuple[type, str]] = {
-    "guidance": (float, "classifier-free guidance; 1 is none"),
-    "temperature": (float, "of tokens or ids; 0 takes the likeliest"),
-    "top_k": (int, "keep the k likeliest tokens (0: all)"),
-    "top_p": (float, "keep the likeliest tokens of this mass (1: all)"),
-    "rescale": (float, "guided outputs to their deviation unguided, 0 to 1"),
-    "sampler": (str, "ddim, ddpm, euler, heun, dpmpp_2m or unipc"),
-    "steps": (int, "steps of the sampler"),
-    "eta": (float, "noise of ddim, 0 to 1"),
-    "spacing": (str, "of the steps in time: trailing, leading or linspace"),
-    "last": (float, "no evaluation at a t below it"),
-}
+# `first`, the time at which sampling begins, is given as --strength
+OPTIONS = {o.name: o for o in SAMPLING_OPTIONS.values() if o.on_command_line}
 
 
 class Listed(argparse.Action):
@@ -105,8 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a dual encoder's run (experiments/ranker.py)",
     )
     controls = parser.add_argument_group("the sampler's options (a generator has some of them)")
-    for name, (kind, what) in CONTROLS.items():
-        controls.add_argument(f"--{name}", type=kind, help=what)
+    for option in OPTIONS.values():
+        controls.add_argument(f"--{option.name}", type=option.type, help=option.help)
     stepwise = parser.add_argument_group("generators that sample step by step")
     stepwise.add_argument("--negative", help="what to keep away from; needs guidance other than 1")
     stepwise.add_argument("--init", default="", help="a picture to start from")
@@ -136,7 +126,8 @@ def controls_of(experiment: Experiment, given: Mapping[str, Any]) -> Any:
     """The given options over the config's. Errors: UserError for one that this generator does not
     have, or a wrong value.
     """
-    return experiment.generator.controls({**dataclasses.asdict(experiment.controls), **given})
+    generator = cast(Generator, experiment.model)
+    return generator.controls({**dataclasses.asdict(experiment.controls), **given})
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
@@ -158,8 +149,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
     session = open_session(
         args.workdir, ema=not args.raw, **({"swap": True} if args.swap_experts else {})
     )
-    session.check_generator()
-    generator = session.experiment.generator
+    session.require(Generator)
+    generator = session.experiment.model
     ranker = open_ranker(args.ranker, {p.language for p in prompts}) if args.ranker else None
     special = painting.asked | {
         n: getattr(args, n) for n in ("negative", "swap_experts") if getattr(args, n)
@@ -170,8 +161,10 @@ def main(args: argparse.Namespace, config: Any) -> int:
             f"{name}={value!r}: this run's generator does not sample step by step; give the workdir"
             " of one that does (diffusion)"
         )
-    given = {n: getattr(args, n) for n in CONTROLS if getattr(args, n) is not None}
-    painting.check(given.get("last", getattr(session.experiment.controls, "last", 0.0)))
+    given = {n: getattr(args, n) for n in OPTIONS if getattr(args, n) is not None}
+    painting.check(
+        given.get("last", dataclasses.asdict(session.experiment.controls).get("last", 0.0))
+    )
     controls = controls_of(session.experiment, given | painting.first)
     canvas = prepare(painting, session)
     inputs = canvas.rows(len(prompts)) | negatives(args.negative, controls, session, len(prompts))

@@ -223,11 +223,7 @@ def is_scanned(experiment: Experiment) -> bool:
 
 def plain(experiment: Experiment, params: Any) -> Any:
     """Parameters, or gradients, with layers apart."""
-    return (
-        experiment.generator.unrolled(params)
-        if hasattr(experiment.generator, "unrolled")
-        else params
-    )
+    return experiment.model.unrolled(params)
 
 
 def disturbed(params: Any) -> Any:
@@ -242,14 +238,14 @@ def batch_of(experiment: Experiment) -> dict[str, np.ndarray]:
     parameters, computed once.
     """
     rng = np.random.default_rng(0)
-    size, side = experiment.training.batch_size, experiment.codec.image_size
+    size, side = experiment.training.batch_size, experiment.image_codec.image_size
     images = rng.integers(0, 256, (size, side, side, 3), dtype=np.uint8)
-    if experiment.generator is None:
+    if not experiment.model.reads_codes:
         return {"image": images}
     text = rng.integers(
         5, experiment.data.text.vocabulary, (size, experiment.data.text.length)
     ).astype(np.int32)
-    codec: Any = experiment.codec
+    codec: Any = experiment.image_codec
     frozen = experiment.space.freeze(unbox(codec.init(jax.random.key(1))), None)
     codes = np.asarray(experiment.space.encode(frozen, to_unit(jnp.asarray(images))))
     if codes.dtype == np.float32:

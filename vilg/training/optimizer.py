@@ -134,9 +134,8 @@ class Optimizer:
     eps: float = 1e-8
     momentum: float = 0.95
     adam_ratio: float = 0.3
-    discriminator_rate: float = (
-        0.0  # learning rate of parameters labelled "discriminator"; 0: the same as the others'
-    )
+    # learning rate of parameters labelled "discriminator"; 0: the same as the others'
+    discriminator_rate: float = 0.0
     discriminator_b1: float = 0.5
 
     def __post_init__(self) -> None:

@@ -155,7 +155,7 @@ def plan(
                     "must be a cell that comes before",
                 )
                 experiment = build_experiment(config)
-                if experiment.generator is not None:
+                if experiment.model.reads_codes:
                     config["codec"]["workdir"], own = shared_codec(
                         experiment, codecs, out / f"codec_{cell}"
                     )
@@ -175,9 +175,7 @@ def plan(
                     experiment=build_experiment(config),
                     workdir=places.setdefault(mark, out / cell / str(seed)),
                     codec=(
-                        config["codec"]["workdir"]
-                        if experiment.generator is not None and own
-                        else ""
+                        config["codec"]["workdir"] if experiment.model.reads_codes and own else ""
                     ),
                     start=start if before else "",
                     mark=sha([mark, config["evals"]]),
@@ -191,7 +189,7 @@ def shared_codec(
     """The workdir of the experiment's codec, and whether it is trained there by the sweep: where
     one like it is, else the config's, else `place`. A codec without parameters needs none."""
     codec = experiment.codec_experiment
-    if codec is None or not has_parameters(codec.codec):
+    if codec is None or not has_parameters(codec.image_codec):
         return "", False
     given = (
         experiment.codec_workdir if not codecs else ""

@@ -1,11 +1,12 @@
 """A workdir: one run's directory, with its frozen config, text model, checkpoints and lock."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,41 @@ from vilg.types import UserError
 from vilg.workdir.lock import locked
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A run's config.json: the frozen config, and the facts that its results depend on."""
+
+    config: Mapping[str, Any]
+    hash: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    codec_hash: str | None = None  # of the parameters of the codec that the run was trained on
+    codec: Mapping[str, float] | None = None  # reconstruction figures of that codec
+    latents: Mapping[str, Sequence[float]] | None = None  # mean and deviation of each channel
+    text_sha256: str | None = None  # of text.model
+    commits: Sequence[str] = ()
+    environments: Sequence[Mapping[str, Any]] = ()
+    other: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keys unknown to this code
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "Record":
+        """The record of a config.json's content. Errors: KeyError, TypeError."""
+        if not isinstance(content["config"], dict):
+            raise TypeError("its config is no mapping")
+        known = {f.name for f in dataclasses.fields(cls)} - {"other"}
+        other = {k: v for k, v in content.items() if k not in known}
+        return cls(**{k: v for k, v in content.items() if k in known}, other=other)
+
+    def content(self) -> dict[str, Any]:
+        """What config.json holds: the facts that are known."""
+        facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        facts |= facts.pop("other")
+        return {name: fact for name, fact in facts.items() if fact not in (None, (), {}, "")}
+
+    def with_places(self, change: Callable[[str], str]) -> "Record":
+        """The record with the other workdirs that its config names changed."""
+        return dataclasses.replace(self, config=with_places(self.config, change))
 
 
 class Workdir:
@@ -41,25 +77,21 @@ class Workdir:
         self.codec = self.path / "codec"
         self.first = self.path / "first"
 
-    def read(self) -> dict[str, Any]:
-        """config.json; a UserError if this is not a workdir."""
+    def read(self) -> Record:
+        """config.json. Errors: UserError if this is not a workdir."""
         if not self.config_file.is_file():
             raise UserError(
                 f"workdir={str(self.path)!r}: holds no config.json, so it is no run; give the"
                 " --workdir of `vilg train`"
             )
         try:
-            stored = json.loads(self.config_file.read_text())
-            if not isinstance(stored["config"], dict):
-                raise TypeError("its config is no mapping")
+            record = Record.of(json.loads(self.config_file.read_text()))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"workdir={str(self.path)!r}: config.json cannot be read ({error}); restore it from"
                 " a copy"
             ) from None
-        return stored | {
-            "config": with_places(stored["config"], lambda place: joined(self.path, place))
-        }
+        return record.with_places(lambda place: joined(self.path, place))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -78,8 +110,8 @@ class Workdir:
         new.
         """
         if self.config_file.is_file():
-            stored = self.read()
-            difference = first_difference(deciding(stored["config"]), deciding(experiment.config))
+            record = self.read()
+            difference = first_difference(deciding(record.config), deciding(experiment.config))
             if difference:
                 field, old, new = difference
                 raise UserError(
@@ -94,38 +126,27 @@ class Workdir:
                     f"training.steps={experiment.training.steps}: the run in {self.path} has gone"
                     f" to {gone}; give that many or more"
                 )
-            stored["config"] = dict(experiment.config)
-            self.write(stored)
+            self.write(dataclasses.replace(record, config=experiment.config))
             return False
-        foreign = (
-            [
-                p.name
-                for p in self.path.iterdir()
-                if p.name not in (".lock", "codec", "first", "text.model")
-            ]
-            if self.path.exists()
-            else []
-        )
-        if "checkpoints" in foreign:
+        if self.checkpoints.exists():
             raise UserError(
                 f"workdir={str(self.path)!r} has checkpoints but no config.json; choose another"
                 " --workdir"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write(
-            {"config": dict(experiment.config), "hash": experiment.hash, "versions": versions()}
-        )
+        self.write(Record(experiment.config, experiment.hash, versions()))
         return True
 
-    def write(self, content: Mapping[str, Any]) -> None:
+    def update(self, **facts: Any) -> None:
+        """Puts facts, which are fields of Record, into config.json."""
+        self.write(dataclasses.replace(self.read(), **facts))
+
+    def write(self, record: Record) -> None:
         """config.json, atomically. Other workdirs are written relative to this one, so that runs
         are found from any directory and move together. Written by the first process alone."""
         if not is_first():
             return
-        content = {
-            **content,
-            "config": with_places(content["config"], lambda place: relative(place, self.path)),
-        }
+        content = record.with_places(lambda place: relative(place, self.path)).content()
         temporary = self.config_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
         temporary.replace(self.config_file)
@@ -134,12 +155,13 @@ class Workdir:
         """Adds the commit of the code that trains now, and what it runs on, to config.json, if it
         is another than before.
         """
-        stored, added = self.read(), {}
+        record, added = self.read(), {}
+        known = {"commits": record.commits, "environments": record.environments}
         for name, now in (("commits", commit()), ("environments", environment())):
-            before = stored.get(name, [])
+            before = list(known[name])
             added |= {name: [*before, now]} if before[-1:] != [now] else {}
         if added:
-            self.write(stored | added)
+            self.write(dataclasses.replace(record, **added))
 
     def adopt_text_model(self, workdir: str) -> None:
         """Takes over the text model of the run that this one starts from: its parameters mean
@@ -158,9 +180,9 @@ class Workdir:
         """The run's text model, trained from the captions if it is not there; refused if its hash
         is not the stored one.
         """
-        stored = self.read()
+        expected = self.read().text_sha256
         if not self.text_file.is_file():
-            if "text_sha256" in stored:
+            if expected is not None:
                 raise UserError(
                     f"workdir={str(self.path)!r}: text.model is gone; restore it, for the run's ids"
                     " mean nothing without it"
@@ -173,12 +195,12 @@ class Workdir:
                 tags=experiment.data.knowledge is not None and experiment.data.knowledge.tags > 0,
             )
         model = TextModel(str(self.text_file))
-        if "text_sha256" not in stored:
-            self.write(stored | {"text_sha256": model.sha256})
-        elif stored["text_sha256"] != model.sha256:
+        if expected is None:
+            self.update(text_sha256=model.sha256)
+        elif expected != model.sha256:
             raise UserError(
                 f"workdir={str(self.path)!r}: text.model has hash {model.sha256[:12]}, the run was"
-                f" trained with {stored['text_sha256'][:12]}; put the original file back"
+                f" trained with {expected[:12]}; put the original file back"
             )
         return model
 

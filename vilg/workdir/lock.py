@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from vilg.paths import Place, is_remote
 from vilg.types import UserError
 
-RENEWED = (
-    10.0  # seconds between renewals; a lease that was not renewed for four times as long is free
-)
+# seconds between renewals; a lease that was not renewed for four times as long is free
+RENEWED = 10.0
 SETTLED = 2.0  # seconds after which the last of several that wrote at once is known
 
 

@@ -100,7 +100,7 @@ def prepare(painting: Painting, session: Session) -> Canvas:
     """Reads and encodes. Errors: UserError for sizes that do not fit, files that are no pictures, a
     mask of another size or all black.
     """
-    codec = session.experiment.codec
+    codec = session.experiment.image_codec
     size = fitting_size(painting, session)
     factors = codec.image_size // codec.grid[0], codec.image_size // codec.grid[1]
     grid = size[0] // factors[0], size[1] // factors[1]
@@ -136,11 +136,10 @@ def prepare(painting: Painting, session: Session) -> Canvas:
 
 def fitting_size(painting: Painting, session: Session) -> tuple[int, int]:
     """(height, width) in pixels. Errors: UserError with the nearest that fit."""
-    codec = session.experiment.codec
-    denoiser = getattr(session.experiment.generator, "denoiser", None)
+    codec = session.experiment.image_codec
     sizes = []
     for axis, name in enumerate(("height", "width")):
-        factor = codec.image_size // codec.grid[axis] * getattr(denoiser, "factor", 1)
+        factor = codec.image_size // codec.grid[axis] * session.experiment.model.size_multiple
         given = getattr(painting, name)
         value = codec.image_size if given is None else given
         if value < factor or value % factor:

@@ -10,7 +10,7 @@ import numpy as np
 from vilg.experiment import Experiment
 from vilg.generators.guidance import Controls
 from vilg.report.grids import grid
-from vilg.types import Captioner
+from vilg.types import Captioner, Generator
 from vilg.workdir.session import Session
 
 SHOWN = 16  # pictures in a grid that training draws
@@ -21,7 +21,7 @@ def first_examples(experiment: Experiment, text_model: Any) -> dict[str, Any]:
     stream = experiment.data.loader.once(
         experiment.data.valid,
         text_model,
-        image_size=experiment.codec.image_size,
+        image_size=experiment.image_codec.image_size,
         text_length=experiment.data.text.length,
         batch_size=min(SHOWN, len(experiment.data.valid)),
         limit=SHOWN,
@@ -34,7 +34,7 @@ def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list
     generator), and the captions of both kinds.
     """
     images = examples["image"]
-    if session.experiment.generator is None:
+    if not isinstance(session.experiment.model, Generator):
         return (
             grid(
                 np.concatenate([images, session.pictures(session.codes(images))]),
@@ -46,7 +46,7 @@ def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list
         examples["captions"], session.experiment.controls, 0, examples["language"]
     )
     lines = list(examples["captions"])
-    if isinstance(session.experiment.generator, Captioner):
+    if isinstance(session.experiment.model, Captioner):
         captions = session.caption(images, examples["language"], Controls(temperature=0.0))
         lines = [
             f"{prompt} | {caption.text}" for prompt, caption in zip(lines, captions, strict=True)

@@ -32,11 +32,11 @@ class Features(Protocol):
         """The run's Experiment."""
         ...
 
-    def image_features(self, images: Any) -> np.ndarray:
+    def embed_images(self, images: Any) -> np.ndarray:
         """Features [n, d] of unit length of pictures."""
         ...
 
-    def text_features(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+    def embed_texts(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
         """Features [n, d] of unit length of texts."""
         ...
 
@@ -92,9 +92,9 @@ def cosines(
             f" first: {cut[0]!r}",
             file=sys.stderr,
         )
-    read = dict(zip(pairs, ranker.text_features(*map(list, zip(*pairs, strict=True))), strict=True))
+    read = dict(zip(pairs, ranker.embed_texts(*map(list, zip(*pairs, strict=True))), strict=True))
     of_texts = np.stack([read[pair] for pair in zip(texts, languages, strict=True)])
-    return np.sum(ranker.image_features(images) * of_texts, -1)
+    return np.sum(ranker.embed_images(images) * of_texts, -1)
 
 
 def best_of(made: Sequence[Any], number: int, ranker: Any) -> list[Any]:

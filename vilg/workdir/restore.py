@@ -14,7 +14,7 @@ from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints, digest, first_misfit, named_leaves
-from vilg.types import Growing, Params, UserError
+from vilg.types import Params, UserError
 from vilg.workdir.files import Workdir
 
 
@@ -23,22 +23,21 @@ def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, 
     that the program's experiment describes.
 
     A codec without parameters needs no run."""
-    wanted: Any = program.experiment.codec
+    wanted: Any = program.experiment.image_codec
     if not has_parameters(wanted):
         return {}, "none"
     directory, experiment = Workdir(workdir), codec_experiment(workdir)
-    if experiment.codec != wanted:
-        names = [
-            f.name
-            for f in dataclasses.fields(wanted)
-            if getattr(experiment.codec, f.name, None) != getattr(wanted, f.name)
-        ]
+    found: Any = experiment.model
+    if found != wanted:
+        theirs, ours = (
+            {f.name: getattr(c, f.name) for f in dataclasses.fields(c)} for c in (found, wanted)
+        )
+        names = [n for n in ours if theirs.get(n) != ours[n]]
         there, here = (
-            ", ".join(f"{n}={getattr(c, n, None)!r}" for n in names)
-            for c in (experiment.codec, wanted)
+            ", ".join(f"{n}={fields.get(n)!r}" for n in names) for fields in (theirs, ours)
         )
         raise UserError(
-            f"codec.workdir={str(workdir)!r}: its codec ({type(experiment.codec).__name__},"
+            f"codec.workdir={str(workdir)!r}: its codec ({type(found).__name__},"
             f" {there}) is not the one that codec.experiment describes ({type(wanted).__name__},"
             f" {here}), so its codes are others; give the same tokenizer experiment in both"
         )
@@ -53,8 +52,8 @@ def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, 
 def codec_experiment(workdir: str | os.PathLike) -> Experiment:
     """The experiment of a codec's run. Errors: UserError for the run of anything else."""
     directory = Workdir(workdir)
-    experiment = build_experiment(directory.read()["config"])
-    if experiment.generator is not None:
+    experiment = build_experiment(directory.read().config)
+    if experiment.model.reads_codes:
         own = directory.path / (experiment.codec_workdir or "codec")
         there = (
             f"; its codec is in {own}"
@@ -85,17 +84,13 @@ def starting_params(workdir: str | os.PathLike, program: Program, codec_hash: st
     generator, to speak of this codec's codes.
     """
     directory = Workdir(workdir)
-    stored = directory.read()
-    other = Program(
-        build_experiment(stored["config"]),
-        program.mesh.devices.flatten().tolist(),
-        layout=parse_layout("dp"),
-    )
-    theirs, generator = other.state_shape.params, program.experiment.generator
-    grown = jax.eval_shape(generator.grow, theirs) if isinstance(generator, Growing) else theirs
+    record = directory.read()
+    devices = program.mesh.devices.flatten().tolist()
+    other = Program(build_experiment(record.config), devices, layout=parse_layout("dp"))
+    upcycled = jax.eval_shape(program.experiment.model.upcycle, other.state_shape.params)
     given, wanted = (
         {k: x.shape for k, x in named_leaves(p).items()}
-        for p in (grown, program.state_shape.params)
+        for p in (upcycled, program.state_shape.params)
     )
     misfit = first_misfit(given, wanted)
     if misfit:
@@ -104,10 +99,10 @@ def starting_params(workdir: str | os.PathLike, program: Program, codec_hash: st
             f"training.start_from={str(workdir)!r}: its parameter {name} has shape {there}, this"
             f" model's has {here}; give a run of the same codec and generator sections"
         )
-    if program.experiment.generator is not None and stored.get("codec_hash") != codec_hash:
+    if program.experiment.model.reads_codes and record.codec_hash != codec_hash:
         raise UserError(
             f"training.start_from={str(workdir)!r}: was trained on the codes of another tokenizer"
-            f" ({stored.get('codec_hash')}, here {codec_hash}); give codec.workdir the one that it"
+            f" ({record.codec_hash}, here {codec_hash}); give codec.workdir the one that it"
             " used"
         )
     return restore(directory, other)[0].best_params

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,13 @@ from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
+from vilg.stepwise_program import StepwiseProgram
 from vilg.types import (
     START,
     Captioner,
     Embedder,
     Generator,
-    Likelihood,
     Params,
-    Ranker,
     Stepwise,
     UserError,
 )
@@ -36,6 +35,18 @@ from vilg.workdir.files import Workdir
 from vilg.workdir.reranking import best_of, check_languages
 from vilg.workdir.restore import codec_params, restore
 
+# Of each capability: what is said of a model that lacks it, and whose run to give instead.
+NEEDS: dict[type, tuple[str, str]] = {
+    Generator: ("draws no pictures", "the workdir of a generator"),
+    Captioner: (
+        "cannot caption",
+        "the workdir of a generator that can, such as an autoregressive one",
+    ),
+    Embedder: (
+        "has no features of pictures and texts",
+        "the workdir of a ranker (experiments/ranker.py)",
+    ),
+}
 Watch = Callable[
     [int, int, int], None
 ]  # called after each evaluation of a batch: evaluations done, of how many, rows
@@ -77,6 +88,8 @@ class Session:
     batch: int = 64
     # a Stepwise generator's parameters stay on the host, and one expert at a time is on the devices
     swap: bool = False
+    _experts: dict[int, Params] = dataclasses.field(default_factory=dict, init=False)
+    _rankers: dict[str, "Session"] = dataclasses.field(default_factory=dict, init=False)
 
     @property
     def experiment(self) -> Experiment:
@@ -106,7 +119,7 @@ class Session:
         ... The language of a prompt is detected where it is not given. A Stepwise generator also
         takes `inputs` beside the text, one row a prompt, and another `grid` of codes; `watch` is
         told of each evaluation."""
-        self.check_generator()
+        self.require(Generator)
         languages = languages or [detect_language(p) for p in prompts]
         rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
         encoded = [self.text_ids(p, g) for p, g, _ in rows]
@@ -135,94 +148,109 @@ class Session:
         watch: Watch | None,
     ) -> np.ndarray:
         """Codes [n, ...] of the inputs."""
-        names, program = list(inputs), self.program
-        if not isinstance(self.experiment.generator, Stepwise):
-            return self.batched(
-                lambda t, k: program.sample(controls)(self.params, t, jax.random.wrap_key_data(k)),
-                inputs["text"],
-                keys,
-            )
-        plan, shared = (
-            self.experiment.generator.plan(controls),
-            self.experiment.generator.shared(self.params),
+        if isinstance(self.experiment.model, Stepwise):
+            return self._drawn_stepwise(inputs, keys, controls, grid, watch)
+        call = self.program.call("sample", controls)
+        return self.batched(
+            lambda t, k: call(self.params, t, jax.random.wrap_key_data(k)), inputs["text"], keys
         )
+
+    def _drawn_stepwise(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        keys: np.ndarray,
+        controls: Any,
+        grid: tuple[int, int] | None,
+        watch: Watch | None,
+    ) -> np.ndarray:
+        names, generator = list(inputs), cast(Stepwise, self.experiment.model)
+        schedule, shared = (
+            generator.sampling_schedule(controls),
+            generator.shared_params(self.params),
+        )
+        total = len(schedule.times) * -(-len(keys) // self._size(len(keys)))
         rows = [
-            {k: jnp.asarray(v[j], jnp.float32) for k, v in plan.rows.items()}
-            for j in range(len(plan.times))
+            {k: jnp.asarray(v[j], jnp.float32) for k, v in schedule.rows.items()}
+            for j in range(len(schedule.times))
         ]
-        total = len(plan.times) * -(-len(keys) // self._size(len(keys)))
-        done = 0
+        evaluated = 0
 
         def draw(*arrays: np.ndarray) -> Any:
-            nonlocal done
+            nonlocal evaluated
             wrapped = jax.random.wrap_key_data(jnp.asarray(arrays[-1]))
-            state = program.begin(controls, grid)(
-                shared, dict(zip(names, arrays, strict=False)), wrapped
-            )
-            for expert, first, last in plan.runs:
+            given = dict(zip(names, arrays, strict=False))
+            state = self.stepwise.begin(controls, grid)(shared, given, wrapped)
+            for expert, first, last in schedule.runs:
                 weights = self._expert(expert)
                 for j in range(first, last):
-                    state = program.advance(weights, state, rows[j], jnp.int32(j), wrapped)
-                    done += 1
+                    state = self.stepwise.advance(weights, state, rows[j], jnp.int32(j), wrapped)
+                    evaluated += 1
                     if watch is not None:
                         jax.block_until_ready(state)
-                        watch(done, total, len(arrays[-1]))
-            return program.finish(state)
+                        watch(evaluated, total, len(arrays[-1]))
+            return self.stepwise.finish(state)
 
         return self.batched(draw, *inputs.values(), keys)
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019 - one expert at a time
+    @functools.cached_property
+    def stepwise(self) -> StepwiseProgram:
+        """The compiled steps of a Stepwise generator."""
+        return StepwiseProgram(self.program)
+
     def _expert(self, index: int) -> Params:
         """One expert's parameters: a slice of those on the devices, or brought there from the
-        host.
+        host; the last expert's are kept.
         """
+        if index not in self._experts:
+            self._experts.clear()
+            self._experts[index] = self._load_expert(index)
+        return self._experts[index]
+
+    def _load_expert(self, index: int) -> Params:
         if not self.swap:
-            return self.program.expert(self.params, jnp.int32(index))
-        weights = self.experiment.generator.expert(self.params, index)
-        return jax.device_put(weights, self.program.expert_sharding)
+            return self.stepwise.expert(self.params, jnp.int32(index))
+        weights = cast(Stepwise, self.experiment.model).expert_params(self.params, index)
+        return jax.device_put(weights, self.stepwise.expert_sharding)
 
-    def log_likelihood(
-        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
-    ) -> np.ndarray:
-        """log p(codes[i] | texts[i]) in nats [n]."""
-        if not isinstance(self.experiment.generator, Likelihood):
-            raise UserError(
-                "this workdir's generator gives no likelihoods; give the workdir of one that does,"
-                " such as an autoregressive one"
-            )
-        ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
-        return self.batched(lambda t, c: self.program.log_likelihood(self.params, t, c), ids, codes)
-
-    def agreement(
-        self, codes: np.ndarray, texts: Sequence[str], languages: Sequence[str]
-    ) -> np.ndarray:
-        """How well texts[i] goes with codes[i] [n]; comparable between texts of the same codes
-        only.
+    def apply(
+        self, method: str, *arrays: np.ndarray, static: tuple = (), of_pictures: bool = False
+    ) -> Any:
+        """A method of the model, `method(params, *arrays, *static)`, on rows [n, ...]: its arrays
+        joined [n, ...]. With `of_pictures` the first array holds uint8 pictures, which are encoded
+        in the same program.
         """
-        if not isinstance(self.experiment.generator, Ranker):
-            raise UserError(
-                "this workdir trained a codec, which knows no texts; give the workdir of a"
-                " generator"
-            )
-        ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
-        return self.batched(lambda t, c: self.program.agreement(self.params, t, c), ids, codes)
+        call = self.program.call(method, *static, of_pictures=of_pictures)
+        given = (self.params, self.frozen) if of_pictures else (self.params,)
+        return self.batched(lambda *parts: call(*given, *parts), *arrays)
 
-    def image_features(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Features [n, d], float32 of unit length, of uint8 pictures [n, H, W, 3], or of a list
-        whose sizes differ. Of a picture that is not of the codec's size the largest square in its
-        middle is taken and resized (data/records.py:fit)."""
-        self.check_embedder()
-        fitted = np.stack([fit(image, self.experiment.codec.image_size) for image in images])
-        return self.batched(
-            lambda x: self.program.image_features(self.params, self.frozen, x), fitted
-        )
+    def apply_to_texts(
+        self, method: str, texts: Sequence[str], languages: Sequence[str], *arrays: np.ndarray
+    ) -> np.ndarray:
+        """`apply` of a method whose first array is text ids [n, m]: a number or a row a text."""
+        return self.apply(method, self.ids(texts, languages), *arrays)
 
-    def text_features(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+    def ids(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
+        """The ids [n, m] of texts; a text longer than data.text.length is cut (`text_ids` says
+        which).
+        """
+        return np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
+
+    def embed_images(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """Features [n, d], float32 of unit length, of uint8 pictures [n, H, W, 3], or of a list of
+        pictures whose sizes differ. Of a picture that is not of the codec's size the largest square
+        in its middle is taken and resized (data/records.py:fit).
+        """
+        self.require(Embedder)
+        side = self.experiment.image_codec.image_size
+        fitted = np.stack([fit(image, side) for image in images])
+        return self.apply("embed_images", fitted, of_pictures=True)
+
+    def embed_texts(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
         """Features [n, d], float32 of unit length, of texts; their dot product with a picture's is
-        the cosine. What is longer than data.text.length is cut (`text_ids` says which)."""
-        self.check_embedder()
-        ids = np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
-        return self.batched(lambda t: self.program.text_features(self.params, t), ids)
+        the cosine.
+        """
+        self.require(Embedder)
+        return self.apply_to_texts("embed_texts", texts, languages)
 
     def best(self, made: Sequence[Sampled], number: int, ranker: str) -> list[Sampled]:
         """Of each `number` pictures in a row the one that goes best with its prompt, by the run in
@@ -231,64 +259,39 @@ class Session:
         return best_of(made, number, self.ranking(ranker, {m.language for m in made}))
 
     def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "Session":
-        """A ranker's run, which judges the pictures of this one. Errors: UserError for a workdir
-        that is none, or does not read a language.
+        """A ranker's run, which judges the pictures of this one; opened once.
+
+        Errors: UserError for a workdir that is no ranker's run, or does not read a language.
         """
-        return open_ranker(workdir, languages)
+        if workdir not in self._rankers:
+            self._rankers[workdir] = open_ranker(workdir)
+        check_languages(self._rankers[workdir], workdir, languages)
+        return self._rankers[workdir]
 
     def caption(
         self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0
     ) -> list[Captioned]:
         """One caption an image, in the language asked for it."""
-        self.check_captioner()
+        self.require(Captioner)
         start = np.array([START[g] for g in languages], np.int32)
         codes = self.codes(images)
         keys = sample_keys([seed] * len(codes), [c.tobytes() for c in codes])
 
+        call = self.program.call("caption", controls)
+
         def run(codes: Any, start: Any, keys: Any) -> Any:
-            return self.program.caption(controls)(
-                self.params, codes, start, jax.random.wrap_key_data(keys)
-            )
+            return call(self.params, codes, start, jax.random.wrap_key_data(keys))
 
         ids, scores = self.batched(run, codes, start, keys)
         texts = [self.text_model.decode(row)[0] for row in ids]
         return [Captioned(t, g, float(s)) for t, g, s in zip(texts, languages, scores, strict=True)]
 
-    def check_generator(self) -> None:
-        """UserError unless the run can sample."""
-        if not isinstance(self.experiment.generator, Generator):
-            codec = self.experiment.generator is None
-            what = (
-                "a codec, which has nothing to sample"
-                if codec
-                else "a ranker, which scores pictures and draws none"
-            )
-            raise UserError(f"this workdir trained {what}; give the workdir of a generator")
-
-    def check_embedder(self) -> None:
-        """UserError unless the run has features of pictures and texts."""
-        if not isinstance(self.experiment.generator, Embedder):
-            what = "a codec" if self.experiment.generator is None else "a generator"
-            remedy = "give the workdir of a ranker (experiments/ranker.py)"
-            raise UserError(
-                f"this workdir trained {what}, which has no features of pictures and texts;"
-                f" {remedy}"
-            )
-
-    def check_captioner(self) -> None:
-        """UserError unless the run can caption."""
-        model = self.experiment.generator
-        if not isinstance(model, Captioner):
-            draws = (
-                "has a generator that draws only"
-                if isinstance(model, Generator)
-                else "trained a ranker"
-            )
-            what = "trained a codec" if model is None else draws
-            raise UserError(
-                f"this workdir {what}, so it cannot caption; give the workdir of a generator that"
-                " can, such as an autoregressive one"
-            )
+    def require(self, capability: type) -> None:
+        """Errors: UserError unless the run's model has the capability, a protocol of NEEDS."""
+        if not isinstance(self.experiment.model, capability):
+            lacks, remedy = NEEDS[capability]
+            role = self.experiment.model.role
+            raise UserError(f"this workdir trained a {role}, which {lacks}; give {remedy}")
 
     def batched(self, call: Any, *arrays: np.ndarray) -> Any:
         """`call` on batches of one size (a multiple of the mesh's batch shards), results joined."""
@@ -339,14 +342,13 @@ def fitting_layout(experiment: Experiment) -> Layout:
     return experiment.layout
 
 
-@functools.cache
 def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
     """The newest checkpoint of a workdir. `ema=False` takes the raw parameters; `swap` leaves a
     mixture's experts on the host.
     """
     directory = Workdir(workdir)
-    stored = directory.read()
-    experiment = build_experiment(stored["config"])
+    record = directory.read()
+    experiment = build_experiment(record.config)
     program = Program(experiment, layout=fitting_layout(experiment))
     holder = (
         Program(experiment, jax.devices("cpu")[:1], layout=parse_layout("dp")) if swap else program
@@ -354,15 +356,15 @@ def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
     state, _ = restore(directory, holder)
     params = state.best_params if ema else state.params
     params = jax.device_get(params) if swap else params
-    if experiment.generator is None:
+    if not experiment.model.reads_codes:
         return Session(program, params, params, None, int(state.step))
     codec, codec_hash = codec_params(experiment.codec_workdir or directory.codec, program)
-    if stored.get("codec_hash", codec_hash) != codec_hash:
+    if record.codec_hash not in (None, codec_hash):
         raise UserError(
-            f"workdir={workdir!r}: its codec was {stored['codec_hash']}, the one found is"
+            f"workdir={workdir!r}: its codec was {record.codec_hash}, the one found is"
             f" {codec_hash}; put the original back"
         )
-    frozen = experiment.space.freeze(codec, stored.get("latents"))
+    frozen = experiment.space.freeze(codec, record.latents)
     return Session(
         program, params, frozen, directory.text_model(experiment), int(state.step), swap=swap
     )
@@ -373,7 +375,7 @@ def open_ranker(workdir: str, languages: Iterable[str] = ()) -> Session:
     is none, or that has not read one of the languages."""
     try:
         session = open_session(workdir)
-        session.check_embedder()
+        session.require(Embedder)
     except UserError as error:
         said = str(error).removeprefix(f"workdir={workdir!r}").removeprefix(":").strip()
         raise UserError(f"ranker={workdir!r}: {said}") from None

@@ -17,7 +17,7 @@ from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints
 from vilg.training.log import say
 from vilg.training.state import TrainState
-from vilg.types import Adopter, Growing, Params, UserError
+from vilg.types import Params, UserError
 from vilg.workdir.files import Workdir
 from vilg.workdir.restore import codec_experiment, has_parameters, starting_params
 from vilg.workdir.session import Session
@@ -37,13 +37,11 @@ def check_places(experiment: Experiment) -> None:
                 " `vilg train`, or ''"
             )
     if experiment.start_from:
-        theirs, ours = (
-            kind_of(config)
-            for config in (Workdir(experiment.start_from).read()["config"], experiment.config)
-        )
+        theirs = kind_of(Workdir(experiment.start_from).read().config)
+        ours = kind_of(experiment.config)
         remedy = f"is a run of {theirs!r}, this one is of {ours!r}; give one of the same"
         require(theirs == ours, "training.start_from", experiment.start_from, remedy)
-    if experiment.codec_workdir and has_parameters(experiment.codec):
+    if experiment.codec_workdir and has_parameters(experiment.image_codec):
         codec_experiment(experiment.codec_workdir)
 
 
@@ -70,15 +68,15 @@ def prepare_space(
     else measured here once, and stored.
 
     Every process measures the same, so that none waits for a file of another's."""
-    scale = directory.read().get("latents")
+    scale = directory.read().latents
     if scale is None and experiment.space.scaled:
-        scale = Workdir(start).read().get("latents") if start else None
+        scale = Workdir(start).read().latents if start else None
         if scale is None:
             size = -(-64 // program.batch_shards) * program.batch_shards
             batches = experiment.data.loader.once(
                 experiment.data.train,
                 None,
-                image_size=experiment.codec.image_size,
+                image_size=experiment.image_codec.image_size,
                 batch_size=size,
                 limit=MEASURED,
             )
@@ -91,7 +89,7 @@ def prepare_space(
                 f" {np.mean(scale['std']):.3f} over at most {MEASURED} pictures",
                 quiet,
             )
-        directory.write(directory.read() | {"latents": scale})
+        directory.update(latents=scale)
     return experiment.space.freeze(codec, scale)
 
 
@@ -104,17 +102,13 @@ def first_state(
     state = program.init_state()
     params = state.params
     if start:
-        given = starting_params(start, program, directory.read().get("codec_hash"))
-        growing = isinstance(experiment.generator, Growing)
-        params = (
-            program.grow(given) if growing else jax.device_put(given, program.state_sharding.params)
-        )
-        if experiment.generator is not None:
+        params = program.upcycle(starting_params(start, program, directory.read().codec_hash))
+        if "text" in experiment.model.inputs:
             first_before_others(
                 f"ids of {directory.path}", lambda: directory.adopt_text_model(start)
             )
-    if isinstance(experiment.generator, Adopter):
-        params = program.adopt(params, frozen)
+    if experiment.model.uses_code_vectors:
+        params = program.with_code_vectors(params, frozen)
     return dataclasses.replace(
         state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params)
     )

@@ -63,7 +63,7 @@ def measure_caching(
         codes = cached(params).reshape(1, -1)
 
         def whole(p: Any, codes: Any, k: Any, made: Autoregressive = made, ids: Any = ids) -> Any:
-            logits = made.model.apply({"params": p}, ids, codes, method="image_given_text")
+            logits = made.network.apply({"params": p}, ids, codes, method="image_given_text")
             return jnp.argmax(jax.lax.dynamic_index_in_dim(logits, k, 1), -1)
 
         uncached = jax.jit(whole)

@@ -6,7 +6,6 @@ what they would be through a perfect generator, how they rise with training, and
 sampling."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
@@ -14,12 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
-from vilg.evals.base import Paired, Scored
+from vilg.evals.base import Paired, Reranking, Scored
 from vilg.evals.scenes import Scenes, summarize
 from vilg.experiment import Experiment, build_experiment
 from vilg.planning import costs as counting
@@ -27,7 +26,7 @@ from vilg.planning.hlo import parse
 from vilg.planning.programs import lower_train_step
 from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints
-from vilg.types import Stepwise, UserError
+from vilg.types import Generator, Stepwise, UserError
 from vilg.workdir.files import Workdir
 from vilg.workdir.restore import restore
 from vilg.workdir.samples import write_samples
@@ -45,6 +44,7 @@ class Measures:
 
     def __init__(self, out: Path, quiet: bool = False):
         self.out, self.quiet = out, quiet
+        self._session: tuple[Path, Session] | None = None
         self.kept = out / "measured"
 
     def once(self, what: str, decides: Any, measure: Callable[[], Any]) -> Any:
@@ -67,15 +67,29 @@ class Measures:
         temporary.replace(place)
         return json.loads(place.read_text())
 
+    def _opened(self, workdir: Path, ema: bool) -> Session:
+        """The run's session, with the moving average of its parameters or without; both use the
+        same compiled programs. The session of the last run is kept.
+        """
+        if self._session is None or self._session[0] != workdir:
+            self._session = None
+            jax.clear_caches()
+            self._session = (workdir, open_session(str(workdir)))
+        session = self._session[1]
+        if ema or not session.experiment.training.ema:
+            return session
+        state, _ = restore(Workdir(workdir), session.program)
+        return dataclasses.replace(session, params=state.params)
+
     def final(self, workdir: Path, ema: bool) -> dict[str, Any]:
         """{"metrics": {evaluator: numbers}, "trials": {cell: columns}} of the newest checkpoint."""
 
         def measure() -> dict[str, Any]:
-            session = opened(workdir, ema)
+            session = self._opened(workdir, ema)
             metrics, scored = {}, []
             for name, evaluator in samplers(session.experiment).items():
                 metrics[name], rows = evaluator.measured(session)
-                scored += [(row, getattr(evaluator, "seed", 0)) for row in rows]
+                scored += [(row, evaluator.base_seed) for row in rows]
             if ema:
                 self._keep_pictures(workdir, [pair for pair in scored if pair[0].image is not None])
             return {"metrics": metrics, "trials": as_columns([row for row, _ in scored])}
@@ -117,7 +131,7 @@ class Measures:
         """Scores of the true pictures after the codec: what a perfect generator would get."""
 
         def measure() -> dict[str, Any]:
-            session = opened(workdir, True)
+            session = self._opened(workdir, True)
             return {"metrics": {n: summarize(e.ceiling(session)) for n, e in scenes.items()}}
 
         scenes = {
@@ -142,7 +156,7 @@ class Measures:
         for step in steps:
 
             def measure(step: int = step) -> dict[str, Any]:
-                session = opened(workdir, True)
+                session = self._opened(workdir, True)
                 state, _ = restore(directory, session.program, step)
                 at = dataclasses.replace(session, params=state.best_params, step=step)
                 return {"scores": means(evaluator.measured(at)[1])}
@@ -165,21 +179,18 @@ class Measures:
         evaluator, points = small(experiment), []
         for setting in settings:
             try:
-                chosen = dataclasses.replace(evaluator, **setting)
+                chosen = evaluator.with_sampling(**setting)
             except TypeError:
                 raise UserError(
                     f"SAMPLING={dict(setting)!r}: the evaluator {type(evaluator).__name__.lower()}"
-                    " has no such field; it has "
-                    + ", ".join(f.name for f in dataclasses.fields(evaluator))
+                    " has no such field; it has " + ", ".join(evaluator.settings())
                 ) from None
-            controls = chosen.controls(experiment.generator)
+            controls = chosen.controls(experiment.model)
 
             def measure(chosen: Any = chosen, controls: Any = controls) -> dict[str, Any]:
-                session = opened(workdir, True)
-                scores, candidates = (
-                    means(chosen.measured(session)[1]),
-                    getattr(chosen, "best_of", 1),
-                )
+                session = self._opened(workdir, True)
+                scores = means(chosen.measured(session)[1])
+                candidates = chosen.best_of if isinstance(chosen, Reranking) else 1
                 cost = {"flops": candidates * sampling_flops(session.program, controls)}
                 cost["evaluations"] = candidates * evaluations(experiment, controls)
                 return {
@@ -210,37 +221,18 @@ class Measures:
         )["flops"]
 
 
-@functools.lru_cache(maxsize=1)
-def loaded(workdir: Path) -> Session:
-    """The run's session, the last one kept."""
-    jax.clear_caches()
-    open_session.cache_clear()
-    return open_session(str(workdir))
-
-
-def opened(workdir: Path, ema: bool) -> Session:
-    """The run's session, with the moving average of its parameters or without; both use the same
-    compiled programs.
-    """
-    session = loaded(workdir)
-    if ema or not session.experiment.training.ema:
-        return session
-    state, _ = restore(Workdir(workdir), session.program)
-    return dataclasses.replace(session, params=state.params)
-
-
 def identity(workdir: Path) -> list[Any]:
     """What decides a run's numbers: its config with its evaluators, its codec and its newest
     step.
     """
-    stored = Workdir(workdir).read()
-    config = stored["config"]
+    record = Workdir(workdir).read()
+    config = record.config
     steps = sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
     return [
-        stored.get("hash"),
+        record.hash,
         config["evals"],
         config["training"]["steps"],
-        stored.get("codec_hash"),
+        record.codec_hash,
         steps[-1:],
     ]
 
@@ -250,10 +242,9 @@ def pictures_of(workdir: Path) -> str:
     return "_".join(workdir.parts[-2:]).lstrip("/")
 
 
-@functools.lru_cache(maxsize=8)
 def experiment_of(workdir: Path) -> Experiment:
     """The run's experiment, without its parameters."""
-    return build_experiment(Workdir(workdir).read()["config"])
+    return build_experiment(Workdir(workdir).read().config)
 
 
 def samplers(experiment: Experiment) -> dict[str, Any]:
@@ -268,24 +259,22 @@ def small(experiment: Experiment) -> Any:
 
 def evaluations(experiment: Any, controls: Any) -> int:
     """Calls of the network for a picture; guidance calls it twice."""
-    generator = experiment.generator
-    steps = (
-        len(generator.plan(controls).times)
-        if isinstance(generator, Stepwise)
-        else math.prod(experiment.codec.grid)
-    )
+    generator = experiment.model
+    if isinstance(generator, Stepwise):
+        steps = len(generator.sampling_schedule(controls).times)
+    else:
+        steps = math.prod(experiment.image_codec.grid)
     return steps * (1 if controls.guidance == 1 else 2)
 
 
 def sampling_flops(program: Program, controls: Any) -> float:
     """FLOPs of one picture as it is traced: of the sampler, and of the codec that decodes it."""
     experiment, rows = program.experiment, program.batch_shards
+    generator = cast(Generator, experiment.model)
 
     def draw(params: Any, frozen: Any, text: Any) -> Any:
         keys = jax.random.split(jax.random.key(0), rows)
-        return experiment.space.decode(
-            frozen, experiment.generator.sample(params, text, keys, controls)
-        )
+        return experiment.space.decode(frozen, generator.sample(params, text, keys, controls))
 
     text = jax.ShapeDtypeStruct((rows, experiment.data.text.length), np.int32)
     return program.flops(draw, program.state_shape.params, program.frozen_shapes(), text) / rows

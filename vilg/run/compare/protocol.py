@@ -1,13 +1,12 @@
 """What has to be equal in all contenders of `vilg compare`, and what is not and is said."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from vilg.config import require
-from vilg.evals.base import Sampling
 from vilg.experiment_file import deciding
+from vilg.generators.options import SAMPLING_OPTIONS
 from vilg.run.compare.measure import protocols
 from vilg.run.compare.runs import Run
 from vilg.types import UserError
@@ -18,7 +17,7 @@ def same_protocol(runs: Sequence[Run]) -> None:
     """Errors: UserError naming the first field in which two runs are evaluated otherwise: data,
     size of pictures, evaluators. How a generator samples is its own; captions do not change
     samples."""
-    own = {f.name for f in dataclasses.fields(Sampling)} | {"captions"}
+    own = {*SAMPLING_OPTIONS, "captions"}
 
     def protocol(run: Run) -> dict[str, Any]:
         evals = protocols(run.experiment)
@@ -28,7 +27,11 @@ def same_protocol(runs: Sequence[Run]) -> None:
             if k in ("train", "valid")
         }
         measured = {n: {k: v for k, v in p.items() if k not in own} for n, p in evals.items()}
-        return {"data": data, "image_size": run.experiment.codec.image_size, "evals": measured}
+        return {
+            "data": data,
+            "image_size": run.experiment.image_codec.image_size,
+            "evals": measured,
+        }
 
     first = protocol(runs[0])
     there = list(runs[0].experiment.evals)
@@ -54,11 +57,11 @@ def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """What is not the same in all runs and may decide who wins: {what: {name: value}}."""
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
-        stored = Workdir(run.workdir).read()
+        record = Workdir(run.workdir).read()
         facts = {
-            "codec": stored.get("codec_hash"),
-            "text model": stored.get("text_sha256", "")[:12],
-            "versions": stored.get("versions"),
+            "codec": record.codec_hash,
+            "text model": (record.text_sha256 or "")[:12],
+            "versions": record.versions,
         }
         facts |= {
             "loader": run.experiment.config["data"]["loader"] | {"seed": None},
@@ -75,7 +78,7 @@ def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 
 def same_text(runs: Sequence[Run]) -> None:
     """Errors: UserError where runs of one comparison have different ids."""
-    ids = {run.name: Workdir(run.workdir).read().get("text_sha256") for run in runs}
+    ids = {run.name: Workdir(run.workdir).read().text_sha256 for run in runs}
     require(
         len(set(ids.values())) == 1,
         "text model",

@@ -47,10 +47,9 @@ def stored_runs(text: str) -> list[Run]:
     runs: list[Run] = []
     for part in filter(None, text.split(",")):
         name, _, place = part.partition("=") if "=" in part else (Path(part).name, "", part)
-        stored = Workdir(place).read()
-        experiment = build_experiment(stored["config"])
+        experiment = build_experiment(Workdir(place).read().config)
         require(
-            isinstance(experiment.generator, Generator),
+            isinstance(experiment.model, Generator),
             "workdirs",
             place,
             "is the run of a codec or a ranker; give runs of generators",
@@ -112,10 +111,10 @@ def planned_runs(
 def perform(runs: Sequence[Run], ranker: Any, out: Path, quiet: bool) -> None:
     """Trains the codec, every run, and the ranker where there is one, as far as they are not."""
     costs = Costs(out / "costs.json")
-    codec = runs[0].experiment.codec_experiment
-    if has_parameters(codec.codec):
+    experiment = runs[0].experiment
+    if has_parameters(experiment.image_codec):
         with costs.stage("codec", resumes=True):
-            train(codec.config, out / "codec", quiet, title="codec")
+            train(experiment.codec_config, out / "codec", quiet, title="codec")
     for run in runs:
         with costs.stage(f"{run.name}/{run.seed}", resumes=True):
             train(run.experiment.config, run.workdir, quiet, title=f"{run.name}/{run.seed}")

@@ -212,10 +212,8 @@ class OwnRanker:
     def __init__(self, session: Any, hash: str, workdir: str):
         self.session, self.workdir = session, workdir
         self.name = f"ranker:{hash}"
-        self.side, self.rows = session.experiment.codec.image_size, session.batch
-        self.width = session.image_features(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[
-            1
-        ]
+        self.side, self.rows = session.experiment.image_codec.image_size, session.batch
+        self.width = session.embed_images(np.zeros((1, self.side, self.side, 3), np.uint8)).shape[1]
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The middle square, as the run's own data were read."""
@@ -223,7 +221,7 @@ class OwnRanker:
 
     def start(self, batch: np.ndarray) -> Callable[[], Features]:
         """Features of length 1."""
-        found = Features(self.session.image_features(batch))
+        found = Features(self.session.embed_images(batch))
         return lambda: found
 
     def texts(self, texts: Sequence[str], languages: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -232,7 +230,7 @@ class OwnRanker:
             self.session.text_ids(text, language)[1]
             for text, language in zip(texts, languages, strict=True)
         )
-        return self.session.text_features(texts, languages), cut
+        return self.session.embed_texts(texts, languages), cut
 
     def protocol(self) -> dict[str, Any]:
         """The run."""

@@ -156,7 +156,7 @@ def perform(
             raise Diverged(f"{run.start}/{run.seed}, from which it starts, has failed")
         if run.codec:
             with costs.stage(as_path(run.codec).name, resumes=True):
-                train(run.experiment.codec_experiment.config, run.codec, quiet, title="codec")
+                train(run.experiment.codec_config, run.codec, quiet, title="codec")
         with costs.stage(row["workdir"], resumes=True):
             train(run.experiment.config, run.workdir, quiet, title=run.name)
         session = open_session(str(run.workdir))
@@ -164,7 +164,6 @@ def perform(
     except Diverged as error:
         row["failed"] = str(error)
     finally:
-        open_session.cache_clear()
         # no run is cheaper for what another one compiled, and memory does not fill with programs
         jax.clear_caches()
     for name, kept in (("cpu_seconds", costs.cpu_seconds), ("seconds", costs.seconds)):

@@ -1,0 +1,132 @@
+"""Sampling of a diffusion generator, one evaluation of the denoiser after another.
+
+Separate from training (diffusion.py): the experts are run through outside, the evaluations of one
+expert inside, so that a sampler can hold one expert's parameters at a time. The numbers of a
+sampler are rows of arrays made before anything is compiled, so that one program serves every
+setting."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from vilg.config import require
+from vilg.generators.denoising import DenoisingNetwork
+from vilg.generators.guidance import empty_prompt, with_options
+from vilg.generators.mixture import SamplingSchedule
+from vilg.processes.base import DenoisingControls
+from vilg.processes.splits import group
+from vilg.types import Params, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class StepwiseSampling(DenoisingNetwork):
+    """Implements Generator and Stepwise."""
+
+    controls_type: ClassVar[type] = DenoisingControls
+
+    def controls(self, given: Mapping[str, Any]) -> DenoisingControls:
+        """The sampler's options. Errors: UserError for one that it does not have, or for guidance
+        that training did not prepare.
+        """
+        controls = with_options(
+            DenoisingControls(guidance=3.0 if self.drop_text else 1.0),
+            given,
+            "a diffusion generator",
+        )
+        _ = self.process.plan(controls)
+        trained = self.drop_text > 0 or controls.guidance == 1
+        require(
+            trained,
+            "guidance",
+            controls.guidance,
+            "needs a model trained with generator.drop_text above 0; give 1",
+        )
+        return controls
+
+    def sampling_schedule(self, controls: DenoisingControls) -> SamplingSchedule:
+        """The process's plan and its runs, by the same routing as in training.
+
+        Errors: UserError where only one expert was trained, and the plan asks for others.
+        """
+        plan = self.process.plan(controls)
+        runs = group(plan.times, self.edges)
+        if self.experts.only >= 0 and {k for k, _, _ in runs} != {self.experts.only}:
+            raise UserError(
+                f"generator.experts.only={self.experts.only}: this run trained one of"
+                f" {self.experts.n} experts, and sampling needs all; join the runs with `vilg"
+                " assemble`"
+            )
+        weights = {
+            name: np.full(len(plan.times), getattr(controls, name))
+            for name in ("guidance", "rescale")
+        }
+        return SamplingSchedule(plan.times, {**plan.rows, **weights, "t": plan.times}, tuple(runs))
+
+    def begin(
+        self,
+        params: Params,
+        inputs: Mapping[str, Array],
+        keys: Array,
+        controls: DenoisingControls,
+        grid: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
+        """The state before the first evaluation: noise on the grid (the codec's own by default), or
+        "init" corrupted to controls.first; with guidance each prompt has its negative (the empty
+        prompt by default) beside it."""
+        text = inputs["text"]
+        prompts = text
+        if controls.guidance != 1:
+            prompts = jnp.concatenate([text, inputs.get("negative", empty_prompt(text))])
+        states, pooled = self.encode_text(params, prompts)
+        kept = {k: inputs[k] for k in ("init", "mask") if k in inputs}
+        shape = (*(grid or self.grid), *(() if self.space == "ids" else (self.latent_channels,)))
+        start = self.process.start(keys, shape, self.process.plan(controls), kept.get("init"))
+        return {"states": states, "pooled": pooled, "kept": kept, "process": start}
+
+    def advance(
+        self, weights: Params, state: Any, row: Any, index: Array, keys: Array
+    ) -> dict[str, Any]:
+        """The state after an evaluation. All that the controls say is in the row, so that one
+        program serves every setting.
+        """
+        process, kept = self.process, state["kept"]
+        noisy = process.noisy(state["process"])
+        b = noisy.shape[0]
+        guided = state["states"].shape[0] == 2 * b
+        both = jnp.concatenate([noisy, noisy]) if guided else noisy
+        output = self.denoise(
+            weights, both, jnp.full((both.shape[0],), row["t"]), state["states"], state["pooled"]
+        )
+        if guided:
+            output = process.guide(output[:b], output[b:], row["guidance"], row["rescale"])
+        clean = process.clean(output, noisy, jnp.full((b,), row["t"]))
+        if "mask" in kept:
+            painted = kept["mask"].reshape(*kept["mask"].shape, *(1,) * (clean.ndim - 3))
+            clean = jnp.where(painted > 0, clean, process.certain(kept["init"]))
+        return {**state, "process": process.advance(state["process"], clean, row, keys, index)}
+
+    def finish(self, state: Any) -> Any:
+        """The codes."""
+        return self.process.result(state["process"])
+
+    def sample(
+        self, params: Params, text: Int[Array, "b m"], keys: Array, controls: DenoisingControls
+    ) -> Any:
+        """Codes of one image a prompt, as one program: experts outside, evaluations inside."""
+        plan = self.sampling_schedule(controls)
+        state = self.begin(params, {"text": text}, keys, controls)
+        for expert, first, last in plan.runs:
+            weights = self.expert_params(params, expert)
+            rows = {k: jnp.asarray(v[first:last], jnp.float32) for k, v in plan.rows.items()}
+
+            def step(state: Any, item: Any, weights: Any = weights) -> tuple[Any, None]:
+                row, index = item
+                return self.advance(weights, state, row, index, keys), None
+
+            state, _ = jax.lax.scan(step, state, (rows, jnp.arange(first, last)))
+        return self.finish(state)

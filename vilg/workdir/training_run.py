@@ -1,0 +1,143 @@
+"""One training run in its workdir: its batches, and what it does beside updates.
+
+Separate from training.py, which says in which order a run begins and ends; here are the parts that
+the loop calls again and again: evaluation, pictures and the caption gap.
+"""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from clu import parameter_overview
+
+from vilg.data.loader import Stream
+from vilg.data.text import TextModel
+from vilg.evals.caption_gap import CaptionGap
+from vilg.evals.numbers import flat, numbers
+from vilg.experiment import Experiment
+from vilg.parallel.processes import first_before_others, is_first
+from vilg.program import Program
+from vilg.training.log import RunLog, say
+from vilg.training.loop import Periodic
+from vilg.training.state import TrainState
+from vilg.types import Batch, NoiseConditional, Params
+from vilg.workdir.files import Workdir
+from vilg.workdir.pictures import first_examples, illustrate
+from vilg.workdir.session import Session
+
+
+class TrainingRun:
+    """An experiment on a program in a workdir. `frozen` holds the parameters that updates read and
+    do not change: the codec's with the scale of latents, or None in a codec's own run.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        program: Program,
+        directory: Workdir,
+        frozen: Params,
+        quiet: bool,
+        title: str,
+    ):
+        self.experiment, self.program, self.directory = experiment, program, directory
+        self.frozen, self.quiet, self.title = frozen, quiet, title
+        self.text_model: TextModel | None = None
+        self.log: RunLog | None = None
+
+    def open_text_model(self) -> None:
+        """Reads the run's text model, or trains it, where the model reads texts."""
+        if "text" in self.experiment.model.inputs:
+            self.text_model = first_before_others(
+                f"text model of {self.directory.path}",
+                lambda: self.directory.text_model(self.experiment),
+            )
+
+    def batches(self) -> Stream:
+        """This process's rows of the training batches, for ever."""
+        experiment = self.experiment
+        return experiment.data.loader.stream(
+            experiment.data.train,
+            self.text_model,
+            image_size=experiment.image_codec.image_size,
+            text_length=experiment.data.text.length,
+            batch_size=experiment.training.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            knowledge=experiment.data.knowledge,
+            grid=experiment.image_codec.grid,
+        )
+
+    def announce(self, state: TrainState, restored: bool, start: str) -> None:
+        """Says where the run stands, and writes parameters.txt and the circumstances."""
+        program, directory = self.program, self.directory
+        where = f"layout {program.layout.name} on {program.mesh.size} device(s)"
+        if restored:
+            say(f"{directory.path}: goes on from step {int(state.step)}", self.quiet)
+        else:
+            if start:
+                say(f"{directory.path}: starts from the parameters of {start}", self.quiet)
+            say(f"{directory.path}: {program.parameters:,} parameters, {where}", self.quiet)
+        if is_first():
+            overview = parameter_overview.get_parameter_overview(
+                program.abstract_state.params, include_stats="sharding"
+            )
+            directory.parameters.write_text(f"{where}\n{overview}\n")
+        first_before_others(f"circumstances of {directory.path}", directory.note_circumstances)
+
+    def open_log(self, step: int) -> RunLog | None:
+        """The log of metrics, written by the first process alone."""
+        if is_first():
+            training, path = self.experiment.training, self.directory.path
+            size = training.batch_size
+            self.log = RunLog(path, training.steps, step, size, self.quiet, self.title)
+        return self.log
+
+    def place(self, batch: Batch) -> Batch:
+        """The batch's arrays that the model reads, on the devices."""
+        wanted = self.experiment.batch_inputs
+        return self.program.place({name: batch[name] for name in wanted if name in batch})
+
+    def session(self, state: TrainState) -> Session:
+        """The run as it stands, ready to sample and to be evaluated."""
+        params = state.best_params
+        frozen = params if self.frozen is None else self.frozen
+        return Session(self.program, params, frozen, self.text_model, int(state.step))
+
+    def periodic(self) -> list[Periodic]:
+        """What is done every so many steps, and at the last."""
+        training = self.experiment.training
+        items = [
+            Periodic(training.evaluate_every, "valid/", self.evaluate),
+            Periodic(training.sample_every, "", self.draw),
+        ]
+        if isinstance(self.experiment.model, NoiseConditional):
+            items.append(Periodic(training.steps, "caption_gap/", self.measure_caption_gap))
+        return items
+
+    def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
+        """The numbers of the experiment's evaluators."""
+        return numbers(self.experiment.evals, self.session(state))
+
+    def draw(self, state: TrainState, step: int) -> dict[str, float]:
+        """Writes a grid of pictures of the first validation records; no numbers."""
+        examples = first_examples(self.experiment, self.text_model)
+        image, captions = illustrate(self.session(state), examples)
+        if self.log is not None:
+            self.directory.samples.mkdir(exist_ok=True)
+            with (self.directory.samples / f"step_{step:07d}.png").open("wb") as file:
+                image.save(file, "PNG")
+            self.log.image("samples", np.asarray(image), step)
+            if captions:
+                place = self.directory.samples / f"step_{step:07d}.txt"
+                place.write_text("\n".join(captions) + "\n")
+                self.log.text("captions", "\n\n".join(captions), step)
+        return {}
+
+    def measure_caption_gap(self, state: TrainState, step: int) -> dict[str, float]:
+        """Measures what captions are worth at every noise level, and writes caption_gap.json."""
+        figures: dict[str, Any] = CaptionGap()(self.session(state))
+        if is_first():
+            self.directory.caption_gap.write_text(json.dumps(figures, indent=1))
+        return flat(figures)
