@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from vilg.codecs.base import to_bytes, to_unit
+from vilg.data.batch import batch_shapes
+from vilg.data.example import Sizes
 from vilg.experiment import Experiment
 from vilg.fit import Fit
 from vilg.parallel.axes import axes_of, is_axes, is_box, unbox
@@ -350,20 +352,12 @@ class Program:
 
     def batch_shapes(self) -> Batch:
         """A global batch, as the loader makes it."""
-        experiment = self.experiment
-        rows, side = experiment.training.batch_size, experiment.image_codec.image_size
-        length = experiment.data.text.length
-        shapes = {
-            "image": ((side, side, 3), jnp.uint8),
-            "text": ((length,), jnp.int32),
-            "key": ((length,), jnp.bool_),
-            "region": (experiment.image_codec.grid, jnp.bool_),
-        }
-        return {
-            name: jax.ShapeDtypeStruct((rows, *shape), dtype)
-            for name, (shape, dtype) in shapes.items()
-            if name in experiment.batch_inputs
-        }
+        experiment, codec = self.experiment, self.experiment.image_codec
+        text_length = experiment.data.text.length
+        sizes = Sizes(image_size=codec.image_size, text_length=text_length, grid=codec.grid)
+        knowledge = experiment.data.knowledge is not None
+        rows = experiment.training.batch_size
+        return dict(batch_shapes(experiment.model.inputs, rows, sizes, knowledge))
 
     def frozen_shapes(self) -> Params:
         """What a generator's update needs beside its own parameters; None for a codec's own run."""

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax

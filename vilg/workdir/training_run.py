@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from vilg.data.loader import Stream
+from vilg.data.stream import Stream
 from vilg.data.text import TextModel
 from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.numbers import flat, numbers
