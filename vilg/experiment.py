@@ -50,6 +50,13 @@ MODELS = GENERATORS | RANKERS  # what the section `generator` may name
 
 
 @runtime_checkable
+class FreeAtStart(Protocol):
+    """A config class that says in which fields a run may differ from the run that it starts from."""
+
+    fields_free_at_start: tuple[str, ...]
+
+
+@runtime_checkable
 class DrawsPictures(Protocol):
     """A source that draws its pictures, in a size of its own."""
 
@@ -389,7 +396,7 @@ def require_same(theirs: Any, ours: Any, path: str) -> None:
     model may differ from the run that it starts from.
     """
     if dataclasses.is_dataclass(ours) and type(theirs) is type(ours):
-        free = ours.fields_free_at_start if isinstance(ours, Model) else ()
+        free = ours.fields_free_at_start if isinstance(ours, FreeAtStart) else ()
         for name in (f.name for f in dataclasses.fields(ours) if f.name not in free):
             require_same(getattr(theirs, name), getattr(ours, name), f"{path}.{name}")
     else:

@@ -16,8 +16,8 @@ from vilg.types import UserError
 class Known:
     """Captions a picture with what `says` makes of its own first caption."""
 
-    program = params = frozen = text_model = apply = apply_to_texts = None
-    codes = pictures = sample = batched = log_likelihood = agreement = (
+    program = params = frozen = text_model = None
+    codes = pictures = sample = batched = apply = apply_to_texts = (
         len  # asked for by nobody here
     )
 

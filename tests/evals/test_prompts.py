@@ -44,8 +44,8 @@ def swap_colours(scene):
 class Painter:
     """Paints what is asked, but for what `change` does to it in a language."""
 
-    program = params = frozen = text_model = apply = apply_to_texts = None
-    codes = pictures = caption = batched = len
+    program = params = frozen = text_model = None
+    codes = pictures = caption = batched = apply = apply_to_texts = len
 
     def __init__(self, change=lambda scene: scene, languages=("zh", "en"), **data):
         config = tiny_config(data__train=dict(name="synthetic", image_size=32, **data))

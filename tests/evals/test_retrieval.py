@@ -35,7 +35,7 @@ class Reader:
             )
 
     program = params = frozen = text_model = None
-    codes = pictures = caption = batched = sample = log_likelihood = agreement = best = ranking = (
+    codes = pictures = caption = batched = sample = apply = apply_to_texts = best = ranking = (
         len  # asked for by nobody here
     )
 
@@ -77,6 +77,6 @@ def test_it_refuses_what_it_cannot_measure():
     with pytest.raises(UserError, match="evals.retrieval.n=10: must be above 10"):
         Retrieval(n=10)
     with pytest.raises(
-        UserError, match="evals.retrieval asks for features, which 'autoregressive' has not"
+        UserError, match="evals.retrieval asks for features, which 'autoregressive' cannot"
     ):
         build_experiment(tiny_config(evals={"retrieval": {"n": 16}}))

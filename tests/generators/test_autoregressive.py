@@ -210,7 +210,7 @@ def from_codec(request):
         .at[7]
         .set(jax.random.normal(jax.random.key(1), (16, 4))[3])
     )
-    params = jax.jit(generator.adopt)(params, 5 + 3 * vectors)
+    params = jax.jit(generator.with_code_vectors)(params, 5 + 3 * vectors)
     outer = {
         k: jax.random.normal(jax.random.key(2), x.shape)
         for k, x in params["codes"].items()

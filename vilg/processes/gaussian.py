@@ -17,7 +17,7 @@ predicted. With s = SNR = alpha^2 / sigma^2 the squared error of eps is s times 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,8 @@ class Gaussian:
     times: Any = field(default_factory=lambda: {"name": "table"})
 
     space = "latents"
-    grows_in = ("weighting", "times")  # in what a run may differ from the one that it starts from
+    # fields in which a run may differ from the run that it starts from
+    fields_free_at_start: ClassVar[tuple[str, ...]] = ("weighting", "times")
 
     def __post_init__(self) -> None:
         for name, names in (("schedule", SCHEDULES), ("weighting", WEIGHTINGS), ("times", DRAWS)):
