@@ -17,9 +17,7 @@ class Known:
     """Captions a picture with what `says` makes of its own first caption."""
 
     program = params = frozen = text_model = None
-    codes = pictures = sample = batched = apply = apply_to_texts = (
-        len  # asked for by nobody here
-    )
+    codes = pictures = sample = batched = apply = apply_to_texts = len  # asked for by nobody here
 
     def __init__(self, n, says=str):
         self.experiment, self.says, self.asked = build_experiment(tiny_config()), says, []

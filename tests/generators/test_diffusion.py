@@ -76,9 +76,7 @@ def batch(b: int = 8, ids: bool = False) -> dict:
 
 def test_it_is_what_the_protocols_say():
     g = generator()
-    assert all(
-        isinstance(g, p) for p in (Trainable, Generator, Stepwise, Ranker, NoiseConditional)
-    )
+    assert all(isinstance(g, p) for p in (Trainable, Generator, Stepwise, Ranker, NoiseConditional))
     boxes = jax.tree.leaves(
         jax.eval_shape(generator(experts=dict(n=2)).init, jax.random.key(0)), is_leaf=is_box
     )

@@ -15,7 +15,7 @@ from vilg.data.styles import STYLES, find_style, styled
 from vilg.experiment import build_experiment
 from vilg.processes.samplers import SAMPLERS
 from vilg.run import cli
-from vilg.run.sample import CONTROLS, controls_of
+from vilg.run.sample import OPTIONS, controls_of
 from vilg.run.terminal.progress import Evaluations
 from vilg.types import UserError
 from vilg.workdir.painting import Painting, fit_to, prepare
@@ -74,7 +74,7 @@ def test_the_options_are_the_union_of_all_controls():
     fields = set()
     for config in (tiny_config(), tiny_diffusion()):
         fields |= {f.name for f in dataclasses.fields(build_experiment(config).controls)}
-    assert set(CONTROLS) == fields - {"first"}
+    assert set(OPTIONS) == fields - {"first"}
 
 
 def test_options_go_over_the_configs_and_not_in_their_place():
