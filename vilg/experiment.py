@@ -22,6 +22,7 @@ from vilg.codecs.spaces import SPACES, Space
 from vilg.config import build, check, lookup, require
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
+from vilg.data.settings import Data, Text
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
 from vilg.evals.base import Evaluator, Sampling, sampling_apart
@@ -30,6 +31,7 @@ from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
 from vilg.training.optimizer import Optimizer
+from vilg.training.settings import Training
 from vilg.types import (
     Batch,
     Codec,
@@ -51,7 +53,9 @@ MODELS = GENERATORS | RANKERS  # what the section `generator` may name
 
 @runtime_checkable
 class FreeAtStart(Protocol):
-    """A config class that says in which fields a run may differ from the run that it starts from."""
+    """A config class that says in which fields a run may differ from the run that it starts
+    from.
+    """
 
     fields_free_at_start: tuple[str, ...]
 
@@ -61,78 +65,6 @@ class DrawsPictures(Protocol):
     """A source that draws its pictures, in a size of its own."""
 
     image_size: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """The text model to train from the captions: `vocabulary` ids at most, rows of `length` ids."""
-
-    vocabulary: int = 512
-    length: int = 32
-    han_characters: bool = True  # no piece spans two Han characters
-    records: int = 4_000  # records whose captions the model is trained from, at most
-
-    def __post_init__(self) -> None:
-        require(
-            self.vocabulary > 260,
-            "data.text.vocabulary",
-            self.vocabulary,
-            "must be above 260: 256 bytes and the marks come first",
-        )
-        require(self.records > 0, "data.text.records", self.records, "must be at least 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Where records come from and how they become batches."""
-
-    train: Any
-    valid: Any
-    loader: Loader
-    text: Text
-    # of training samples (ERNIE-ViLG 2.0); without the section there is none
-    knowledge: Knowledge | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """Cadence. Budgets are updates, never clock time; `batch_size` is global. A zero switches the
-    periodic thing off.
-    """
-
-    steps: int
-    batch_size: int
-    accumulation: int = 1
-    ema: float = 0.0
-    checkpoint_every: int = 200
-    log_every: int = 10
-    evaluate_every: int = 0
-    sample_every: int = 0
-    keep_last: int = 2
-    keep_best: int = 1
-    # workdir of another run of the same model, whose parameters (and text model) this one starts
-    # from
-    start_from: str = ""
-    # that other run's experiment: without start_from it is trained first, into WORKDIR/first (a
-    # curriculum)
-    first: Any = None
-
-    def __post_init__(self) -> None:
-        for field in (
-            "steps",
-            "batch_size",
-            "accumulation",
-            "checkpoint_every",
-            "log_every",
-            "keep_last",
-        ):
-            require(
-                getattr(self, field) > 0,
-                f"training.{field}",
-                getattr(self, field),
-                "must be at least 1",
-            )
-        require(self.ema < 1, "training.ema", self.ema, "must be below 1; 0 keeps no average")
 
 
 @dataclasses.dataclass(frozen=True)

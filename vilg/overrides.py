@@ -17,10 +17,12 @@ from vilg.codecs import CODECS
 from vilg.config import require, suggestion
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
+from vilg.data.settings import Text
 from vilg.evals import EVALUATORS
-from vilg.experiment import LAYOUT_FIELD, MODELS, Text, Training, evaluator_of
+from vilg.experiment import LAYOUT_FIELD, MODELS, evaluator_of
 from vilg.experiment_file import INNER
 from vilg.training.optimizer import Optimizer
+from vilg.training.settings import Training
 from vilg.types import UserError
 
 UNKNOWN = object()  # the default of a field whose section's dataclass is not known

@@ -1,6 +1,5 @@
-"""What moves codes without a gradient: counts, the bank, k-means++, revival, and VQ.after_update that
-calls them at their steps.
-"""
+"""What moves codes without a gradient: counts, the bank, k-means++, revival, and VQ.after_update
+that calls them at their steps."""
 
 import jax
 import jax.numpy as jnp

@@ -15,10 +15,11 @@ from vilg.data.styles import STYLES, find_style, styled
 from vilg.experiment import build_experiment
 from vilg.processes.samplers import SAMPLERS
 from vilg.run import cli
-from vilg.run.sample import OPTIONS, controls_of
+from vilg.run.sample import OPTIONS
 from vilg.run.terminal.progress import Evaluations
 from vilg.types import UserError
 from vilg.workdir.painting import Painting, fit_to, prepare
+from vilg.workdir.request import controls_of
 from vilg.workdir.session import open_session, sample_keys
 
 PROMPT = "a red ring"

@@ -173,8 +173,8 @@ class Paired(Protocol):
 class Sampling(Evaluator):
     """An evaluator that samples. `sampling` holds the sampler's options by name, of which every
     generator has its own (generators/options.py); an option that is left out has the generator's
-    default. In a config the options stand in the section itself: `scenes=dict(n=256, guidance=2.0)`.
-    """
+    default. In a config the options stand in the section itself: `scenes=dict(n=256,
+    guidance=2.0)`."""
 
     sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

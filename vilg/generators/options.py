@@ -1,5 +1,5 @@
-"""The options of every generator's sampler: one table, from which the command line and the evaluators
-that sample are made.
+"""The options of every generator's sampler: one table, from which the command line and the
+evaluators that sample are made.
 
 Each generator has a dataclass of its own options (`controls_type`), whose fields carry their help.
 """

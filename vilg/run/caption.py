@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from vilg.api import load
 from vilg.data.records import LANGUAGES, BadRecord, decode_image, fit
 from vilg.generators.guidance import Controls
 from vilg.run.terminal.inputs import find_images
 from vilg.run.terminal.outputs import counted, output_file
 from vilg.types import Captioner, UserError
-from vilg.workdir.session import open_session
 
 AT_ONCE = 256  # images held in memory
 
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     out = output_file(args.out, ".jsonl")
     paths = find_images(args.images)
     controls = Controls(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
-    session = open_session(args.workdir, ema=not args.raw)
+    session = load(args.workdir, ema=not args.raw).session
     session.require(Captioner)
     bad = written = 0
     temporary = out.with_name(out.name + ".tmp")

@@ -15,14 +15,14 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
+from vilg.api import load
 from vilg.config import require
 from vilg.evals.base import Evaluator, Reranking, Sampling
 from vilg.evals.numbers import flat
 from vilg.run.terminal.outputs import output_file
 from vilg.types import Model, UserError
-from vilg.workdir.files import versions
 from vilg.workdir.reranking import check_request
-from vilg.workdir.session import Session, open_session
+from vilg.workdir.session import Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,30 +60,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
     out = output_file(args.out, ".json")
     values = guidances(args.guidance)
     picture = curve_file(out, values)
-    session = open_session(args.workdir, ema=not args.raw)
-    evals = session.experiment.evals
-    names = args.evals.split(",") if args.evals else list(evals)
-    for name in names:
-        if name not in evals:
-            raise UserError(
-                f"evals={name!r}: this run's config has {', '.join(evals) or 'none'}; choose among"
-                " them"
-            )
-    if not names:
-        raise UserError("evals is empty: this run's config names no evaluator; train one that does")
-    chosen = reranked(session, {n: evals[n] for n in names}, args.best_of, args.ranker)
+    run = load(args.workdir, ema=not args.raw)
+    session = run.session
+    evals = run.evaluators(args.evals.split(",") if args.evals else ())
+    chosen = reranked(session, evals, args.best_of, args.ranker)
     swept = sweep(chosen, values, session.experiment.model)
-    result: dict[str, Any] = {
-        "metrics": {},
-        "protocol": {name: evaluator.protocol() for name, evaluator in chosen.items()},
-    }
-    result["protocol"] |= {
-        "workdir": str(args.workdir),
-        "step": session.step,
-        "parameters": "raw" if args.raw or not session.experiment.training.ema else "ema",
-        "config_hash": session.experiment.hash,
-        "versions": versions(),
-    }
+    result: dict[str, Any] = {"metrics": {}, "protocol": run.protocol(chosen)}
     for name, evaluator in chosen.items():
         if not (values and isinstance(evaluator, Sampling)):
             result["metrics"][name] = evaluator(session)

@@ -9,25 +9,23 @@ the scores of all N."""
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
+from vilg.api import load
 from vilg.data.prompts import Prompt, read_prompts
 from vilg.data.records import LANGUAGES, detect_language
-from vilg.data.styles import find_style, style_table, styled
+from vilg.data.styles import find_style, style_table
 from vilg.data.suites import FIELDS, SUITES, of_categories, read_suite, suite_table
-from vilg.experiment import Experiment
 from vilg.generators.options import SAMPLING_OPTIONS
 from vilg.run.terminal.outputs import counted
 from vilg.run.terminal.progress import Evaluations
-from vilg.types import Generator, Stepwise, UserError
-from vilg.workdir.painting import Painting, prepare
-from vilg.workdir.reranking import best_of, check_request
+from vilg.types import Generator, UserError
+from vilg.workdir.painting import Painting
+from vilg.workdir.request import Request
 from vilg.workdir.samples import samples_of, write_samples
-from vilg.workdir.session import Sampled, Session, open_ranker, open_session
+from vilg.workdir.session import Sampled, Session
 
 # `first`, the time at which sampling begins, is given as --strength
 OPTIONS = {o.name: o for o in SAMPLING_OPTIONS.values() if o.on_command_line}
@@ -122,90 +120,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress line")
 
 
-def controls_of(experiment: Experiment, given: Mapping[str, Any]) -> Any:
-    """The given options over the config's. Errors: UserError for one that this generator does not
-    have, or a wrong value.
-    """
-    generator = cast(Generator, experiment.model)
-    return generator.controls({**dataclasses.asdict(experiment.controls), **given})
-
-
 def main(args: argparse.Namespace, config: Any) -> int:
     """Samples and writes."""
-    if args.num < 1:
-        raise UserError(f"num={args.num}: give at least 1 picture a prompt")
-    check_request(args.best_of, args.ranker)
-    number = args.num * (args.best_of or 1)
-    if not 0 <= args.seed <= 2**32 - number:
-        raise UserError(
-            f"seed={args.seed}: must be from 0 to 2**32 - num{' x best_of' if args.best_of else ''}"
-        )
-    painting = Painting(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Painting)})
-    style = find_style(args.style) if args.style else None
     prompts = asked_prompts(args)
-    texts = [p.text if style is None else styled(p.text, p.language, style) for p in prompts]
     out = Path(args.out)
-    samples_of(out)  # a list that is somebody else's is told before anything is drawn
-    session = open_session(
-        args.workdir, ema=not args.raw, **({"swap": True} if args.swap_experts else {})
+    samples_of(out)  # a list that is somebody else's is said before anything is drawn
+    request = Request(
+        [p.text for p in prompts],
+        [p.language for p in prompts],
+        args.num,
+        args.seed,
+        args.negative,
+        find_style(args.style) if args.style else None,
+        Painting(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Painting)}),
+        {n: getattr(args, n) for n in OPTIONS if getattr(args, n) is not None},
+        args.best_of,
+        args.ranker,
     )
+    session = load(args.workdir, ema=not args.raw, swap_experts=args.swap_experts).session
     session.require(Generator)
-    generator = session.experiment.model
-    ranker = open_ranker(args.ranker, {p.language for p in prompts}) if args.ranker else None
-    special = painting.asked | {
-        n: getattr(args, n) for n in ("negative", "swap_experts") if getattr(args, n)
-    }
-    if special and not isinstance(generator, Stepwise):
-        name, value = next(iter(special.items()))
-        raise UserError(
-            f"{name}={value!r}: this run's generator does not sample step by step; give the workdir"
-            " of one that does (diffusion)"
-        )
-    given = {n: getattr(args, n) for n in OPTIONS if getattr(args, n) is not None}
-    painting.check(
-        given.get("last", dataclasses.asdict(session.experiment.controls).get("last", 0.0))
-    )
-    controls = controls_of(session.experiment, given | painting.first)
-    canvas = prepare(painting, session)
-    inputs = canvas.rows(len(prompts)) | negatives(args.negative, controls, session, len(prompts))
-    out.mkdir(parents=True, exist_ok=True)
-    with Evaluations("sample", args.quiet) as watch:
-        made = session.sample(
-            texts,
-            controls,
-            args.seed,
-            [p.language for p in prompts],
-            number=number,
-            inputs=inputs,
-            grid=canvas.grid,
-            watch=watch,
-        )
-    made = [dataclasses.replace(m, image=canvas.finished(m.image)) for m in made]
-    if ranker is not None:
-        made = best_of(made, args.best_of, ranker)
-    shown = [p.text for p in prompts for _ in range(args.num)]
-    made = [dataclasses.replace(m, prompt=text) for m, text in zip(made, shown, strict=True)]
-    used = (
-        {"controls": dataclasses.asdict(controls)}
-        | ({"style": args.style} if style else {})
-        | special
-    )
+    used = {"controls": dataclasses.asdict(request.controls(session))}
+    used |= {"style": args.style} if args.style else {}
+    used |= request.stepwise_options() | ({"swap_experts": True} if args.swap_experts else {})
     used |= {"best_of": args.best_of, "ranker": args.ranker} if args.ranker else {}
+    with Evaluations("sample", args.quiet) as watch:
+        drawn = request.draw(session, watch)
+    out.mkdir(parents=True, exist_ok=True)
     lines = [
         {k: p.extra[k] for k in FIELDS if k in p.extra} | used
         for p in prompts
         for _ in range(args.num)
     ]
-    write_samples(out, made, args.num if args.num > 1 else min(8, len(made)), lines)
-    warn_of_cuts(made, session)
-    print(f"{counted(len(made), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
+    write_samples(out, drawn, args.num if args.num > 1 else min(8, len(drawn)), lines)
+    warn_of_cuts(drawn, session)
+    print(f"{counted(len(drawn), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
     return 0
 
 
 def asked_prompts(args: argparse.Namespace) -> list[Prompt]:
-    """The prompts of --prompt and --prompts. Errors: UserError for none, an empty one, or bytes
-    that are no text.
-    """
+    """The prompts of --prompt and --prompts. Errors: UserError for a choice among none."""
     for name in ("column", "language", "category"):
         if getattr(args, name) and not args.prompts:
             raise UserError(
@@ -214,13 +167,6 @@ def asked_prompts(args: argparse.Namespace) -> list[Prompt]:
     prompts = [Prompt(p, detect_language(p), {}) for p in args.prompt]
     if args.prompts:
         prompts += chosen_prompts(args.prompts, args.column, args.language, args.category)
-    if not prompts or any(not p.text.strip() for p in prompts):
-        raise UserError("prompt is empty: give --prompt=TEXT (repeatable) or --prompts=FILE")
-    for name, text in (*(("prompt", p.text) for p in prompts), ("negative", args.negative or "")):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{name}={text!r}: is not UTF-8; give text in that encoding") from None
     return prompts
 
 
@@ -237,30 +183,6 @@ def chosen_prompts(
         if one not in LANGUAGES:
             raise UserError(f"language={one!r}: known languages are {', '.join(LANGUAGES)}")
     return of_categories(read_suite(source, column, languages), categories)
-
-
-def negatives(
-    negative: str | None, controls: Any, session: Session, n: int
-) -> dict[str, np.ndarray]:
-    """The ids of the negative prompt for each of n prompts. Errors: UserError where nothing would
-    come of it.
-    """
-    if negative is None:
-        return {}
-    if not negative.strip():
-        raise UserError(f"negative={negative!r}: is empty; give text, or leave it out")
-    if controls.guidance == 1:
-        raise UserError(
-            f"negative={negative!r}: guidance=1 pushes away from nothing; give --guidance above 1"
-        )
-    ids, cut = session.text_ids(negative, detect_language(negative))
-    if cut:
-        print(
-            "vilg sample: cut the negative prompt, longer than"
-            f" data.text.length={session.experiment.data.text.length}",
-            file=sys.stderr,
-        )
-    return {"negative": np.repeat(ids[None], n, 0)}
 
 
 def warn_of_cuts(made: Sequence[Sampled], session: Session) -> None:

@@ -48,6 +48,15 @@ class Painting:
                 " black"
             )
 
+    def check_files(self) -> None:
+        """Errors: UserError for files that are no pictures, and for a mask that is not as large as
+        the start, or all black.
+        """
+        if self.init:
+            start = read_picture("init", self.init)
+            if self.mask:
+                read_mask(self.mask, start.shape)
+
     def check(self, last: float) -> None:
         """Errors: UserError where sampling would end before it begins."""
         first = self.first.get("first", 2.0)
@@ -112,20 +121,9 @@ def prepare(painting: Painting, session: Session) -> Canvas:
     codes = session.codes(fitted[None])
     if not painting.mask:
         return Canvas(other, {"init": codes})
-    mask = read_picture("mask", painting.mask)
-    if mask.shape != start.shape:
-        theirs, ours = (f"{a.shape[1]}x{a.shape[0]}" for a in (mask, start))
-        raise UserError(
-            f"mask={painting.mask!r}: is {theirs} pixels, init is {ours}; give a mask of that size,"
-            " white where to paint anew"
-        )
+    mask = read_mask(painting.mask, start.shape)
     white = fit_to((np.mean(mask, -1) >= 128).astype(np.float32), size, Image.Resampling.BOX) > 0
     cells = boxed(white, grid)
-    if not cells.any():
-        raise UserError(
-            f"mask={painting.mask!r}: is all black, so nothing is painted anew; make that part"
-            " white"
-        )
     kept, painted = (
         (fitted, white)
         if painting.paste
@@ -166,6 +164,22 @@ def read_picture(field: str, path: str) -> UInt8[np.ndarray, "H W 3"]:
         ) from None
     except BadRecord as error:
         raise UserError(f"{field}={path!r}: {error.reason}; give a picture file") from None
+
+
+def read_mask(path: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "H W 3"]:
+    """The mask of a file. Errors: UserError where it is not of the start's shape, or all black."""
+    mask = read_picture("mask", path)
+    if mask.shape != shape:
+        theirs, ours = (f"{s[1]}x{s[0]}" for s in (mask.shape, shape))
+        raise UserError(
+            f"mask={path!r}: is {theirs} pixels, init is {ours}; give a mask of that size, white"
+            " where to paint anew"
+        )
+    if not np.any(np.mean(mask, -1) >= 128):
+        raise UserError(
+            f"mask={path!r}: is all black, so nothing is painted anew; make that part white"
+        )
+    return mask
 
 
 def fit_to(
