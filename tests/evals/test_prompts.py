@@ -144,11 +144,11 @@ class Ranked(Painter):
         assert workdir == "there" and set(languages) <= {"zh", "en"}
         return self
 
-    def image_features(self, images):
+    def embed_images(self, images):
         angles = images[:, 0, 0, 0] / 100
         return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
 
-    def text_features(self, texts, languages):
+    def embed_texts(self, texts, languages):
         angles = np.array(
             [
                 len(t) / 100 + (0.5 if g == "zh" else 0.2)

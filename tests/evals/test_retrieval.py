@@ -51,10 +51,10 @@ class Reader:
                 row[self.places.setdefault(word, len(self.places))] = 1
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
-    def image_features(self, images):
+    def embed_images(self, images):
         return self.features([self.drawn[i.tobytes()] for i in images])
 
-    def text_features(self, texts, languages):
+    def embed_texts(self, texts, languages):
         said = [parse(t) for t in texts]
         assert [s.language for s in said] == list(languages)
         return self.features([(s.objects, s.relation) for s in said])

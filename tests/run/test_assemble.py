@@ -18,7 +18,7 @@ from vilg.run.assemble import assemble, host_program
 from vilg.run.evaluate import sweep
 from vilg.training.checkpoint import Checkpoints, digest, named_leaves
 from vilg.types import UserError
-from vilg.workdir.files import Workdir
+from vilg.workdir.files import Record, Workdir
 from vilg.workdir.restore import restore
 from vilg.workdir.session import open_session
 from vilg.workdir.training import train
@@ -57,10 +57,10 @@ def copy(source, place, change=None, note=None):
     shutil.copytree(
         source, place, ignore=shutil.ignore_patterns("checkpoints" if change else "events*")
     )
-    stored = Workdir(source).read()
+    stored = Workdir(source).read().content()
     if note:
         note(stored)
-    Workdir(place).write(stored)
+    Workdir(place).write(Record.of(stored))
     if change:
         program = host_program(build_experiment(stored["config"]))
         state, data = restore(Workdir(source), program)

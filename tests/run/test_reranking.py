@@ -35,11 +35,11 @@ class Brightness:
     def __init__(self):
         self.read = []
 
-    def image_features(self, images):
+    def embed_images(self, images):
         angle = np.array([np.mean(i) / 255 * np.pi / 2 for i in images])
         return np.stack([np.sin(angle), np.cos(angle)], 1)
 
-    def text_features(self, texts, languages):
+    def embed_texts(self, texts, languages):
         self.read += list(zip(texts, languages, strict=True))
         return np.array([VECTORS[t] for t in texts])
 
@@ -144,7 +144,7 @@ def test_scenes_reranks_and_says_so():
     class Subject:
         experiment = build_experiment(tiny_diffusion())
         program = params = frozen = text_model = None
-        codes = pictures = caption = batched = log_likelihood = agreement = (
+        codes = pictures = caption = batched = apply = apply_to_texts = (
             len  # asked for by nobody here
         )
 
@@ -243,7 +243,9 @@ def test_features_have_unit_length_and_agree_with_agreement(ranker_run):
     ours, theirs = ranker.embed_images(images), ranker.embed_texts(texts, ["zh"] * 3)
     assert ours.shape == (3, 16) and ours.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, rtol=1e-5)
-    ratio = ranker.agreement(ranker.codes(images), texts, ["zh"] * 3) / np.sum(ours * theirs, 1)
+    codes = ranker.codes(images)
+    agreement = ranker.apply_to_texts("agreement", texts, ["zh"] * 3, codes)
+    ratio = agreement / np.sum(ours * theirs, 1)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
     large = [np.repeat(np.repeat(images[0], 2, 0), 2, 1), images[1]]
     again = ranker.embed_images(large)
@@ -288,11 +290,11 @@ def test_features_have_unit_length_and_agree_with_agreement(ranker_run):
         ),
         (
             ["sample", "--workdir=R", "--prompt=x", "--out=O"],
-            "a ranker, which scores pictures and draws none",
+            "trained a ranker, which draws no pictures",
         ),
         (
             ["caption", "--workdir=R", "--images=experiments/results/small_samples.png", "--out=O"],
-            "trained a ranker, so it cannot caption",
+            "trained a ranker, which cannot caption",
         ),
         (
             ["evaluate", "--workdir=R", "--out=O", "--best_of=2", "--ranker=R"],
