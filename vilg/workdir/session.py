@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vilg.config import require
-from vilg.data.records import detect_language, fit
+from vilg.data.records import detect_language, to_square
 from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
@@ -210,9 +210,9 @@ class Session:
     def image_features(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Features [n, d], float32 of unit length, of uint8 pictures [n, H, W, 3], or of a list
         whose sizes differ. Of a picture that is not of the codec's size the largest square in its
-        middle is taken and resized (data/records.py:fit)."""
+        middle is taken and resized (data/records.py:to_square)."""
         self.check_embedder()
-        fitted = np.stack([fit(image, self.experiment.codec.image_size) for image in images])
+        fitted = np.stack([to_square(image, self.experiment.codec.image_size) for image in images])
         return self.batched(
             lambda x: self.program.image_features(self.params, self.frozen, x), fitted
         )

@@ -16,7 +16,7 @@ import numpy as np
 
 from vilg.codecs.weights import read
 from vilg.config import lookup
-from vilg.data.records import fit
+from vilg.data.records import to_square
 from vilg.frozen import Frozen
 from vilg.metrics.resize import RESIZES, centre_crop
 from vilg.nn import clip, inception
@@ -219,7 +219,7 @@ class OwnRanker:
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The middle square, as the run's own data were read."""
-        return fit(image, self.side)
+        return to_square(image, self.side)
 
     def start(self, batch: np.ndarray) -> Callable[[], Features]:
         """Features of length 1."""
