@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
 from vilg.codecs.spaces import SPACES, natural
-from vilg.config import build, check, lookup, require
+from vilg.config import as_type, build, lookup, require
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
 from vilg.data.sources import build_source
@@ -211,10 +211,10 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
                 "config.codec of an experiment with a generator has the fields workdir, floors and"
                 " experiment, no others"
             )
-        for name, floor in check(
+        for name, floor in as_type(
             codec_section.get("floors") or {}, Mapping, "codec.floors"
         ).items():
-            check(floor, float, f"codec.floors.{name}")
+            as_type(floor, float, f"codec.floors.{name}")
         codec_experiment = build_experiment(codec_section["experiment"], inside=True)
         codec = codec_experiment.codec
     else:
@@ -295,11 +295,11 @@ def build_experiment(config: ConfigDict | Mapping[str, Any], inside: bool = Fals
         seed=seed,
         data=data,
         codec=codec,
-        codec_workdir=check(codec_section.get("workdir", ""), str, "codec.workdir"),
+        codec_workdir=as_type(codec_section.get("workdir", ""), str, "codec.workdir"),
         codec_experiment=codec_experiment,
         generator=generator,
         optimizer=build(Optimizer, config["optimizer"], "optimizer"),
-        layout=parse_layout(check(config["layout"].get("name", "dp"), str, "layout.name")),
+        layout=parse_layout(as_type(config["layout"].get("name", "dp"), str, "layout.name")),
         training=training,
         first=first,
         evals=evals,
