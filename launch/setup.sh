@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by quickstart.sh and test.sh: .venv with vilg and its EXTRAS, made anew only when pyproject.toml has changed.
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vilg needs Python 3.11 or newer; set PYTHON" >&2; exit 2; }
