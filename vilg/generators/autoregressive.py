@@ -4,7 +4,7 @@ directions (arXiv 2112.15283; PAPERS 2).
 text_to_image: text is the source (bidirectional), image codes are the target. The state of the last
 text position predicts the first code, the state at code k predicts code k + 1. image_to_text: the
 image is the source, text the target; text position 0 holds the start id that names the language. In
-memory text always comes first: direction only selects masks (vilg/nn/patterns.py)."""
+memory text always comes first: direction only selects masks (vilg/nn/geometry.py)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,12 +17,17 @@ from jaxtyping import Array, Float, Int
 
 from vilg.config import lookup, require
 from vilg.generators.guidance import Controls, choose, empty_prompt, guide, with_options
-from vilg.nn import code_tables, patterns
-from vilg.nn.attention import PatternOptions, check_implementation
+from vilg.nn import code_tables
+from vilg.nn.attention import check_implementation
 from vilg.nn.code_tables import CodeTables
 from vilg.nn.dense import DTYPES
 from vilg.nn.embed import TokenEmbed
-from vilg.nn.transformer import REMAT, Trunk, TrunkShape, unrolled
+from vilg.nn.geometry import Geometry
+from vilg.nn.layer_patterns import schedule
+from vilg.nn.patterns import PatternOptions, make_pattern
+from vilg.nn.remat import REMAT
+from vilg.nn.transformer import TrunkConfig
+from vilg.nn.trunk import Trunk, unrolled
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 from vilg.types import END, PAD, Batch, Metrics, Params
@@ -31,7 +36,7 @@ from vilg.types import END, PAD, Batch, Metrics, Params
 class Model(nn.Module):
     """Embeddings, trunk and the two output heads."""
 
-    shape: TrunkShape
+    config: TrunkConfig
     text_vocabulary: int
     image_vocabulary: int
     tie: bool
@@ -40,7 +45,7 @@ class Model(nn.Module):
     image_window: int
 
     def setup(self) -> None:
-        s = self.shape
+        s = self.config
         windows = self.text_window, self.image_window
         self.embed = TokenEmbed(
             s.width,
@@ -91,13 +96,13 @@ class Model(nn.Module):
         x = jnp.concatenate(
             [self.embed.text(text, direction), self.embed.image(codes, direction)], 1
         )
-        return constrain(x.astype(self.shape.dtype), "batch", "length", "embed")
+        return constrain(x.astype(self.config.dtype), "batch", "length", "embed")
 
     def image_given_text(
         self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
     ) -> Float[Array, "b n v"]:
         """Logits of every code given the text and the codes before it."""
-        m = self.shape.text_length
+        m = self.config.text_length
         states = self.trunk.full(self._stream(text, codes, "text_to_image"), "text_to_image")
         return self.image_logits(states[:, m - 1 : -1])
 
@@ -105,7 +110,7 @@ class Model(nn.Module):
         self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
     ) -> Float[Array, "b m-1 v"]:
         """Logits of text ids 1 .. m-1 given the image and the ids before them."""
-        m = self.shape.text_length
+        m = self.config.text_length
         states = self.trunk.full(self._stream(text, codes, "image_to_text"), "image_to_text")
         return self.text_logits(states[:, : m - 1])
 
@@ -115,7 +120,7 @@ class Model(nn.Module):
         """`image_given_text` of all rows and `text_given_image` of every so many of them (whose
         `text` it is), in one pass through the trunk: a layer's weights are fetched once for both. A
         row of captions goes beside the rows that it belongs to."""
-        m, every = self.shape.text_length, prompt.shape[0] // text.shape[0]
+        m, every = self.config.text_length, prompt.shape[0] // text.shape[0]
         first, second = (
             self._stream(prompt, codes, "text_to_image"),
             self._stream(text, codes[::every], "image_to_text"),
@@ -129,13 +134,13 @@ class Model(nn.Module):
 
     def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], Any]:
         """Logits of the first code, and caches that hold the text."""
-        x = self.embed.text(text, "text_to_image").astype(self.shape.dtype)
+        x = self.embed.text(text, "text_to_image").astype(self.config.dtype)
         states, caches = self.trunk.source(x, "text_to_image")
         return self.image_logits(states[:, -1:])[:, 0], caches
 
     def read_image(self, codes: Int[Array, "b n"]) -> Any:
         """Caches that hold the image."""
-        x = self.embed.image(codes, "image_to_text").astype(self.shape.dtype)
+        x = self.embed.image(codes, "image_to_text").astype(self.config.dtype)
         return self.trunk.source(x, "image_to_text")[1]
 
     def next_code(
@@ -144,7 +149,7 @@ class Model(nn.Module):
         """Logits of the code after the one at raster index `position`; codes after it are not
         read.
         """
-        x = self.embed.image(codes, "text_to_image", position).astype(self.shape.dtype)
+        x = self.embed.image(codes, "text_to_image", position).astype(self.config.dtype)
         states, caches = self.trunk.step(x, caches, position, "text_to_image")
         return self.image_logits(states)[:, 0], caches
 
@@ -154,7 +159,7 @@ class Model(nn.Module):
         """Logits of the text id after the one at text position `position`; ids after it are not
         read.
         """
-        x = self.embed.text(ids, "image_to_text", position).astype(self.shape.dtype)
+        x = self.embed.text(ids, "image_to_text", position).astype(self.config.dtype)
         states, caches = self.trunk.step(x, caches, position, "image_to_text")
         return self.text_logits(states)[:, 0], caches
 
@@ -277,14 +282,15 @@ class Autoregressive:
     @property
     def model(self) -> Model:
         """The Linen module."""
-        shape = TrunkShape(
+        options = PatternOptions(row_mode=self.row_mode, convolution=self.convolution)
+        names = schedule(self.patterns, self.layers)
+        config = TrunkConfig(
             width=self.width,
             heads=self.heads,
             mlp_width=int(self.width * self.mlp_ratio),
-            patterns=patterns.schedule(self.patterns, self.layers),
+            patterns=tuple(make_pattern(name, options) for name in names),
             text_length=self.text_length,
             grid=self.grid,
-            options=PatternOptions(row_mode=self.row_mode, convolution=self.convolution),
             implementation=self.attention,
             qk_norm=self.qk_norm,
             rotary_base=self.rotary_base,
@@ -293,7 +299,7 @@ class Autoregressive:
             dtype=DTYPES[self.dtype],
         )
         return Model(
-            shape,
+            config,
             self.text_vocabulary,
             self.image_vocabulary,
             self.tie,
@@ -379,7 +385,7 @@ class Autoregressive:
         positions, and attention at 12 d x the pairs that each layer's mask shows."""
         model, n = self.model, self.grid[0] * self.grid[1]
         d, captions, positions = self.width, batch // self.caption_every, self.text_length + n
-        layer = 4 * d * d + 2 * d * model.shape.mlp_width
+        layer = 4 * d * d + 2 * d * model.config.mlp_width
         products = self.layers * layer * (batch + captions) * positions
         products += d * (
             self.image_vocabulary * batch * n
@@ -387,11 +393,9 @@ class Autoregressive:
         )
         pairs = 0.0
         for direction, rows in (("text_to_image", batch), ("image_to_text", captions)):
-            for name in model.shape.patterns:
-                pattern = patterns.make_pattern(name, model.shape.options)
-                pairs += rows * float(
-                    patterns.visible(pattern, direction, self.text_length, self.grid).sum()
-                )
+            for pattern in model.config.patterns:
+                geometry = Geometry(pattern, direction, self.text_length, self.grid)
+                pairs += rows * float(geometry.mask().sum())
         return 6.0 * products + 12.0 * d * pairs
 
     def log_likelihood(

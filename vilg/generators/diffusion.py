@@ -23,7 +23,8 @@ from jaxtyping import Array, Float, Int
 
 from vilg.config import build, build_part, lookup, require
 from vilg.generators.guidance import empty_prompt, with_options
-from vilg.nn.denoisers import DENOISERS, TextEncoderConfig, for_sampling
+from vilg.nn.denoisers import DENOISERS, for_sampling
+from vilg.nn.text_encoder import TextEncoderConfig
 from vilg.parallel.axes import is_box, named
 from vilg.parallel.constrain import constrain, each
 from vilg.processes import PROCESSES, build_process
@@ -174,9 +175,7 @@ class Diffusion:
     @functools.cached_property
     def _denoiser(self) -> Any:
         outputs = self.process.outputs(self.latent_channels, self.image_vocabulary)
-        return self.denoiser.module(
-            outputs, self.text.width, self.grid, self.knowledge.attention_mode
-        )
+        return self.denoiser.module(outputs, self.grid, self.knowledge.attention_mode)
 
     @functools.cached_property
     def _text(self) -> Any:
