@@ -37,7 +37,7 @@ UP = (
 
 def theirs(channels: int, blocks: int, context: int, head_width: int) -> Any:
     """diffusers' U-Net of the paper's shape, with `channels` instead of 512."""
-    from diffusers import UNet2DConditionModel  # pyright: ignore[reportMissingImports]
+    from diffusers import UNet2DConditionModel  # type: ignore[import-not-found]
 
     return UNet2DConditionModel(
         in_channels=4,
