@@ -32,10 +32,10 @@ def generators(size: str = "emoji") -> dict[str, ConfigDict]:
 
     `vilg compare` gives the second the seed, data, codec and layout of the first.
     """
-    transformer = load_config(f"ernie_vilg.py:{size}", beside=__file__)
-    diffusion = load_config(f"ernie_vilg2.py:{size}", beside=__file__)
-    diffusion.generator.denoiser.patch = 1  # the VQ codec's grid is 8x8, not 16x16
+    transformer = load_config(f"ernie_vilg.py:{size}", beside=__file__).to_dict()
+    diffusion = load_config(f"ernie_vilg2.py:{size}", beside=__file__).to_dict()
+    diffusion["generator"]["denoiser"]["patch"] = 1  # the VQ codec's grid is 8x8, not 16x16
     for config in (transformer, diffusion):
-        config.training.update(ema=0.999, sample_every=0)
-        config.evals = {"twins": config.evals.twins}
-    return {"autoregressive": transformer, "diffusion": diffusion}
+        config["training"].update(ema=0.999, sample_every=0)
+        config["evals"] = {"twins": config["evals"]["twins"]}
+    return {"autoregressive": ConfigDict(transformer), "diffusion": ConfigDict(diffusion)}

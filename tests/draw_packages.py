@@ -30,7 +30,8 @@ WHAT = {
     "nn": "layers: attention, transformer, U-Net",
     "parallel": "layouts: where every array lives",
     "experiment_file": "reads an experiment file",
-    "packaged": "the experiments that a wheel brings",
+    "packaged": "experiments inside",
+    "program_cache": "kept on disk",
     "config": "section to class",
     "paths": "local and gs://",
     "types": "protocols, shapes, errors",
@@ -86,6 +87,9 @@ def picture(rows: list[list[str]]) -> str:
         f' text-anchor="middle" font-size="12.5" font-family="{FONT}">each package imports only'
         " packages below it</text>",
     ]
+    unknown = {package for row in rows for package in row} - set(WHAT)
+    if unknown:
+        raise ValueError(f"say in tests/draw_packages.py:WHAT what {unknown} are for")
     band = ""
     for i, row in enumerate(rows):
         band = BANDS.get(row[0], band)

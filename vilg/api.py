@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from vilg.data.records import detect_language, fit
+from vilg.data.records import detect_language, to_square
 from vilg.data.styles import find_style
 from vilg.evals.base import Evaluator
 from vilg.generators.guidance import Controls
@@ -237,7 +237,7 @@ class Run:
         listed: Sequence[Any] = [images] if single else list(images)  # type: ignore[list-item]
         if not listed:
             raise UserError("images: is empty; give at least one picture")
-        return np.stack([fit(_array(image), side) for image in listed])
+        return np.stack([to_square(_array(image), side) for image in listed])
 
 
 def load(workdir: str | os.PathLike, ema: bool = True, swap_experts: bool = False) -> Run:

@@ -1,8 +1,8 @@
-"""From a config section to a dataclass: the fields are the config, so an unknown key is an error
-that names the class.
+"""From a section of a config to a dataclass whose fields are the section's keys.
 
-Separate because every part of vilg validates its own fields with `require`, and `build` is the only
-way in."""
+An unknown key, a missing one or a value of another type is a UserError that names the field. Every
+part of vilg checks the values of its own fields with `require`, and `build` is the only way from a
+section to an object."""
 
 import dataclasses
 import difflib
@@ -10,28 +10,42 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from vilg.types import UserError
 
 
-def require(condition: bool, field: str, value: Any, remedy: str) -> None:
-    """Raises a UserError naming the field, the value and the remedy unless the condition holds."""
+class Dataclass(Protocol):
+    """An instance of a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Entry = TypeVar("Entry")
+Part = TypeVar("Part", bound=Dataclass)
+
+
+def require(condition: bool, field: str, value: object, remedy: str) -> None:
+    """Raises a UserError that names the field, its value and the remedy unless the condition
+    holds.
+    """
     if not condition:
         raise UserError(f"{field}={value!r}: {remedy}")
 
 
-def suggestion(name: Any, known: Iterable[str], show: Callable[[str], str] = str) -> str:
-    """ "did you mean ...? " with the known name nearest to this one, as `show` writes it; "" where
-    none is near.
-    """
+def suggestion(name: object, known: Iterable[str], show: Callable[[str], str] = str) -> str:
+    """ "did you mean ...? " with the known name nearest to this one, as `show` writes it.
+
+    It is "" where no known name is near."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f"did you mean {show(close[0])}? " if close else ""
 
 
-def lookup(table: Mapping[str, Any], name: Any, field: str) -> Any:
-    """The entry of a table by name; an unknown name lists the known ones."""
-    if name not in table:
+def lookup(table: Mapping[str, Entry], name: object, field: str) -> Entry:
+    """The entry of a table that a field names.
+
+    Errors: UserError with the known names where the table has no such entry."""
+    if not isinstance(name, str) or name not in table:
         raise UserError(
             f"{field}={name!r}: {suggestion(name, table, repr)}known names are"
             f" {', '.join(map(repr, table))}"
@@ -39,20 +53,21 @@ def lookup(table: Mapping[str, Any], name: Any, field: str) -> Any:
     return table[name]
 
 
-def build(cls: type, section: Mapping[str, Any], path: str, **given: Any) -> Any:
-    """An instance of dataclass `cls` from a config section (its key "name" is skipped); `given`
-    fills non-config fields.
+def build(cls: type[Part], section: Mapping[str, Any], path: str, **computed: object) -> Part:
+    """An instance of the dataclass `cls` from the section at `path`, whose key "name" is skipped.
 
-    Errors: UserError for an unknown key, a missing field, a value of the wrong type, NaN, a bool
-    for a number, a negative number (a field that may be negative says so with metadata={"signed":
-    True})."""
+    `computed` holds values of the fields that no config contains, such as the codec's vocabulary.
+
+    Errors: UserError for an unknown key, a missing field, a value of another type, NaN, a bool
+    where a number belongs, and a negative number, unless the field has metadata={"signed": True}.
+    """
     require(
         isinstance(section, Mapping),
         path,
         section,
         f"must hold fields of {cls.__name__}, such as dict(...)",
     )
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in given}
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in computed}
     hints = typing.get_type_hints(cls)
     values = {}
     for key, value in section.items():
@@ -64,38 +79,28 @@ def build(cls: type, section: Mapping[str, Any], path: str, **given: Any) -> Any
                 f"{path}.{key}={value!r}: unknown field of {cls.__name__}; {near}it has"
                 f" {', '.join(fields)}"
             )
-        values[key] = check(
-            value, hints[key], f"{path}.{key}", signed=fields[key].metadata.get("signed", False)
-        )
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise UserError(f"{path}.{missing[0]} is missing: {cls.__name__} needs it")
-    return cls(**values, **given)
+        signed = fields[key].metadata.get("signed", False)
+        values[key] = as_type(value, hints[key], f"{path}.{key}", signed)
+    for name, f in fields.items():
+        optional = (f.default, f.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+        if name not in values and not optional:
+            raise UserError(f"{path}.{name} is missing: {cls.__name__} needs it")
+    return cls(**values, **computed)
 
 
-def entry(table: Mapping[str, type], section: Any, path: str) -> Any:
-    """The table's class named by section["name"], built from the section; what is built already
-    stays.
-    """
-    if not hasattr(section, "items"):
-        return section
-    return build(lookup(table, section.get("name"), f"{path}.name"), section, path)
+def build_part(kind: type | Mapping[str, type], section: Any, path: str) -> Any:
+    """The object of a section inside another section, at `path`.
 
+    `kind` is the section's dataclass, or a table of dataclasses of which the section's key "name"
+    chooses one. A dataclass in the place of the section is the object already.
 
-def build_part(kind: Any, section: Any, path: str) -> Any:
-    """What an entry of a class's PARTS makes of its section: a dataclass, or one that a table
-    names. What is built already stays.
-    """
+    Errors: UserError for anything else, and those of `lookup` and `build`."""
     if dataclasses.is_dataclass(section):
         return section
-    require(hasattr(section, "items"), path, section, "must be a section, such as dict(...)")
-    return entry(kind, section, path) if isinstance(kind, Mapping) else build(kind, section, path)
+    require(isinstance(section, Mapping), path, section, "must be a section, such as dict(...)")
+    if isinstance(kind, Mapping):
+        kind = lookup(kind, section.get("name"), f"{path}.name")
+    return build(kind, section, path)
 
 
 def option(default: Any, help: str, command_line: bool = True) -> Any:
@@ -105,55 +110,56 @@ def option(default: Any, help: str, command_line: bool = True) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "cli": command_line})
 
 
-def check(value: Any, hint: Any, field: str, signed: bool = False) -> Any:
-    """The value as the annotated type (int -> float and list -> tuple are allowed), or a
-    UserError.
-    """
+def as_type(value: Any, hint: Any, field: str, signed: bool = False) -> Any:
+    """The value as the annotated type; an int becomes a float, a list a tuple where that is asked
+    for.
+
+    Errors: UserError where the value is of another type, and for a negative number unless
+    `signed`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return check(value, next(a for a in args if a is not type(None)), field, signed)
+        return as_type(value, next(a for a in args if a is not type(None)), field, signed)
     if origin is typing.Literal:
         require(value in args, field, value, f"must be one of {', '.join(map(repr, args))}")
         return value
     if origin is tuple or hint is tuple:
-        require(isinstance(value, list | tuple), field, value, "must be a list")
-        if not args:
-            return tuple(value)
-        inner = args[0] if len(args) == 2 and args[1] is Ellipsis else None
-        require(
-            inner is not None or len(value) == len(args),
-            field,
-            value,
-            f"must have {len(args)} items",
-        )
-        return tuple(
-            check(v, inner or args[i], f"{field}[{i}]", signed) for i, v in enumerate(value)
-        )
+        return _as_tuple(value, args, field, signed)
     if hint is bool:
         require(isinstance(value, bool), field, value, "must be True or False")
         return value
     if hint in (int, float):
-        wanted = "a whole number" if hint is int else "a number"
-        numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        if hint is int:
-            numeric = numeric and isinstance(value, int)
-        require(numeric, field, value, f"must be {wanted}, not {type(value).__name__}")
-        require(
-            not math.isnan(value) and not math.isinf(value),
-            field,
-            value,
-            f"must be finite; give {wanted}",
-        )
-        require(signed or value >= 0, field, value, "must not be negative")
-        return hint(value)
+        return _as_number(value, hint, field, signed)
     if hint is str:
         require(isinstance(value, str), field, value, "must be text")
         return value
     if origin in (dict, Mapping) or hint in (dict, Mapping):
-        require(hasattr(value, "items"), field, value, "must be a mapping")
-        return dict(value.items())
+        require(isinstance(value, Mapping), field, value, "must be a mapping")
+        return dict(value)
     return value
+
+
+def _as_tuple(value: Any, items: tuple[Any, ...], field: str, signed: bool) -> tuple[Any, ...]:
+    """A list as a tuple[items]: (type, ...) for any length, () for items of any type."""
+    require(isinstance(value, list | tuple), field, value, "must be a list")
+    if not items:
+        return tuple(value)
+    if len(items) == 2 and items[1] is Ellipsis:
+        items = (items[0],) * len(value)
+    require(len(value) == len(items), field, value, f"must have {len(items)} items")
+    return tuple(
+        as_type(item, kind, f"{field}[{i}]", signed)
+        for i, (item, kind) in enumerate(zip(value, items, strict=True))
+    )
+
+
+def _as_number(value: Any, kind: type, field: str, signed: bool) -> int | float:
+    """A finite number, as int or float."""
+    wanted = "a whole number" if kind is int else "a number"
+    allowed = int if kind is int else int | float
+    numeric = isinstance(value, allowed) and not isinstance(value, bool)
+    require(numeric, field, value, f"must be {wanted}, not {type(value).__name__}")
+    require(math.isfinite(value), field, value, f"must be finite; give {wanted}")
+    require(signed or value >= 0, field, value, "must not be negative")
+    return kind(value)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from vilg.codecs import CODECS
 from vilg.codecs.base import to_unit
 from vilg.codecs.spaces import SPACES, Space
-from vilg.config import build, check, lookup, require
+from vilg.config import as_type, build, lookup, require
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
 from vilg.data.settings import Data, Text
@@ -182,10 +182,10 @@ def build_experiment(
         data=data,
         model=model,
         codec=codec,
-        codec_workdir=check(config["codec"].get("workdir", ""), str, "codec.workdir"),
+        codec_workdir=as_type(config["codec"].get("workdir", ""), str, "codec.workdir"),
         codec_experiment=codec_experiment,
         optimizer=build(Optimizer, config["optimizer"], "optimizer"),
-        layout=parse_layout(check(config["layout"].get("name", "dp"), str, "layout.name")),
+        layout=parse_layout(as_type(config["layout"].get("name", "dp"), str, "layout.name")),
         training=training,
         first=first,
         evals=_evaluators(config["evals"], model),
@@ -240,8 +240,8 @@ def _codec_experiment(section: Mapping[str, Any]) -> Experiment:
             "config.codec of an experiment with a generator has the fields workdir, floors and"
             " experiment, no others"
         )
-    for name, floor in check(section.get("floors") or {}, Mapping, "codec.floors").items():
-        check(floor, float, f"codec.floors.{name}")
+    for name, floor in as_type(section.get("floors") or {}, Mapping, "codec.floors").items():
+        as_type(floor, float, f"codec.floors.{name}")
     return build_experiment(section["experiment"], of_generator=True)
 
 

@@ -57,6 +57,13 @@ def _prepare(path: str) -> None:
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
 
 
+def cache_folder(name: str) -> Path:
+    """The directory of a person's cache for one purpose: $VILG_CACHE/NAME, or ~/.cache/vilg/NAME.
+
+    Errors: RuntimeError where there is no home directory."""
+    return Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / name
+
+
 def local(path: str | os.PathLike) -> Path:
     """A path on this machine with the same content: itself, or a copy of the file or directory,
     which is kept under $VILG_CACHE (~/.cache/vilg) and brought up to date by sizes and times. A
@@ -68,12 +75,7 @@ def local(path: str | os.PathLike) -> Path:
 def _copied(path: str) -> Path:
     there = as_path(path)
     key = hashlib.sha256(os.fspath(there).encode()).hexdigest()[:16]
-    here = (
-        Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg")
-        / "remote"
-        / key
-        / there.name
-    )
+    here = cache_folder("remote") / key / there.name
     if there.is_dir():
         here.mkdir(parents=True, exist_ok=True)
         for file in files(there):

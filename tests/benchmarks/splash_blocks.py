@@ -10,8 +10,10 @@ without blocks could reach."""
 
 import argparse
 
-from vilg.nn.patterns import DIRECTIONS, make_pattern, schedule, visible
-from vilg.nn.splash import BLOCK, active_blocks, mask_of
+from vilg.nn.geometry import DIRECTIONS, Geometry
+from vilg.nn.layer_patterns import schedule
+from vilg.nn.patterns import make_pattern
+from vilg.nn.splash import BLOCK, active_blocks, kernel_mask
 from vilg.planning.estimate import KERNEL_EFFICIENCY
 from vilg.planning.kernels import PRODUCTS
 from vilg.planning.topology import CHIPS
@@ -21,10 +23,10 @@ GRID, LAYERS, HEADS, SIZE = (32, 32), 48, 64, 64
 
 def counted(patterns: tuple[str, ...], direction: str, text: int) -> tuple[int, int]:
     """(blocks, visible pairs) of one head, summed over layers."""
-    made = [make_pattern(name) for name in patterns]
-    blocks = {p: active_blocks(mask_of(p, direction, text, GRID)) for p in set(made)}
-    pairs = {p: int(visible(p, direction, text, GRID).sum()) for p in set(made)}
-    return sum(blocks[p] for p in made), sum(pairs[p] for p in made)
+    layers = [Geometry(make_pattern(name), direction, text, GRID) for name in patterns]
+    blocks = {g: active_blocks(kernel_mask(g)) for g in set(layers)}
+    pairs = {g: int(g.mask().sum()) for g in set(layers)}
+    return sum(blocks[g] for g in layers), sum(pairs[g] for g in layers)
 
 
 def main() -> None:

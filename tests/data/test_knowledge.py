@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from vilg.data.batch import HOST_ONLY
-from vilg.data.knowledge import Knowledge, Prompt, machine_captions, mentions, raster
+from vilg.data.knowledge import Knowledge, TrainingPrompt, machine_captions, mentions, raster
 from vilg.data.loader import Loader
-from vilg.data.records import fit, square
+from vilg.data.records import largest_square, to_square
 from vilg.data.scenes.source import Synthetic
 from vilg.data.tagging import key_class, tagged
 from vilg.data.text import TAGS, TextModel, train_text_model
@@ -89,7 +89,9 @@ def shown(model, ids) -> str:
 
 def test_the_row_of_the_paper_s_figure(model):
     text, names = FIGURE + " ， 碗", {id: f"[{name}]" for name, id in TAGS.items()}
-    ids, truncated, key = OFF_BUT(tags=1.0, attention=1.0).encode(model, Prompt(text, "zh"), 40, 0)
+    ids, truncated, key = OFF_BUT(tags=1.0, attention=1.0).encode(
+        model, TrainingPrompt(text, "zh"), 40, 0
+    )
     stop = ids.tolist().index(END)
     runs = [list(run) for _, run in itertools.groupby(ids[1:stop].tolist(), names.get)]
     said = "".join(names.get(run[0]) or model.decode(run)[0] for run in runs)
@@ -124,7 +126,7 @@ def test_key_pieces_equal_brute_force_by_decoding(captions, tmp_path, han_charac
     strange = ["  a  鼬 [n] dog ▁ x", "▁a gray", "🐶 cat\t狗　é", "don't", "的", "狗"]
     for text in [*captions[:6], *captions[60:90], *strange]:
         language = "zh" if any("一" <= c for c in text) else "en"
-        ids, truncated, key = knowledge.encode(model, Prompt(text, language), 160, 0)
+        ids, truncated, key = knowledge.encode(model, TrainingPrompt(text, language), 160, 0)
         assert not truncated
         untagged = [int(i) for i in ids if i not in TAGS.values()]
         assert untagged == model.encode(text, language, 160)[0][: len(untagged)].tolist()
@@ -191,7 +193,7 @@ def test_no_text_becomes_a_special_token_and_plain_models_stay(
 def test_a_cut_row_ends_with_a_piece_of_a_word(model):
     for length in range(3, 14):
         ids, truncated, key = OFF_BUT(tags=1.0, attention=1.0).encode(
-            model, Prompt(FIGURE, "zh"), length, 0
+            model, TrainingPrompt(FIGURE, "zh"), length, 0
         )
         inside = ids[1 : int(np.argmax(ids == END))]
         assert (
@@ -246,7 +248,7 @@ def test_regions_equal_brute_force_over_crops(grid):
             for (y0, x0), (y1, x1) in pixels
         ]
         knowledge = Knowledge(smallest=0.0, largest=1.0, visible=0.0)
-        left, top, side = square(height, width, key)
+        left, top, side = largest_square(height, width, key)
         mask = np.zeros((height, width), bool)
         for (y0, x0), (y1, x1) in pixels:
             mask[y0 : y1 + 1, x0 : x1 + 1] = True
@@ -286,7 +288,7 @@ def test_the_region_lies_where_the_loader_puts_the_picture(model):
         np.testing.assert_array_equal(batch["region"], batch["image"][..., 0] > 0)
         seen |= {tuple(row.any(0).nonzero()[0]) for row in batch["region"]}
     assert len(seen) > 4
-    assert fit(Lit()[0]["image"], 8).any()
+    assert to_square(Lit()[0]["image"], 8).any()
 
 
 def test_salient_objects():
@@ -347,7 +349,9 @@ def test_completion_names_what_is_absent(model):
     assert mentions("two large squares", "square", "en") and not mentions(
         "a catalogue", "cat", "en"
     )
-    with_stop = Prompt("狗。", "zh", ({"text": "狗", "tag": "n"}, {"text": "。", "tag": "x"}))
+    with_stop = TrainingPrompt(
+        "狗。", "zh", ({"text": "狗", "tag": "n"}, {"text": "。", "tag": "x"})
+    )
     assert knowledge.completed(with_stop, objects[:1], 0).key_words() == [(0, 1, "n"), (2, 3, "n")]
 
 

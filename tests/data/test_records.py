@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 from vilg.data import records
-from vilg.data.records import BadRecord, captions, decode_image, draw, encode_png, fit, validate
+from vilg.data.records import (
+    BadRecord,
+    captions,
+    decode_image,
+    encode_png,
+    random_bits,
+    to_square,
+    validate,
+)
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -135,25 +143,38 @@ def test_validate_names_what_is_wrong(records, change):
 def test_fit_takes_the_centre_square_or_a_keyed_one():
     image = np.zeros((10, 30, 3), np.uint8)
     image[:, 10:20] = 200
-    assert (fit(image, 10) == 200).all() and (fit(image, 5) == 200).all()
-    assert fit(image.transpose(1, 0, 2), 10).min() == 200
-    crops = {fit(image, 10, key).tobytes() for key in range(21)}
-    assert len(crops) > 10 and fit(image, 10, 5).tobytes() == fit(image, 10, 26).tobytes()
-    assert fit(np.zeros((1, 5000, 3), np.uint8), 16).shape == (16, 16, 3)
+    assert (to_square(image, 10) == 200).all() and (to_square(image, 5) == 200).all()
+    assert to_square(image.transpose(1, 0, 2), 10).min() == 200
+    crops = {to_square(image, 10, key).tobytes() for key in range(21)}
+    assert (
+        len(crops) > 10 and to_square(image, 10, 5).tobytes() == to_square(image, 10, 26).tobytes()
+    )
+    assert to_square(np.zeros((1, 5000, 3), np.uint8), 16).shape == (16, 16, 3)
     square = np.zeros((8, 8, 3), np.uint8)
-    assert fit(square, 8) is square
+    assert to_square(square, 8) is square
 
 
 def test_fit_shrinks_without_aliasing():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert abs(fit(stripes, 16).astype(int) - 127).max() < 12
+    assert abs(to_square(stripes, 16).astype(int) - 127).max() < 12
 
 
-def test_draw_depends_on_every_number():
-    assert draw(1, 2, 3) == draw(1, 2, 3)
-    assert len({draw(1, 2, 3), draw(1, 2, 4), draw(1, 3, 3), draw(2, 2, 3), draw(1, 2)}) == 5
-    assert all(0 <= draw(-i, i) < 2**64 for i in range(20))
+def test_random_bits_depend_on_every_number():
+    assert random_bits(1, 2, 3) == random_bits(1, 2, 3)
+    assert (
+        len(
+            {
+                random_bits(1, 2, 3),
+                random_bits(1, 2, 4),
+                random_bits(1, 3, 3),
+                random_bits(2, 2, 3),
+                random_bits(1, 2),
+            }
+        )
+        == 5
+    )
+    assert all(0 <= random_bits(-i, i) < 2**64 for i in range(20))
 
 
 def test_language_is_told_by_han_characters():

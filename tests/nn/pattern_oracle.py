@@ -1,5 +1,5 @@
-"""Who sees whom, enumerated position by position from PAPERS 2.2, without a look at
-vilg/nn/patterns.py.
+"""An oracle of the patterns: who sees whom, enumerated position by position from PAPERS 2.2 and
+independent of vilg/nn/patterns.py.
 """
 
 import numpy as np

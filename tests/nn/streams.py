@@ -1,5 +1,5 @@
-"""Random queries, keys and values over [text ; image], the keyword arguments of a pattern variant,
-and the equations of a program.
+"""Random queries, keys and values over [text ; image], the geometry of a pattern variant, and the
+equations of a program.
 """
 
 import jax
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from vilg.nn.patterns import PatternOptions
+from vilg.nn.geometry import Geometry
+from vilg.nn.patterns import PatternOptions, make_pattern
 
 TEXT = 3
 
@@ -21,13 +22,7 @@ def arrays(grid, heads=2, size=4, batch=2, count=3, text=TEXT):
 def geometry(variant, grid, direction, text=TEXT):
     name, row_mode, size = variant
     options = PatternOptions(row_mode=row_mode, convolution=size)
-    return {
-        "pattern": name,
-        "options": options,
-        "direction": direction,
-        "text_length": text,
-        "grid": grid,
-    }
+    return Geometry(make_pattern(name, options), direction, text, grid)
 
 
 def quick_jit(function):
@@ -36,7 +31,7 @@ def quick_jit(function):
 
 
 def equations(jaxpr):
-    """Those of a program and of every program inside it."""
+    """The equations of a program and of every program inside it."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):

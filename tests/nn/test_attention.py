@@ -11,7 +11,8 @@ from jax.extend.core import jaxprs_in_params
 from tests.nn import pattern_oracle
 from tests.nn.streams import TEXT, arrays, geometry, quick_jit
 from vilg.nn.attention import IMPLEMENTATIONS, attend, attend_source
-from vilg.nn.patterns import DIRECTIONS
+from vilg.nn.geometry import DIRECTIONS, Geometry
+from vilg.nn.patterns import make_pattern
 from vilg.types import UserError
 
 
@@ -26,7 +27,7 @@ def test_values_and_footprint(variant, grid, direction):
     visible = pattern_oracle.mask(*variant, direction, TEXT, grid)
 
     def out(k, v):
-        return attend(q, k, v, **geometry(variant, grid, direction))
+        return attend(q, k, v, geometry(variant, grid, direction))
 
     values, jacobians = quick_jit(
         lambda k, v: (out(k, v), jax.jacrev(lambda *a: out(*a)[0, :, 0, 0], (0, 1))(k, v))
@@ -45,7 +46,7 @@ def test_32x32(variant, direction):
     grid = (32, 32)
     q, k, v = arrays(grid, heads=1, size=2, batch=1)
     visible = pattern_oracle.mask(*variant, direction, TEXT, grid)
-    out = quick_jit(lambda q, k, v: attend(q, k, v, **geometry(variant, grid, direction)))(q, k, v)
+    out = quick_jit(lambda q, k, v: attend(q, k, v, geometry(variant, grid, direction)))(q, k, v)
     np.testing.assert_allclose(
         out, pattern_oracle.attention(np.array(q), np.array(k), np.array(v), visible), atol=1e-5
     )
@@ -62,9 +63,7 @@ def test_blockwise_gradients_are_the_dense_paths(variant, direction):
 
     def both(implementation):
         def forward(q, k, v):
-            return attend(
-                q, k, v, implementation=implementation, **geometry(variant, grid, direction)
-            )
+            return attend(q, k, v, geometry(variant, grid, direction), implementation)
 
         return quick_jit(lambda q, k, v, g: (forward(q, k, v), *jax.vjp(forward, q, k, v)[1](g)))(
             q, k, v, g
@@ -78,12 +77,12 @@ def test_blockwise_gradients_are_the_dense_paths(variant, direction):
 @pytest.mark.parametrize("variant", pattern_oracle.VARIANTS[1:])
 def test_source_alone_is_the_whole_streams_source(variant, direction):
     grid = (4, 6)
-    kwargs = geometry(variant, grid, direction)
+    where = geometry(variant, grid, direction)
     part = slice(0, TEXT) if direction == "text_to_image" else slice(TEXT, None)
 
     def both(q, k, v):
-        whole = attend(q, k, v, implementation="dense", **kwargs)[:, part]
-        return whole, attend_source(q[:, part], k[:, part], v[:, part], **kwargs)
+        whole = attend(q, k, v, where, "dense")[:, part]
+        return whole, attend_source(q[:, part], k[:, part], v[:, part], where)
 
     np.testing.assert_allclose(*quick_jit(both)(*arrays(grid)), atol=1e-5)
 
@@ -94,16 +93,14 @@ def test_bfloat16(implementation):
     overflow.
     """
     grid = (4, 4)
-    kwargs = {
-        "implementation": implementation,
-        **geometry(pattern_oracle.VARIANTS[1], grid, "text_to_image"),
-    }
+    where = geometry(pattern_oracle.VARIANTS[1], grid, "text_to_image")
 
     @quick_jit
     def outs(q, k, v):
         low = [x.astype(jnp.bfloat16) for x in (q, k, v)]
-        out, pull = jax.vjp(lambda *a: attend(*a, **kwargs), *low)
-        return attend(q, k, v, **kwargs), out, pull(out), attend(300 * q, 300 * k, v, **kwargs)
+        out, pull = jax.vjp(lambda *a: attend(*a, where, implementation), *low)
+        large = attend(300 * q, 300 * k, v, where, implementation)
+        return attend(q, k, v, where, implementation), out, pull(out), large
 
     exact, out, gradients, large = outs(*arrays(grid))
     assert out.dtype == jnp.bfloat16 and all(x.dtype == jnp.bfloat16 for x in gradients)
@@ -114,12 +111,11 @@ def test_bfloat16(implementation):
 @pytest.mark.parametrize("variant", pattern_oracle.VARIANTS[1::2])
 def test_heads_and_rows_are_independent(variant):
     grid = (4, 4)
-    kwargs = geometry(variant, grid, "text_to_image")
+    where = geometry(variant, grid, "text_to_image")
 
     def both(q, k, v):
-        return attend(q, k, v, **kwargs)[1:, :, :1], attend(
-            q[1:, :, :1], k[1:, :, :1], v[1:, :, :1], **kwargs
-        )
+        part = (x[1:, :, :1] for x in (q, k, v))
+        return attend(q, k, v, where)[1:, :, :1], attend(*part, where)
 
     np.testing.assert_allclose(*quick_jit(both)(*arrays(grid)), atol=1e-6)
 
@@ -134,7 +130,7 @@ def test_blockwise_holds_no_quadratic_array():
         for direction in DIRECTIONS:
 
             def forward(q, k, v, variant=variant, direction=direction):
-                return attend(q, k, v, **geometry(variant, grid, direction, text)).sum()
+                return attend(q, k, v, geometry(variant, grid, direction, text)).sum()
 
             sizes = [
                 int(np.prod(x.aval.shape))
@@ -167,16 +163,8 @@ def _values(jaxpr):
 )
 def test_mistakes_are_named(changed, said):
     q, k, v = arrays((4, 4))
+    fields = {"pattern": "row", "direction": "text_to_image", "grid": (4, 4), **changed}
     with pytest.raises(UserError, match=said):
-        attend(
-            q,
-            k,
-            v,
-            **{
-                "pattern": "row",
-                "direction": "text_to_image",
-                "text_length": TEXT,
-                "grid": (4, 4),
-                **changed,
-            },
-        )
+        pattern = make_pattern(fields["pattern"])
+        where = Geometry(pattern, fields["direction"], TEXT, fields["grid"])
+        attend(q, k, v, where, fields.get("implementation", "blockwise"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.oracles import oracle
-from vilg.nn import clip
+from vilg.nn import import_clip
 from vilg.types import UserError
 
 torch, transformers = oracle("torch"), oracle("transformers")
@@ -53,8 +53,8 @@ def state(model):
 def test_towers_and_similarity_agree_with_transformers(activation, end):
     theirs = oracle(activation, end)
     config = json.loads(theirs.config.to_json_string(use_diff=False))
-    ours = clip.from_config(config)
-    params = clip.from_state(ours, state(theirs))
+    ours = import_clip.from_config(config)
+    params = import_clip.from_state(ours, state(theirs))
     images = np.random.default_rng(0).standard_normal((2, 24, 24, 3)).astype(np.float32)
     pixels, ids = (
         torch.from_numpy(images.transpose(0, 3, 1, 2).copy()),
@@ -70,11 +70,11 @@ def test_towers_and_similarity_agree_with_transformers(activation, end):
 
 
 def test_a_config_that_says_little_means_the_published_defaults():
-    small = clip.from_config({"model_type": "clip", "vision_config": {"patch_size": 16}})
+    small = import_clip.from_config({"model_type": "clip", "vision_config": {"patch_size": 16}})
     assert (
-        small.vision["patch"],
-        small.vision["tower"]["layers"],
-        small.text["length"],
+        small.vision.patch,
+        small.vision.tower.layers,
+        small.text.length,
         small.width,
     ) == (16, 12, 77, 512)
 
@@ -95,12 +95,12 @@ def test_a_config_that_says_little_means_the_published_defaults():
 )
 def test_a_config_of_another_model_is_refused(config, words):
     with pytest.raises(UserError, match=words):
-        clip.from_config(config)
+        import_clip.from_config(config)
 
 
 def test_weights_of_another_model_are_refused_by_the_first_wrong_key():
     theirs = oracle("gelu", 61)
-    ours = clip.from_config(json.loads(theirs.config.to_json_string(use_diff=False)))
+    ours = import_clip.from_config(json.loads(theirs.config.to_json_string(use_diff=False)))
     for change, words in (
         ({"visual_projection.weight": None}, "has no visual_projection.weight"),
         (
@@ -114,4 +114,4 @@ def test_weights_of_another_model_are_refused_by_the_first_wrong_key():
     ):
         wrong = {k: v for k, v in {**state(theirs), **change}.items() if v is not None}
         with pytest.raises(UserError, match=words):
-            clip.from_state(ours, wrong)
+            import_clip.from_state(ours, wrong)

@@ -14,11 +14,19 @@ from tests.nn.streams import equations
 from tests.nn.test_unet import TINY, inputs, randomised
 from tests.oracles import oracle
 from vilg.nn.attention import dot_product_kernel
-from vilg.nn.cross_attention import AUTO, IMPLEMENTATIONS, LONG, attend_jointly
-from vilg.nn.denoisers import DENOISERS, DiTConfig, UNetConfig
+from vilg.nn.cross_attention import (
+    AUTO,
+    IMPLEMENTATIONS,
+    LONG,
+    AttentionOptions,
+    attend_jointly,
+)
+from vilg.nn.denoisers import DENOISERS
+from vilg.nn.dit import DiTBlock, DiTConfig
 from vilg.nn.time_embed import sinusoids
+from vilg.nn.unet import UNetConfig
 from vilg.parallel.constrain import placing
-from vilg.program import axes_of
+from vilg.program import axes_of, unbox
 from vilg.training.optimizer import muon_dimensions
 from vilg.types import UserError
 
@@ -26,7 +34,7 @@ SMALL = dict(width=16, layers=2, heads=2, patch=2)
 
 
 def made(**fields):
-    module = DiTConfig(**{**SMALL, **fields}).module(5, 24, (4, 6), "prob")
+    module = DiTConfig(**{**SMALL, **fields}).module(5, (4, 6), "prob")
     return module, randomised(module, *inputs())
 
 
@@ -50,16 +58,18 @@ def test_joint_attention_is_brute_force(mode, implementation, chunk):
 
     @jax.jit
     def attend(weights, q, *pairs):
-        return attend_jointly(q, pairs[:2], pairs[2:], weights, mode, chunk, implementation)
+        options = AttentionOptions(mode, query_chunk=chunk, implementation=implementation)
+        return attend_jointly(q, pairs[:2], pairs[2:], weights, options)
 
     np.testing.assert_allclose(
         attend(arrays[5], *arrays[:5]), np.einsum("bhqs,bhsk->bhqk", weight, values), atol=1e-5
     )
     np.testing.assert_array_equal(attend(jnp.ones((2, 5)), *arrays[:5]), attend(None, *arrays[:5]))
     with pytest.raises(UserError, match="attend_mode='other'"):
-        attend_jointly(arrays[0], tuple(arrays[1:3]), mode="other")
+        attend_jointly(arrays[0], tuple(arrays[1:3]), options=AttentionOptions("other"))
     with pytest.raises(UserError, match="implementation='other'"):
-        attend_jointly(arrays[0], tuple(arrays[1:3]), implementation="other")
+        other = AttentionOptions(implementation="other")
+        attend_jointly(arrays[0], tuple(arrays[1:3]), options=other)
 
 
 @pytest.mark.parametrize("platform", AUTO)
@@ -91,7 +101,7 @@ def test_long_queries_in_half_precision_get_the_kernel_of_the_devices(
 )
 def test_a_denoisers_field_says_what_computes_every_attention(denoiser, calls):
     chunked, splash = (
-        dataclasses.replace(denoiser, attention_implementation=name).module(5, 24, (4, 6), "prob")
+        dataclasses.replace(denoiser, attention_implementation=name).module(5, (4, 6), "prob")
         for name in ("chunked", "splash")
     )
     params = randomised(chunked, *inputs())
@@ -192,9 +202,6 @@ def test_closed_gates_leave_the_tokens_alone():
     """As initialised a block with gates from zero is the identity, with gates from one it is
     not.
     """
-    from vilg.nn.dit import DiTBlock
-    from vilg.program import unbox
-
     args = (
         jnp.ones((1, 4, 16)) * jnp.arange(16.0),
         jnp.ones((1, 16)),
@@ -202,10 +209,11 @@ def test_closed_gates_leave_the_tokens_alone():
         None,
         jnp.zeros((4, 2)),
     )
-    for gate in (0.0, 1.0):
-        block = DiTBlock(2, 32, 1, "prob", gate, False, 0.0, 0, "auto", jnp.float32)
+    for zero in (True, False):
+        config = DiTConfig(width=16, layers=1, heads=2, mlp_ratio=2.0, zero_gates=zero)
+        block = DiTBlock(config, config.attention_options("prob"))
         params = unbox(block.init(jax.random.key(0), *args))
-        assert bool((block.apply(params, *args)[0] == args[0]).all()) == (gate == 0.0)
+        assert bool((block.apply(params, *args)[0] == args[0]).all()) == zero
 
 
 def test_bfloat16_gradients_are_finite():
@@ -228,7 +236,7 @@ def test_bfloat16_gradients_are_finite():
 def test_muon_takes_hidden_matrices_and_leaves_heads(name, fields):
     if name == "unet":
         fields = {**fields, "attention": (2,)}
-    module = DENOISERS[name](**fields).module(5, 24, (4, 6), "prob")
+    module = DENOISERS[name](**fields).module(5, (4, 6), "prob")
     axes = axes_of(jax.eval_shape(module.init, jax.random.key(0), *inputs()))["params"]
     taken = jax.tree.map(
         lambda a: muon_dimensions(a) is not None, axes, is_leaf=lambda a: isinstance(a, tuple)

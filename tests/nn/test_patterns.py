@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests.nn import pattern_oracle
-from vilg.nn.patterns import DIRECTIONS, PATTERNS, PatternOptions, make_pattern, schedule, visible
+from vilg.nn.geometry import DIRECTIONS, Geometry
+from vilg.nn.layer_patterns import SCHEDULES, schedule
+from vilg.nn.patterns import PATTERNS, Pattern, PatternOptions, make_pattern
 from vilg.types import UserError
 
 
@@ -19,7 +21,7 @@ def test_mask_is_the_oracles(variant, grid, direction):
     name, row_mode, size = variant
     pattern = make_pattern(name, PatternOptions(row_mode=row_mode, convolution=size))
     expected = pattern_oracle.mask(*variant, direction, 3, grid)
-    np.testing.assert_array_equal(visible(pattern, direction, 3, grid), expected)
+    np.testing.assert_array_equal(Geometry(pattern, direction, 3, grid).mask(), expected)
 
 
 def test_oracle_covers_every_pattern():
@@ -30,10 +32,18 @@ def test_sizes_of_the_paper():
     """PAPERS 2.2 on a 32 x 32 grid: row 33, column up to 32, convolution 61 visible image keys."""
     middle = 30 * 32 + 16
     sizes = {
-        name: visible(make_pattern(name), "text_to_image", 0, (32, 32))[middle].sum()
+        name: Geometry(make_pattern(name), "text_to_image", 0, (32, 32)).mask()[middle].sum()
         for name in PATTERNS
     }
     assert sizes == {"dense": middle + 1, "row": 33, "column": 31, "convolution": 61}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("layers", [1, 2, 48])
+def test_every_schedule_names_a_known_pattern_for_each_layer(name, layers):
+    names = schedule(name, layers)
+    assert len(names) == layers
+    assert all(isinstance(make_pattern(pattern), Pattern) for pattern in names)
 
 
 def test_schedule():
@@ -58,10 +68,10 @@ def test_schedule():
         (lambda: schedule(("row", "cow"), 2), r"patterns\[1\]='cow': did you mean 'row'"),
         (lambda: schedule("dense", 0), "layers=0"),
         (
-            lambda: visible(make_pattern("row"), "image_to_txt", 1, (2, 2)),
+            lambda: Geometry(make_pattern("row"), "image_to_txt", 1, (2, 2)),
             "direction='image_to_txt': did you mean 'image_to_text'",
         ),
-        (lambda: visible(make_pattern("row"), "image_to_text", 1, (0, 2)), r"grid=\(0, 2\)"),
+        (lambda: Geometry(make_pattern("row"), "image_to_text", 1, (0, 2)), r"grid=\(0, 2\)"),
     ],
 )
 def test_mistakes_are_named(call, said):

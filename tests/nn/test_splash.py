@@ -13,7 +13,8 @@ from tests.nn.streams import arrays, equations, geometry, quick_jit
 from vilg.nn import attention, splash
 from vilg.nn.attention import AUTO, attend
 from vilg.nn.cross_attention import attend_jointly
-from vilg.nn.patterns import DIRECTIONS, make_pattern
+from vilg.nn.geometry import DIRECTIONS, Geometry
+from vilg.nn.patterns import make_pattern
 from vilg.parallel.constrain import placing
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh, resolver
@@ -30,9 +31,7 @@ def test_values_and_gradients_are_the_dense_paths(variant, direction):
 
     def both(implementation):
         def forward(q, k, v):
-            return attend(
-                q, k, v, implementation=implementation, **geometry(variant, GRID, direction, LENGTH)
-            )
+            return attend(q, k, v, geometry(variant, GRID, direction, LENGTH), implementation)
 
         return quick_jit(lambda q, k, v, g: (forward(q, k, v), *jax.vjp(forward, q, k, v)[1](g)))(
             q, k, v, g
@@ -46,8 +45,7 @@ def test_values_and_gradients_are_the_dense_paths(variant, direction):
 @pytest.mark.parametrize("variant", pattern_oracle.VARIANTS)
 def test_mask_is_the_oracles_in_the_kernels_order(variant, direction):
     name, _, _ = variant
-    options = geometry(variant, GRID, direction, LENGTH)["options"]
-    found = splash.mask_of(make_pattern(name, options), direction, LENGTH, GRID)
+    found = splash.kernel_mask(geometry(variant, GRID, direction, LENGTH))
     expected = pattern_oracle.mask(*variant, direction, LENGTH, GRID)
     order = np.arange(len(expected))
     if name == "column":
@@ -62,8 +60,8 @@ def test_mask_is_the_oracles_in_the_kernels_order(variant, direction):
     ("name", "share"), [("dense", 0.56), ("row", 0.30), ("column", 0.21), ("convolution", 0.37)]
 )
 def test_blocks_at_the_papers_size(name, share):
-    """Shares of 128 x 128 blocks that are run for 128 text + 32 x 32 image positions."""
-    mask = splash.mask_of(make_pattern(name), "text_to_image", 128, (32, 32))
+    """The shares of 128 x 128 blocks that run for 128 text + 32 x 32 image positions."""
+    mask = splash.kernel_mask(Geometry(make_pattern(name), "text_to_image", 128, (32, 32)))
     assert splash.active_blocks(mask) / 81 == pytest.approx(share, abs=0.006)
 
 
@@ -72,13 +70,8 @@ def test_a_policy_that_saves_its_output_runs_the_forward_kernel_once():
 
     def forward_kernels(policy):
         def loss(q, k, v):
-            return attend(
-                q,
-                k,
-                v,
-                implementation="splash",
-                **geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image"),
-            ).sum()
+            where = geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image")
+            return attend(q, k, v, where, "splash").sum()
 
         jaxpr = jax.make_jaxpr(jax.grad(jax.checkpoint(loss, policy=policy), (0, 1, 2)))(q, k, v)
         calls = [e for e in equations(jaxpr.jaxpr) if e.params.get("name") == "_splash_attention"]
@@ -97,14 +90,11 @@ def test_every_device_runs_its_own_rows_and_heads(layout):
     """
     q, k, v = arrays((3, 5), heads=2, size=8, batch=4)
     mesh = make_mesh(parse_layout(layout), jax.devices()[:4])
-    kwargs = {
-        "implementation": "splash",
-        **geometry(pattern_oracle.VARIANTS[3], (3, 5), "image_to_text"),
-    }
+    where = geometry(pattern_oracle.VARIANTS[3], (3, 5), "image_to_text")
 
     def sharded(q, k, v):
         with placing(resolver(parse_layout(layout), mesh, "compute"), "cpu"):
-            return attend(q, k, v, **kwargs)
+            return attend(q, k, v, where, "splash")
 
     shapes = [
         e.invars[3].aval.shape
@@ -112,7 +102,8 @@ def test_every_device_runs_its_own_rows_and_heads(layout):
         if e.primitive.name == "pallas_call"
     ]
     assert shapes == [(2, 1, 8, 128)]  # two rows, one head, one block
-    np.testing.assert_allclose(quick_jit(sharded)(q, k, v), attend(q, k, v, **kwargs), atol=1e-6)
+    alone = attend(q, k, v, where, "splash")
+    np.testing.assert_allclose(quick_jit(sharded)(q, k, v), alone, atol=1e-6)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(16, 21), (130, 140)])
@@ -159,11 +150,5 @@ def test_auto_goes_by_the_devices_that_the_program_is_for(platform, monkeypatch)
         ),
         platform,
     ):
-        attend(
-            q,
-            k,
-            v,
-            implementation="auto",
-            **geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image"),
-        )
+        attend(q, k, v, geometry(pattern_oracle.VARIANTS[1], (4, 4), "text_to_image"), "auto")
     assert ran == [AUTO[platform]]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.nn.test_unet import randomised
 from tests.oracles import oracle
-from vilg.nn.denoisers import TextEncoderConfig
+from vilg.nn.text_encoder import TextEncoderConfig
 from vilg.types import END, PAD, START, UserError
 
 IDS = jnp.array(

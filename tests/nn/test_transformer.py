@@ -9,7 +9,8 @@ import pytest
 
 from tests.nn.streams import equations
 from vilg.generators.autoregressive import Autoregressive
-from vilg.nn.transformer import split_schedule, unrolled
+from vilg.nn.layer_patterns import schedule
+from vilg.nn.trunk import split_layers, unrolled
 from vilg.parallel.constrain import placing
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh, resolver
@@ -48,18 +49,16 @@ def inputs(n: int = 24):
 
 
 def test_schedules_split_into_a_repeated_unit_and_a_tail():
-    from vilg.nn.patterns import schedule
-
     for layers in (1, 2, 4, 5, 24, 48):
         patterns = schedule("ernie_vilg", layers)
-        unit, repeats, tail = split_schedule(patterns)
+        unit, repeats, tail = split_layers(patterns)
         assert unit * repeats + tail == patterns
-    assert split_schedule(schedule("ernie_vilg", 48)) == (
+    assert split_layers(schedule("ernie_vilg", 48)) == (
         ("row", "column", "row", "row"),
         11,
         ("row", "column", "row", "convolution"),
     )
-    assert split_schedule(("dense",) * 24) == (("dense",), 24, ())
+    assert split_layers(("dense",) * 24) == (("dense",), 24, ())
 
 
 @pytest.mark.parametrize(

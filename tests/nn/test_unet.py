@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.oracles import oracle
-from vilg.nn.denoisers import UNetConfig
-from vilg.nn.unet import unrolled
+from vilg.nn.cross_attention import AttentionOptions
+from vilg.nn.unet import UNetConfig, unrolled
+from vilg.nn.unet_blocks import AttentionBlock, ResidualBlock
 from vilg.program import unbox
 from vilg.types import UserError
 
@@ -38,14 +39,14 @@ def inputs(grid=(4, 6), m: int = 5, width: int = 24):
 
 @pytest.fixture(scope="module")
 def made():
-    module = UNetConfig(**SMALL).module(4, 24, (4, 6), "prob")
+    module = UNetConfig(**SMALL).module(4, (4, 6), "prob")
     params = randomised(module, *inputs())
     return module, params, np.asarray(jax.jit(module.apply)(params, *inputs()))
 
 
 def test_parameters_are_the_papers():
     for channels, width, expected in ((512, 2048, 2_238_159_876), (320, 1280, 874_459_524)):
-        module = UNetConfig(channels=channels).module(4, width, (8, 8), "prob")
+        module = UNetConfig(channels=channels).module(4, (8, 8), "prob")
         args = (
             jnp.zeros((1, 8, 8, 4)),
             jnp.zeros(1),
@@ -76,7 +77,6 @@ def test_equals_diffusers_block_by_block_and_whole(made):
         attended = blocks.attentions[0](residual, encoder_hidden_states=context)
         down = theirs.down_blocks[0].downsamplers[0](h, emb)
         whole = theirs(x.permute(0, 3, 1, 2), time, context).sample
-    from vilg.nn.unet_blocks import AttentionBlock, ResidualBlock
 
     def nhwc(t):
         return t.permute(0, 2, 3, 1).numpy()
@@ -84,7 +84,7 @@ def test_equals_diffusers_block_by_block_and_whole(made):
     step = params["params"]["down_1_0"]
     got = jax.jit(ResidualBlock(32, 8).apply)({"params": step["residual"]}, nhwc(h), emb.numpy())
     np.testing.assert_allclose(got, nhwc(residual), atol=2e-5)
-    got = jax.jit(AttentionBlock(16, 8).apply)(
+    got = jax.jit(AttentionBlock(16, 8, AttentionOptions()).apply)(
         {"params": step["attention"]}, nhwc(residual), inputs()[2]
     )
     np.testing.assert_allclose(got, nhwc(attended), atol=2e-5)
@@ -97,7 +97,7 @@ def test_equals_diffusers_block_by_block_and_whole(made):
 
 def test_scanned_blocks_compute_what_unrolled_blocks_compute_and_weights_of_one_change_nothing():
     module, plain = (
-        UNetConfig(**TINY, scan=scan).module(4, 24, (4, 6), "prob") for scan in (True, False)
+        UNetConfig(**TINY, scan=scan).module(4, (4, 6), "prob") for scan in (True, False)
     )
     params, args = randomised(module, *inputs((2, 3))), inputs((2, 3))
     apply = jax.jit(module.apply)
@@ -119,9 +119,9 @@ def test_any_grid_that_the_halvings_divide(made):
 
 
 def test_bfloat16_with_remat_and_chunks_is_near_and_has_finite_gradients():
-    plain = UNetConfig(**TINY).module(4, 24, (4, 6), "prob")
+    plain = UNetConfig(**TINY).module(4, (4, 6), "prob")
     other = UNetConfig(**TINY, dtype="bfloat16", remat="full", query_chunk=4).module(
-        4, 24, (4, 6), "prob"
+        4, (4, 6), "prob"
     )
     params, args = randomised(plain, *inputs((2, 3))), inputs((2, 3))
     whole = np.asarray(jax.jit(plain.apply)(params, *args))
@@ -159,7 +159,7 @@ def test_bad_fields_are_one_sentence(fields, sentence):
     with pytest.raises(UserError, match=sentence):
         UNetConfig(**{**SMALL, **fields})
     with pytest.raises(UserError, match=r"\(5, 6\).*multiples of 2"):
-        UNetConfig(**SMALL).module(4, 24, (5, 6), "prob")
+        UNetConfig(**SMALL).module(4, (5, 6), "prob")
 
 
 def theirs_with(params):

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vilg.nn.patterns import PatternOptions
-from vilg.nn.transformer import Trunk, TrunkShape
+from vilg.nn.patterns import make_pattern
+from vilg.nn.transformer import TrunkConfig
+from vilg.nn.trunk import Trunk
 from vilg.nn.unet_blocks import ResidualBlock
 from vilg.parallel.axes import is_box, unbox
 from vilg.parallel.constrain import placing
@@ -19,14 +20,13 @@ from vilg.planning.costs import count
 from vilg.planning.hlo import parse
 
 ROWS, LAYERS, WIDTH, LENGTH = 16, 4, 64, 8 + 16
-SHAPE = TrunkShape(
+CONFIG = TrunkConfig(
     width=WIDTH,
     heads=8,
     mlp_width=4 * WIDTH,
-    patterns=("dense",) * LAYERS,
+    patterns=(make_pattern("dense"),) * LAYERS,
     text_length=8,
     grid=(4, 4),
-    options=PatternOptions(),
     implementation="dense",
     qk_norm=False,
     rotary_base=0.0,
@@ -39,7 +39,7 @@ SHAPE = TrunkShape(
 def collectives(layout: str, remat: str = "full") -> tuple[dict[str, float], int, float]:
     """Bytes of each kind of collective in the gradient of a scanned trunk with everything computed
     again, its parameters, and the bytes of one stream."""
-    mesh, trunk = make_mesh(parse_layout(layout)), Trunk(dataclasses.replace(SHAPE, remat=remat))
+    mesh, trunk = make_mesh(parse_layout(layout)), Trunk(dataclasses.replace(CONFIG, remat=remat))
     stream = jnp.zeros((1, LENGTH, WIDTH))
     boxed = jax.eval_shape(
         lambda: trunk.init(jax.random.key(0), stream, "text_to_image", method="full")

@@ -14,7 +14,7 @@ from vilg.run import cli
 from vilg.run.evaluate import show
 from vilg.types import UserError
 from vilg.workdir.files import Workdir
-from vilg.workdir.session import Session, open_session
+from vilg.workdir.session import Session
 from vilg.workdir.training import train
 
 

@@ -20,7 +20,7 @@ from vilg.data.convert import WRITERS, good_records
 from vilg.data.folder import Folder
 from vilg.data.knowledge import check_knowledge, machine_captions
 from vilg.data.records import BadRecord, Record, captions
-from vilg.data.replace import replacing
+from vilg.data.replace import new_file, replacing
 from vilg.data.shards import HEAD, Shards
 from vilg.data.tagging import words_of
 from vilg.types import UserError
@@ -314,19 +314,6 @@ def shown(value: Any, most: int = 120) -> str:
     """A value, cut where it is long."""
     text = repr(value)
     return text if len(text) <= most else text[:most] + "..."
-
-
-@contextlib.contextmanager
-def new_file(out: Path) -> Iterator[Path]:
-    """A temporary path beside `out` that becomes `out` when the block ends well."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class AnnotationsWriter:

@@ -14,7 +14,7 @@ import grain
 from vilg.data.batch import BATCH, Need, entries
 from vilg.data.example import Example, ExampleSettings
 from vilg.data.knowledge import check_knowledge
-from vilg.data.records import BadRecord, Lazy, Record, draw, validate
+from vilg.data.records import BadRecord, Lazy, Record, random_bits, validate
 from vilg.data.sources import Source
 from vilg.types import UserError
 
@@ -49,7 +49,7 @@ class Assembly(Lazy):
         if not self.shuffle:
             return indices.repeat()
         # Grain takes a seed of 32 bits, and seed + 1 in the next epoch
-        return indices.seed(draw(self.settings.seed) % 2**32).shuffle().repeat()
+        return indices.seed(random_bits(self.settings.seed) % 2**32).shuffle().repeat()
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class Assembly(Lazy):
         record is met in the same epoch.
         """
         size = len(self.source)
-        offset = 1 + draw(self.settings.seed, epoch, index, 0) % max(1, size - 1)
+        offset = 1 + random_bits(self.settings.seed, epoch, index, 0) % max(1, size - 1)
         found = self.good_record((index + offset) % size, bad)
         other = record if found is None else found[0]
         picture = {name: value for name, value in record.items() if name not in DESCRIPTION}

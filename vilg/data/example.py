@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from vilg.data.knowledge import Knowledge, Prompt
-from vilg.data.records import Record, draw, fit, square
+from vilg.data.knowledge import Knowledge, TrainingPrompt
+from vilg.data.records import Record, largest_square, random_bits, to_square
 from vilg.data.text import TextModel
 
 
@@ -56,7 +56,7 @@ class Example:
     @functools.cached_property
     def bits(self) -> int:
         """64 random bits: 0 to 11 choose the language, 12 to 23 the wording, 24 to 63 the crop."""
-        return draw(*self.seeds)
+        return random_bits(*self.seeds)
 
     @property
     def crop_bits(self) -> int | None:
@@ -66,7 +66,7 @@ class Example:
     @property
     def image(self) -> UInt8[np.ndarray, "H W 3"]:
         """The picture, cropped to a square and resized."""
-        return fit(self.record["image"], self.settings.sizes.image_size, self.crop_bits)
+        return to_square(self.record["image"], self.settings.sizes.image_size, self.crop_bits)
 
     @functools.cached_property
     def caption(self) -> Mapping[str, str]:
@@ -80,14 +80,14 @@ class Example:
         if knowledge is None:
             return []
         height, width = self.record["image"].shape[:2]
-        return knowledge.salient(self.record, square(height, width, self.crop_bits))
+        return knowledge.salient(self.record, largest_square(height, width, self.crop_bits))
 
     @functools.cached_property
-    def prompt(self) -> Prompt:
+    def prompt(self) -> TrainingPrompt:
         """The text that the model reads: the caption, which knowledge may replace or complete."""
         knowledge, languages = self.settings.knowledge, self.settings.languages
         if knowledge is None:
-            return Prompt(self.caption["text"], self.caption["language"])
+            return TrainingPrompt(self.caption["text"], self.caption["language"])
         prompt = knowledge.prompt(self.record, self.caption, languages, *self.seeds)
         return knowledge.completed(prompt, self.objects, *self.seeds)
 

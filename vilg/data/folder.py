@@ -1,15 +1,14 @@
-"""The `folder` data source: picture files and a `captions.jsonl` with a line a picture; and its
-writer.
+"""The `folder` data source, and its writer: picture files, and a `captions.jsonl` with a line for
+each picture.
 
-Separate because this is the layout that people make by hand; everything about trust in foreign
-paths is here."""
+People make this layout by hand. A path in captions.jsonl that leads out of the folder makes a bad
+record."""
 
 import functools
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vilg.data.records import BadRecord, Lazy, Record, captions, decode_image, encode_png, to_json
 from vilg.paths import local
@@ -20,8 +19,8 @@ CAPTIONS = "captions.jsonl"
 
 @dataclass(frozen=True)
 class Folder(Lazy):
-    """Pictures beside a captions.jsonl: `image` (path relative to the folder), `captions`, and any
-    other field of the schema.
+    """Pictures beside a captions.jsonl. A line has `image` (the path relative to the folder),
+    `captions`, and any other field of the schema.
     """
 
     path: str
@@ -29,13 +28,13 @@ class Folder(Lazy):
     def __post_init__(self):
         if not (local(self.path) / CAPTIONS).is_file():
             raise UserError(
-                f"folder path={self.path!r}: there is no {CAPTIONS} in it; write one, a line of"
-                " JSON a picture"
+                f"folder path={self.path!r}: there is no {CAPTIONS} in it; write one, with a line"
+                " of JSON for each picture"
             )
 
     @functools.cached_property
     def lines(self) -> list[bytes]:
-        """The non-empty lines of captions.jsonl, unread."""
+        """The non-empty lines of captions.jsonl, as bytes."""
         data = (local(self.path) / CAPTIONS).read_bytes().removeprefix(b"\xef\xbb\xbf")
         return [line for line in data.split(b"\n") if line.strip()]
 
@@ -52,15 +51,15 @@ class Folder(Lazy):
         return len(self.lines)
 
     def __getitem__(self, i: int) -> Record:
-        place = f"{CAPTIONS}:{i + 1}"
+        line = f"{CAPTIONS}:{i + 1}"
         try:
             entry = json.loads(self.lines[i].decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise BadRecord(place, f"line is not UTF-8: {error}") from None
+            raise BadRecord(line, f"line is not UTF-8: {error}") from None
         except (ValueError, RecursionError) as error:
-            raise BadRecord(place, f"line is not JSON: {error}") from None
+            raise BadRecord(line, f"line is not JSON: {error}") from None
         if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
-            raise BadRecord(place, "line has no image path")
+            raise BadRecord(line, "line has no image path")
         id = str(entry.get("id") or entry["image"])
         try:
             file = (self.root / entry["image"]).resolve()
@@ -79,9 +78,7 @@ class Folder(Lazy):
 
 
 class FolderWriter:
-    """Writes records as a folder: images/000000123.png and a line each. Use as a context
-    manager.
-    """
+    """A context manager that writes records as a folder: images/000000123.png and a line each."""
 
     def __init__(self, path: Path):
         self.path, self.count = path, 0
@@ -100,5 +97,5 @@ class FolderWriter:
         )
         self.count += 1
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.file.close()

@@ -1,9 +1,9 @@
-"""The one record schema, and the only way from bytes of unknown quality to a uint8 RGB picture.
+"""The schema of records, and the decoder from bytes of unknown quality to a uint8 RGB picture.
 
 A record is a dict: "id" str, "image" uint8 [H, W, 3], "captions" list of {"text", "language"}, and
-where known "boxes", "words", "qa", "source", "license", "scene". Separate because every source, the
-loader and `vilg data` share it. What to do about a bad record (skip, count, stop) is left to the
-loader."""
+where known "boxes", "words", "qa", "source", "license", "scene". Every source, the loader and
+`vilg data` share the schema. This module only reports a bad record; the loader decides what to do
+about it (skip, count, stop)."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -19,14 +20,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 LANGUAGES = ("zh", "en")
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-)  # a closed list: Pillow's EPS reader starts Ghostscript
+# a closed list, because Pillow's EPS reader starts Ghostscript
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3007\U00020000-\U000323af]")
 
@@ -34,9 +29,7 @@ Record = dict[str, Any]
 
 
 class BadRecord(Exception):
-    """A record that cannot be used: its id and the reason. The loader counts, names and skips
-    it.
-    """
+    """A record that cannot be used: its id and the reason. The loader counts and skips it."""
 
     def __init__(self, id: str, reason: str):
         super().__init__(id, reason)
@@ -46,13 +39,15 @@ class BadRecord(Exception):
         return f"{self.id}: {self.reason}"
 
 
+@dataclass(frozen=True)
 class Lazy:
-    """For a frozen dataclass that opens its files in cached properties: pickled, it is its fields
-    only.
+    """A frozen dataclass that opens its files in cached properties. A pickle of it holds the fields
+    only, not the open files.
     """
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        names = {field.name for field in dataclasses.fields(self)}
+        return {name: value for name, value in vars(self).items() if name in names}
 
 
 def detect_language(text: str) -> str:
@@ -60,9 +55,9 @@ def detect_language(text: str) -> str:
     return "zh" if HAN.search(text) else "en"
 
 
-def draw(*numbers: int) -> int:
-    """64 pseudo-random bits that depend on nothing but the numbers (blake2b), so that host count
-    and order do not matter.
+def random_bits(*numbers: int) -> int:
+    """64 pseudo-random bits that depend on nothing but the numbers (blake2b), so that the number of
+    hosts and the order of calls do not matter.
     """
     return int.from_bytes(
         hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest(),
@@ -70,9 +65,9 @@ def draw(*numbers: int) -> int:
     )
 
 
-def caption(id: str, text: Any, language: str | None = None) -> dict[str, str]:
-    """One caption of the schema from str or UTF-8 bytes; BadRecord if it is empty, not UTF-8 or in
-    an unknown language.
+def caption(id: str, text: object, language: str | None = None) -> dict[str, str]:
+    """One caption of the schema from str or UTF-8 bytes, of the record `id`. Errors: BadRecord if
+    the text is empty, not UTF-8 or in an unknown language.
     """
     if isinstance(text, bytes):
         try:
@@ -94,9 +89,9 @@ def caption(id: str, text: Any, language: str | None = None) -> dict[str, str]:
     return {"text": text.strip(), "language": language}
 
 
-def captions(id: str, items: Any) -> list[dict[str, str]]:
-    """Captions of the schema from strings, bytes or {"text", "language"} items, one or a list of
-    them.
+def captions(id: str, items: object) -> list[dict[str, str]]:
+    """Captions of the schema from one or a list of strings, bytes or {"text", "language"} items, of
+    the record `id`. Errors: BadRecord.
     """
     if isinstance(items, str | bytes | Mapping):
         items = [items]
@@ -109,9 +104,7 @@ def captions(id: str, items: Any) -> list[dict[str, str]]:
 
 
 def validate(record: Record) -> Record:
-    """The record itself if it obeys the schema, else BadRecord with the first thing that is
-    wrong.
-    """
+    """The record itself. Errors: BadRecord with the first fault, if it does not obey the schema."""
     id = record.get("id")
     if not isinstance(id, str) or not id:
         raise BadRecord(str(id), "id is not a non-empty string")
@@ -122,12 +115,9 @@ def validate(record: Record) -> Record:
         or image.ndim != 3
         or image.shape[2] != 3
     ):
-        seen = (
-            f"{image.dtype} {image.shape}"
-            if isinstance(image, np.ndarray)
-            else type(image).__name__
-        )
-        raise BadRecord(id, f"image is {seen}, not uint8 [H, W, 3]")
+        kind = type(image).__name__
+        form = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else kind
+        raise BadRecord(id, f"image is {form}, not uint8 [H, W, 3]")
     if not image.size:
         raise BadRecord(id, f"image of size {image.shape[1]}x{image.shape[0]} is empty")
     items = record.get("captions")
@@ -148,24 +138,28 @@ def validate(record: Record) -> Record:
     if not isinstance(boxes, Sequence):
         raise BadRecord(id, f"boxes are {boxes!r}, not a list")
     for box in boxes:
-        xyxy: Any = box.get("xyxy") if isinstance(box, Mapping) else None
-        numbers = (
-            isinstance(xyxy, Sequence | np.ndarray)
-            and len(xyxy) == 4
-            and all(isinstance(v, Real) for v in xyxy)
-        )
-        if not numbers or not (0 <= xyxy[0] <= xyxy[2] <= 1 and 0 <= xyxy[1] <= xyxy[3] <= 1):
+        if not isinstance(box, Mapping) or not is_box(box.get("xyxy")):
             raise BadRecord(id, f"box {box!r} is not {{xyxy in [0, 1], label}}")
     return record
 
 
-def decode_image(id: str, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """uint8 [H, W, 3] from the bytes of a picture file: upright (EXIF), on white where transparent,
-    first frame, 8 bits.
+def is_box(xyxy: object) -> bool:
+    """Whether this is (left, top, right, bottom) in shares of a picture."""
+    if not isinstance(xyxy, Sequence | np.ndarray) or len(xyxy) != 4:
+        return False
+    if not all(isinstance(value, Real) for value in xyxy):
+        return False
+    left, top, right, bottom = (float(value) for value in xyxy)
+    return 0 <= left <= right <= 1 and 0 <= top <= bottom <= 1
 
-    BadRecord for bytes that are no picture of FORMATS, corrupt, truncated, empty, or of more than
-    `max_pixels` pixels, which is read from the header before anything is decoded (a 12,000 x 12,000
-    bomb would take 705 MiB)."""
+
+def decode_image(id: str, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The first frame of a picture file as uint8 [H, W, 3]: upright by its EXIF orientation, on
+    white where it is transparent.
+
+    Errors: BadRecord (of the record `id`) for bytes that are no picture of FORMATS, corrupt,
+    truncated, empty, or of more than `max_pixels` pixels. The number of pixels is read from the
+    header before anything is decoded: a 12,000 x 12,000 bomb would take 705 MiB."""
     if not data:
         raise BadRecord(id, "image file is empty")
     try:
@@ -191,23 +185,22 @@ def decode_image(id: str, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarr
         raise BadRecord(
             id, f"image cannot be decoded: it is no picture of {', '.join(FORMATS)}"
         ) from None
-    # decoders of untrusted bytes raise anything: OSError, SyntaxError, ValueError, struct.error,
-    # ...
+    # decoders of untrusted bytes raise any exception, such as SyntaxError or struct.error
     except Exception as error:
         raise BadRecord(id, f"image cannot be decoded: {type(error).__name__}: {error}") from None
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation asks; unreadable EXIF counts as none."""
+    """The picture, turned by its EXIF orientation where that can be read."""
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # a broken EXIF block must not cost a good picture
+    except Exception:  # a picture with a broken EXIF block is still good
         return picture
 
 
 def to_rgb(id: str, picture: Image.Image) -> Image.Image:
-    """An 8-bit RGB picture from any mode: alpha on white, 16-bit grey by its high byte; float
-    pixels have no range: BadRecord.
+    """An 8-bit RGB picture from any mode: transparent pixels on white, 16-bit grey by its high
+    byte. Errors: BadRecord for float pixels, whose range is unknown.
     """
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
@@ -226,8 +219,8 @@ def to_rgb(id: str, picture: Image.Image) -> Image.Image:
 
 
 def to_json(record: Record) -> str:
-    """Every field of a record but its image, as one line of JSON with sorted keys; numpy values
-    become plain ones.
+    """Every field of a record but its image, as one line of JSON with sorted keys. NumPy values
+    become numbers and lists.
     """
     fields = {name: value for name, value in record.items() if name != "image"}
     return json.dumps(
@@ -242,16 +235,15 @@ def encode_png(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def fit(image: np.ndarray, size: int, key: int | None = None) -> np.ndarray:
-    """uint8 [size, size, 3]: the largest square of the picture, resized with Lanczos (antialiased
-    when shrinking).
+def to_square(image: np.ndarray, size: int, bits: int | None = None) -> np.ndarray:
+    """The largest square of a picture as uint8 [size, size, 3], resized with Lanczos, which is
+    antialiased when shrinking.
 
-    The square is the centre one, or with `key` (64 random bits of the record's own) at a place that
-    the key picks."""
+    The square is the centre one; with `bits`, random bits of the record, they choose its place."""
     height, width = image.shape[:2]
     if height == width == size:
         return image
-    left, top, side = square(height, width, key)
+    left, top, side = largest_square(height, width, bits)
     part = image[top : top + side, left : left + side]
     if side == size:
         return np.ascontiguousarray(part)
@@ -260,9 +252,9 @@ def fit(image: np.ndarray, size: int, key: int | None = None) -> np.ndarray:
     )
 
 
-def square(height: int, width: int, key: int | None = None) -> tuple[int, int, int]:
-    """(left, top, side) in pixels of the square that `fit` takes out of a picture."""
+def largest_square(height: int, width: int, bits: int | None = None) -> tuple[int, int, int]:
+    """(left, top, side) in pixels of the square that `to_square` cuts out of a picture."""
     side = min(height, width)
     spare = max(height, width) - side
-    offset = spare // 2 if key is None else key % (spare + 1)
+    offset = spare // 2 if bits is None else bits % (spare + 1)
     return (offset, 0, side) if width > height else (0, offset, side)

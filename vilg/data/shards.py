@@ -1,9 +1,9 @@
-"""The `shards` data source: ArrayRecord files, for data sets too large for a file a picture; and
-their writer.
+"""The `shards` data source, and its writer: ArrayRecord files, for data sets that are too large for
+one file a picture.
 
 A record is b"VILG", a version byte, the length of the JSON part (uint32, little endian), the JSON
 (every field but the image), and the bytes of a picture file. `dataset.json` beside the files names
-them and is written last. No TensorFlow is needed."""
+them and is written last. TensorFlow is not needed."""
 
 import functools
 import hashlib
@@ -26,8 +26,8 @@ INDEX = "dataset.json"
 
 
 def pack(record: Record) -> bytes:
-    """A record as bytes; the picture becomes lossless PNG (an image that is bytes is taken as a
-    picture file already).
+    """A record as bytes. The picture becomes lossless PNG; an image that is bytes already is stored
+    as the picture file that it is.
     """
     image = record["image"]
     text = to_json(record).encode("utf-8")
@@ -39,9 +39,9 @@ def pack(record: Record) -> bytes:
 
 
 def unpack(id: str, data: bytes) -> Record:
-    """The record that `pack` wrote; BadRecord(id, ...) for anything else."""
+    """The record that `pack` wrote. Errors: BadRecord(id, ...) for other bytes."""
     if len(data) < HEAD.size or data[:4] != MAGIC:
-        raise BadRecord(id, "not a record of vilg's")
+        raise BadRecord(id, "not a record that vilg wrote")
     _, version, length = HEAD.unpack_from(data)
     if version != VERSION:
         raise BadRecord(id, f"record has version {version}; this vilg reads {VERSION}")
@@ -71,8 +71,8 @@ class Shards(Lazy):
 
     @functools.cached_property
     def index(self) -> dict[str, Any]:
-        """dataset.json; a UserError if it is not one of ours, or a file that it names is
-        missing.
+        """The content of dataset.json. Errors: UserError if ShardsWriter did not write it, or if a
+        file that it names is missing.
         """
         try:
             index = json.loads((local(self.path) / INDEX).read_text("utf-8"))
@@ -98,8 +98,8 @@ class Shards(Lazy):
 
     @functools.cached_property
     def rows(self) -> ArrayRecordDataSource:
-        """The open files; a UserError if they are broken or hold another number of records than
-        dataset.json says.
+        """The open files. Errors: UserError if they are broken, or do not hold the number of
+        records that dataset.json says.
         """
         try:
             rows = ArrayRecordDataSource(
@@ -119,7 +119,7 @@ class Shards(Lazy):
         return rows
 
     def content(self) -> str:
-        """The digest of all records that the writer left in dataset.json."""
+        """The digest of all records, which the writer put into dataset.json."""
         return "shards:" + self.index["sha256"]
 
     def __len__(self) -> int:
@@ -134,33 +134,33 @@ class Shards(Lazy):
 
 
 class ShardsWriter:
-    """Writes records as ArrayRecord files of at most `per_file` records. Use as a context
-    manager.
-    """
+    """A context manager that writes records as ArrayRecord files of at most `per_file` records."""
 
     def __init__(self, path: Path, per_file: int = 8192):
         self.path, self.per_file, self.count = path, per_file, 0
         self.files: list[str] = []
+        self.file: ArrayRecordWriter | None = None
         self.digest = hashlib.sha256()
         path.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "ShardsWriter":
-        self.file: Any = None
         return self
 
     def write(self, record: Record) -> None:
         """Adds one record."""
-        if self.count % self.per_file == 0:
-            if self.file is not None:
-                self.file.close()
+        file = self.file
+        if file is None or self.count % self.per_file == 0:
+            if file is not None:
+                file.close()
             self.files.append(f"records-{len(self.files):05d}.array_record")
-            self.file = ArrayRecordWriter(str(self.path / self.files[-1]), "group_size:1")
+            file = ArrayRecordWriter(str(self.path / self.files[-1]), "group_size:1")
         data = pack(record)
         self.digest.update(data)
-        self.file.write(data)
+        file.write(data)
+        self.file = file
         self.count += 1
 
-    def __exit__(self, kind: Any, *error: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self.file is not None:
             self.file.close()
         if kind is None:

@@ -1,9 +1,9 @@
-"""The table of data sources, and how a config section or a `KIND:PATH` of the command line becomes
-one.
+"""The table of data sources. A config section, or a `KIND:PATH` of the command line, becomes a
+source through it.
 
 A source is a frozen, picklable dataclass with `len` and random access; its files are opened at
-first use. `source[i]` is a record (see records.py) or raises BadRecord. `content()`, where a source
-has it, says what its records are regardless of where they lie."""
+first use. `source[i]` is a record (see records.py) or raises BadRecord. A source with `content()`
+identifies its records wherever their files lie."""
 
 import hashlib
 import re
@@ -29,7 +29,16 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Record:
-        """Record i, the same every time; BadRecord if it cannot be used."""
+        """Record i, the same one every time. Errors: BadRecord if it cannot be used."""
+        ...
+
+
+@runtime_checkable
+class HasContent(Protocol):
+    """A source that identifies its records by more than its fields."""
+
+    def content(self) -> str:
+        """Text that changes with the records, and does not change with the place of their files."""
         ...
 
 
@@ -41,25 +50,23 @@ SOURCES: dict[str, type] = {
     "webdataset": WebDataset,
     "tfds": TFDS,
 }
-PATH_FIELDS = {
-    "synthetic": "split",
-    "tfds": "dataset",
-}  # what PATH means in KIND:PATH, where it is not the field `path`
+# the field that PATH sets in KIND:PATH, where it is not `path`
+PATH_FIELDS = {"synthetic": "split", "tfds": "dataset"}
 
 
-def build_source(section: Mapping[str, Any], path: str) -> Any:
-    """The source of a config section `{"name": KIND, fields ...}`; `path` is where the section
-    lies, for messages.
+def build_source(section: Mapping[str, Any], path: str) -> Source:
+    """The source of a config section `{"name": KIND, fields ...}`. `path` is the section's path in
+    the config, for messages.
     """
     return build(lookup(SOURCES, section.get("name"), f"{path}.name"), section, path)
 
 
-def parse_source(text: str, **fields: Any) -> Any:
-    """The source that `KIND:PATH` or `KIND:PATH,field=value,...` names; `fields` are further
-    fields, already of their types.
+def parse_source(text: str, **fields: object) -> Source:
+    """The source that `KIND:PATH` or `KIND:PATH,field=value,...` names.
 
-    A value is read as its field's type; a list's items are joined by "+". Errors: UserError for an
-    unknown kind or field."""
+    A value is converted to its field's type, and "+" separates the items of a list. `fields` are
+    further fields, which have their types already. Errors: UserError for an unknown kind or
+    field."""
     kind, colon, rest = text.partition(":")
     if not colon:
         raise UserError(
@@ -76,26 +83,26 @@ def parse_source(text: str, **fields: Any) -> Any:
     return build(cls, {**section, **fields}, f"source {kind}")
 
 
-def literal(text: str, hint: Any) -> Any:
-    """The text as the field's type; what cannot be read as it stays text, for `build` to refuse by
-    name.
+def literal(text: str, hint: object) -> object:
+    """The text as a value of the field's type. Text that is no such value stays as it is, and
+    `build` refuses it by name.
     """
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(literal(part, inner) for part in text.split("+"))
     if hint is bool and text in ("true", "false", "True", "False"):
         return text in ("true", "True")
-    if hint in (int, float):
+    if hint is int or hint is float:
         try:
-            return hint(text)
+            return int(text) if hint is int else float(text)
         except ValueError:
             return text
     return text
 
 
-def caption_texts(source: Any, count: int | None = 20_000) -> Iterator[str]:
-    """The captions of at most `count` records spread evenly over a source (None: all), bad records
-    left out: what a text model is trained on."""
+def caption_texts(source: Source, count: int | None = 20_000) -> Iterator[str]:
+    """The captions of at most `count` records (None: all), spread evenly over a source, without bad
+    records. A text model is trained on them."""
     size = len(source)
     number = size if count is None else min(count, size)
     for k in range(number):
@@ -106,7 +113,9 @@ def caption_texts(source: Any, count: int | None = 20_000) -> Iterator[str]:
         yield from (caption["text"] for caption in record["captions"])
 
 
-def fingerprint(source: Any) -> str:
-    """16 hex digits that change with the records of a source, and not with where its files lie."""
-    content = source.content() if hasattr(source, "content") else repr(source)
+def fingerprint(source: Source) -> str:
+    """16 hex digits that change with the records of a source, and do not change with the place of
+    its files.
+    """
+    content = source.content() if isinstance(source, HasContent) else repr(source)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""The `webdataset` data source: tar files whose members KEY.jpg, KEY.json, KEY.txt make up a
-record; and its writer.
+"""The `webdataset` data source, and its writer: tar files whose members KEY.jpg, KEY.json and
+KEY.txt make up a record.
 
-Separate because tars come from strangers: they are indexed by byte offset for random access and
-nothing is ever extracted."""
+Tars come from strangers: members are read at their byte offsets, which also gives random access,
+and no member is ever extracted."""
 
 import functools
 import glob
@@ -24,21 +24,21 @@ IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
 
 @dataclass
 class Entry:
-    """Where a record's members lie: extension -> (offset, size) in the tar."""
+    """The places of a record's members."""
 
     key: str
-    tar: int
-    members: dict[str, tuple[int, int]] = field(default_factory=dict)
-    twice: str = ""
+    tar: int  # the number of the tar
+    members: dict[str, tuple[int, int]] = field(default_factory=dict)  # extension -> offset, size
+    repeated: str = ""  # an extension that two members have
 
 
 @dataclass(frozen=True)
 class WebDataset(Lazy):
-    """`path` is a tar, a directory of tars, or a glob. Captions are the JSON's `captions` or
-    `caption`, else the text file.
+    """The records of one or more tars. Captions are the JSON's `captions` or `caption`, else the
+    text file.
     """
 
-    path: str
+    path: str  # a tar, a directory of tars, or a glob
 
     def __post_init__(self):
         if not self.tars:
@@ -60,15 +60,15 @@ class WebDataset(Lazy):
 
     @functools.cached_property
     def entries(self) -> list[Entry]:
-        """One entry a run of regular members with the same key, in the tars' order; UserError for a
-        tar that is cut or no tar.
+        """One entry for each run of regular members with the same key, in the tars' order. Errors:
+        UserError for a file that is no tar, or a tar that is cut.
         """
         entries: list[Entry] = []
         for number, name in enumerate(self.tars):
             try:
                 with tarfile.open(name, "r:") as tar:
                     for member in tar:
-                        self._note(entries, number, member)
+                        self._add_member(entries, number, member)
                 if os.path.getsize(name) < tar.offset:
                     raise tarfile.ReadError("unexpected end of data")
             except (tarfile.TarError, OSError, ValueError) as error:
@@ -79,7 +79,10 @@ class WebDataset(Lazy):
         return entries
 
     @staticmethod
-    def _note(entries: list[Entry], number: int, member: tarfile.TarInfo) -> None:
+    def _add_member(entries: list[Entry], number: int, member: tarfile.TarInfo) -> None:
+        """Adds a member of tar `number` to the last entry, or to a new one where its key is
+        another.
+        """
         if not member.isfile() or member.issparse():
             return
         directory, _, base = member.name.rpartition("/")
@@ -90,11 +93,11 @@ class WebDataset(Lazy):
         if not entries or entries[-1].key != key or entries[-1].tar != number:
             entries.append(Entry(key, number))
         if extension.lower() in entries[-1].members:
-            entries[-1].twice = extension
+            entries[-1].repeated = extension
         entries[-1].members[extension.lower()] = (member.offset_data, member.size)
 
     def content(self) -> str:
-        """A digest of the index: keys, offsets and sizes."""
+        """A digest of the keys, offsets and sizes of all members."""
         index = [(entry.key, entry.tar, sorted(entry.members.items())) for entry in self.entries]
         return "webdataset:" + hashlib.sha256(json.dumps(index).encode()).hexdigest()
 
@@ -103,8 +106,8 @@ class WebDataset(Lazy):
 
     def __getitem__(self, i: int) -> Record:
         entry = self.entries[i]
-        if entry.twice:
-            raise BadRecord(entry.key, f"two members end in .{entry.twice}")
+        if entry.repeated:
+            raise BadRecord(entry.key, f"two members end in .{entry.repeated}")
         image = next((entry.members[kind] for kind in IMAGES if kind in entry.members), None)
         if image is None:
             raise BadRecord(entry.key, f"no picture among {', '.join(entry.members)}")
@@ -124,11 +127,12 @@ class WebDataset(Lazy):
         return {**fields, "id": id, "image": pixels, "captions": captions(id, texts)}
 
     def _read(self, entry: Entry, place: tuple[int, int]) -> bytes:
+        """The bytes of a member. A tar is opened for each read, because thousands of open tars
+        would use up the file descriptors.
+        """
         offset, size = place
         try:
-            with open(
-                self.tars[entry.tar], "rb"
-            ) as file:  # opened anew: thousands of tars would use up the descriptors
+            with open(self.tars[entry.tar], "rb") as file:
                 file.seek(offset)
                 return file.read(size)
         except OSError as error:
@@ -136,8 +140,8 @@ class WebDataset(Lazy):
 
 
 class WebDatasetWriter:
-    """Writes records as tars of at most `per_file` records: 000000123.png and 000000123.json. Use
-    as a context manager.
+    """A context manager that writes records as tars of at most `per_file` records, with members
+    000000123.png and 000000123.json.
     """
 
     def __init__(self, path: Path, per_file: int = 8192):
@@ -171,5 +175,5 @@ class WebDatasetWriter:
         if self.file is not None:
             self.file.close()
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close()

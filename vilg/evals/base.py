@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from vilg.config import check
+from vilg.config import as_type
 from vilg.generators import GENERATORS, RANKERS
 from vilg.generators.options import SAMPLING_OPTIONS
 from vilg.types import Generator, Model, UserError
@@ -229,7 +229,7 @@ def sampling_apart(fields: Mapping[str, Any], path: str) -> tuple[dict[str, Any]
     Errors: UserError for an option of the wrong type.
     """
     options = {
-        name: check(value, SAMPLING_OPTIONS[name].type, f"{path}.{name}")
+        name: as_type(value, SAMPLING_OPTIONS[name].type, f"{path}.{name}")
         for name, value in fields.items()
         if name in SAMPLING_OPTIONS and value is not None
     }

@@ -4,7 +4,7 @@ directions (arXiv 2112.15283; PAPERS 2).
 text_to_image: text is the source (bidirectional), image codes are the target. The state of the last
 text position predicts the first code, the state at code k predicts code k + 1. image_to_text: the
 image is the source, text the target; text position 0 holds the start id that names the language. In
-memory text always comes first: direction only selects masks (vilg/nn/patterns.py)."""
+memory text always comes first: direction only selects masks (vilg/nn/geometry.py)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,11 +17,16 @@ from jaxtyping import Array, Float, Int
 from vilg.config import lookup, require
 from vilg.generators.bidirectional import BidirectionalTransformer
 from vilg.generators.guidance import Controls, choose, empty_prompt, guide, with_options
-from vilg.nn import code_tables, patterns
-from vilg.nn.attention import PatternOptions, check_implementation
+from vilg.nn import code_tables
+from vilg.nn.attention import check_implementation
 from vilg.nn.code_tables import CodeTables
 from vilg.nn.dense import DTYPES
-from vilg.nn.transformer import REMAT, TrunkShape, unrolled
+from vilg.nn.geometry import Geometry
+from vilg.nn.layer_patterns import schedule
+from vilg.nn.patterns import PatternOptions, make_pattern
+from vilg.nn.remat import REMAT
+from vilg.nn.transformer import TrunkConfig
+from vilg.nn.trunk import unrolled
 from vilg.types import END, PAD, Batch, Metrics, Model, Params
 
 
@@ -140,14 +145,15 @@ class Autoregressive(Model):
     @property
     def network(self) -> BidirectionalTransformer:
         """The Linen module."""
-        shape = TrunkShape(
+        options = PatternOptions(row_mode=self.row_mode, convolution=self.convolution)
+        names = schedule(self.patterns, self.layers)
+        config = TrunkConfig(
             width=self.width,
             heads=self.heads,
             mlp_width=int(self.width * self.mlp_ratio),
-            patterns=patterns.schedule(self.patterns, self.layers),
+            patterns=tuple(make_pattern(name, options) for name in names),
             text_length=self.text_length,
             grid=self.grid,
-            options=PatternOptions(row_mode=self.row_mode, convolution=self.convolution),
             implementation=self.attention,
             qk_norm=self.qk_norm,
             rotary_base=self.rotary_base,
@@ -156,7 +162,7 @@ class Autoregressive(Model):
             dtype=DTYPES[self.dtype],
         )
         return BidirectionalTransformer(
-            shape,
+            config,
             self.text_vocabulary,
             self.image_vocabulary,
             self.tie,
@@ -257,7 +263,7 @@ class Autoregressive(Model):
         positions, and attention at 12 d x the pairs that each layer's mask shows."""
         model, n = self.network, self.grid[0] * self.grid[1]
         d, captions, positions = self.width, batch // self.caption_every, self.text_length + n
-        layer = 4 * d * d + 2 * d * model.shape.mlp_width
+        layer = 4 * d * d + 2 * d * model.config.mlp_width
         products = self.layers * layer * (batch + captions) * positions
         products += d * (
             self.image_vocabulary * batch * n
@@ -265,11 +271,9 @@ class Autoregressive(Model):
         )
         pairs = 0.0
         for direction, rows in (("text_to_image", batch), ("image_to_text", captions)):
-            for name in model.shape.patterns:
-                pattern = patterns.make_pattern(name, model.shape.options)
-                pairs += rows * float(
-                    patterns.visible(pattern, direction, self.text_length, self.grid).sum()
-                )
+            for pattern in model.config.patterns:
+                geometry = Geometry(pattern, direction, self.text_length, self.grid)
+                pairs += rows * float(geometry.mask().sum())
         return 6.0 * products + 12.0 * d * pairs
 
     def log_likelihood(

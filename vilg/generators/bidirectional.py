@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vilg.nn.embed import TokenEmbed
-from vilg.nn.transformer import Trunk, TrunkShape
+from vilg.nn.transformer import TrunkConfig
+from vilg.nn.trunk import Trunk
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 
@@ -20,7 +21,7 @@ from vilg.parallel.constrain import constrain
 class BidirectionalTransformer(nn.Module):
     """Embeddings, trunk and the two output heads."""
 
-    shape: TrunkShape
+    config: TrunkConfig
     text_vocabulary: int
     image_vocabulary: int
     tie: bool
@@ -29,7 +30,7 @@ class BidirectionalTransformer(nn.Module):
     image_window: int
 
     def setup(self) -> None:
-        s = self.shape
+        s = self.config
         windows = self.text_window, self.image_window
         self.embed = TokenEmbed(
             s.width,
@@ -80,13 +81,13 @@ class BidirectionalTransformer(nn.Module):
         x = jnp.concatenate(
             [self.embed.text(text, direction), self.embed.image(codes, direction)], 1
         )
-        return constrain(x.astype(self.shape.dtype), "batch", "length", "embed")
+        return constrain(x.astype(self.config.dtype), "batch", "length", "embed")
 
     def image_given_text(
         self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
     ) -> Float[Array, "b n v"]:
         """Logits of every code given the text and the codes before it."""
-        m = self.shape.text_length
+        m = self.config.text_length
         states = self.trunk.full(self._stream(text, codes, "text_to_image"), "text_to_image")
         return self.image_logits(states[:, m - 1 : -1])
 
@@ -94,7 +95,7 @@ class BidirectionalTransformer(nn.Module):
         self, text: Int[Array, "b m"], codes: Int[Array, "b n"]
     ) -> Float[Array, "b m-1 v"]:
         """Logits of text ids 1 .. m-1 given the image and the ids before them."""
-        m = self.shape.text_length
+        m = self.config.text_length
         states = self.trunk.full(self._stream(text, codes, "image_to_text"), "image_to_text")
         return self.text_logits(states[:, : m - 1])
 
@@ -104,7 +105,7 @@ class BidirectionalTransformer(nn.Module):
         """`image_given_text` of all rows and `text_given_image` of every so many of them (whose
         `text` it is), in one pass through the trunk: a layer's weights are fetched once for both. A
         row of captions goes beside the rows that it belongs to."""
-        m, every = self.shape.text_length, prompt.shape[0] // text.shape[0]
+        m, every = self.config.text_length, prompt.shape[0] // text.shape[0]
         first, second = (
             self._stream(prompt, codes, "text_to_image"),
             self._stream(text, codes[::every], "image_to_text"),
@@ -118,13 +119,13 @@ class BidirectionalTransformer(nn.Module):
 
     def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], Any]:
         """Logits of the first code, and caches that hold the text."""
-        x = self.embed.text(text, "text_to_image").astype(self.shape.dtype)
+        x = self.embed.text(text, "text_to_image").astype(self.config.dtype)
         states, caches = self.trunk.source(x, "text_to_image")
         return self.image_logits(states[:, -1:])[:, 0], caches
 
     def read_image(self, codes: Int[Array, "b n"]) -> Any:
         """Caches that hold the image."""
-        x = self.embed.image(codes, "image_to_text").astype(self.shape.dtype)
+        x = self.embed.image(codes, "image_to_text").astype(self.config.dtype)
         return self.trunk.source(x, "image_to_text")[1]
 
     def next_code(
@@ -133,7 +134,7 @@ class BidirectionalTransformer(nn.Module):
         """Logits of the code after the one at raster index `position`; codes after it are not
         read.
         """
-        x = self.embed.image(codes, "text_to_image", position).astype(self.shape.dtype)
+        x = self.embed.image(codes, "text_to_image", position).astype(self.config.dtype)
         states, caches = self.trunk.step(x, caches, position, "text_to_image")
         return self.image_logits(states)[:, 0], caches
 
@@ -143,6 +144,6 @@ class BidirectionalTransformer(nn.Module):
         """Logits of the text id after the one at text position `position`; ids after it are not
         read.
         """
-        x = self.embed.text(ids, "image_to_text", position).astype(self.shape.dtype)
+        x = self.embed.text(ids, "image_to_text", position).astype(self.config.dtype)
         states, caches = self.trunk.step(x, caches, position, "image_to_text")
         return self.text_logits(states)[:, 0], caches

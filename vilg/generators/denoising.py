@@ -20,7 +20,8 @@ from jaxtyping import Array, Float, Int
 
 from vilg.config import build_part, require
 from vilg.generators.mixture import Experts
-from vilg.nn.denoisers import DENOISERS, TextEncoderConfig, for_sampling
+from vilg.nn.denoisers import DENOISERS, for_sampling
+from vilg.nn.text_encoder import TextEncoderConfig
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 from vilg.processes import PROCESSES, build_process
@@ -107,7 +108,7 @@ class DenoisingNetwork(Model):
     def _denoiser(self) -> nn.Module:
         outputs = self.process.outputs(self.latent_channels, self.image_vocabulary)
         mode = self.knowledge.attention_mode
-        return self.denoiser.module(outputs, self.text.width, self.grid, mode)
+        return self.denoiser.module(outputs, self.grid, mode)
 
     @functools.cached_property
     def _text(self) -> nn.Module:

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vilg.config import build_part, require
-from vilg.nn.denoisers import TextEncoderConfig
 from vilg.nn.image_encoder import ImageEncoderConfig
+from vilg.nn.text_encoder import TextEncoderConfig
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 from vilg.types import Batch, Metrics, Model, Params

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vilg.config import check, option, require, suggestion
+from vilg.config import as_type, option, require, suggestion
 from vilg.types import END, PAD, UserError
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def with_options(defaults: T, given: Mapping[str, Any], who: str) -> T:
                 f" {', '.join(fields)}"
             )
     checked = {
-        name: check(value, type(getattr(defaults, name)), name, signed=True)
+        name: as_type(value, type(getattr(defaults, name)), name, signed=True)
         for name, value in given.items()
     }
     return dataclasses.replace(defaults, **checked)  # type: ignore[type-var]

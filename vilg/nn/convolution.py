@@ -1,42 +1,45 @@
-"""Convolutions, group norms and resampling, NHWC, with named axes: what the codecs and the U-Net
-are made of.
+"""Convolutions, group norms and resampling, NHWC, with named axes: the parts of the codecs and of
+the U-Net.
 
 Separate from codecs/blocks.py, which holds the published VQGAN's own blocks, because nn does not
-import codecs."""
+import codecs.
+"""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Initializer
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.config import require
 from vilg.parallel.axes import named
 
-fan_in_uniform = nn.initializers.variance_scaling(
-    1.0 / 3.0, "fan_in", "uniform"
-)  # torch's default for a convolution
+Boxed = Array | nn.LogicallyPartitioned  # an initial parameter with the names of its axes
+
+# torch's default for a convolution
+fan_in_uniform = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def by_channels(init: Callable) -> Callable:
-    """A kernel initializer that names all four dimensions, except the channels that are the 3 of a
-    picture (too few to shard).
+def kernel_by_channels(init: Initializer) -> Initializer:
+    """A kernel initializer that names all four dimensions, except the channels that are the 3 of an
+    image (too few to shard).
     """
 
-    def initialize(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
+    def initialize(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Boxed:
         axes = ("channels_in" if shape[-2] > 3 else None, "channels_out" if shape[-1] > 3 else None)
         return named(init, "rows", "columns", *axes)(key, shape, dtype)
 
     return initialize
 
 
-def by_channel(init: Callable) -> Callable:
+def vector_by_channels(init: Initializer) -> Initializer:
     """The same for a bias or a scale."""
 
-    def initialize(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
+    def initialize(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Boxed:
         return named(init, "channels_out" if shape[-1] > 3 else None)(key, shape, dtype)
 
     return initialize
@@ -49,8 +52,8 @@ def convolution(
     stride: int = 1,
     padding: int | tuple[int, int] = 1,
     use_bias: bool = True,
-    kernel_init: Callable = fan_in_uniform,
-    dtype: Any = jnp.float32,
+    kernel_init: Initializer = fan_in_uniform,
+    dtype: DTypeLike = jnp.float32,
 ) -> nn.Conv:
     """A square convolution; `padding` is on every side, or a pair (top and left, bottom and
     right).
@@ -63,19 +66,20 @@ def convolution(
         padding=(pad, pad),
         use_bias=use_bias,
         dtype=dtype,
-        kernel_init=by_channels(kernel_init),
-        bias_init=by_channel(nn.initializers.zeros_init()),
+        kernel_init=kernel_by_channels(kernel_init),
+        bias_init=vector_by_channels(nn.initializers.zeros_init()),
         name=name,
     )
 
 
 def apply_to_any_grid(conv: nn.Conv, x: Float[Array, "b y x c"]) -> Float[Array, "b y x f"]:
-    """conv(x), for a 3x3 convolution padded by 1; below 3x3 positions x is padded to them first,
-    which changes no number.
+    """conv(x), for a 3x3 convolution padded by 1. A grid of fewer than 3x3 positions is padded to
+    that size first, which changes no number.
 
     XLA swaps the operands of a convolution whose kernel has more positions than its input: on CPU
-    that made 2x2 grids cost half of a U-Net (bench_unet.py). The barrier keeps it from taking the
-    padding back."""
+    that made 2x2 grids cost half of a U-Net (vilg/run/bench/unet.py). The barrier keeps XLA from
+    removing the padding.
+    """
     rows, columns = x.shape[1:3]
     if rows * columns >= 9:
         return conv(x)
@@ -93,12 +97,13 @@ def normalised(
 ) -> Float[Array, "b y x c"]:
     """x less its group's mean, over the group's standard deviation, scaled and shifted; in float32.
 
-    Groups are never an axis of x: sums over the picture become sums over groups, and are given back
-    to the channels, by products with the groups' membership. Split in two, the channels of a group
-    (10 of 128 lanes) cost a TPU whole copies of x. The variance is the mean square of what differs
-    from the mean (`exact`), or the mean of squares less the square of the mean, one pass over x.
+    Groups are never an axis of x: products with the groups' membership turn means over the image
+    into means over groups, and these back into values for channels. An axis of groups would split
+    the channels in two, of which a group's (10 of 128 lanes) cost a TPU whole copies of x. The
+    variance is the mean square of the differences from the mean (`exact`), or the mean of squares
+    less the square of the mean, which takes one pass over x.
     """
-    wide, channels = x.astype(jnp.float32), x.shape[-1]
+    x, channels = x.astype(jnp.float32), x.shape[-1]
     member = jnp.repeat(jnp.eye(groups), channels // groups, axis=1)
 
     def over_groups(*means: Array) -> Array:
@@ -114,24 +119,26 @@ def normalised(
         )[:, :, None, None]
 
     if exact:
-        mean = over_groups(wide)[0]
-        variance = over_groups(jnp.square(wide - to_channels(mean)[0]))[0]
+        mean = over_groups(x)[0]
+        variance = over_groups(jnp.square(x - to_channels(mean)[0]))[0]
     else:
-        mean, squares = over_groups(wide, jnp.square(wide))
+        mean, squares = over_groups(x, jnp.square(x))
         variance = jnp.maximum(squares - jnp.square(mean), 0)
     mean, variance = checkpoint_name((mean, variance), "statistics")
     center, gain = to_channels(mean, jax.lax.rsqrt(variance + epsilon))
-    return (wide - center) * (gain * scale) + bias
+    return (x - center) * (gain * scale) + bias
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He, 2018); statistics in float32, the result in `dtype`. In half
-    precision the variance takes one pass over what is rounded to 8 bits anyway. For the backward
-    pass only x and its statistics are kept. Errors: UserError for channels that the groups do not
-    divide."""
+    """Group normalisation (Wu & He, 2018); statistics in float32, the result in `dtype`.
+
+    In half precision the variance is computed in one pass, since x is rounded to 8 bits anyway. The
+    backward pass keeps only x and its statistics. Errors: UserError for channels that the groups do
+    not divide.
+    """
 
     groups: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     epsilon: float = 1e-6
 
     @nn.compact
@@ -144,22 +151,24 @@ class GroupNorm(nn.Module):
             f"must divide the {channels} channels that are normed in groups",
         )
         scale = self.param(
-            "scale", by_channel(nn.initializers.ones_init()), (channels,), jnp.float32
+            "scale", vector_by_channels(nn.initializers.ones_init()), (channels,), jnp.float32
         )
         bias = self.param(
-            "bias", by_channel(nn.initializers.zeros_init()), (channels,), jnp.float32
+            "bias", vector_by_channels(nn.initializers.zeros_init()), (channels,), jnp.float32
         )
-        keep = jax.checkpoint_policies.save_only_these_names("statistics")
-        norm = jax.checkpoint(normalised, policy=keep, prevent_cse=False, static_argnums=(3, 4, 5))
+        policy = jax.checkpoint_policies.save_only_these_names("statistics")
+        norm = jax.checkpoint(
+            normalised, policy=policy, prevent_cse=False, static_argnums=(3, 4, 5)
+        )
         return norm(x, scale, bias, self.groups, self.epsilon, self.dtype == jnp.float32).astype(
             self.dtype
         )
 
 
 def group_norm(
-    groups: int, name: str | None, dtype: Any = jnp.float32, epsilon: float = 1e-6
+    groups: int, name: str | None, dtype: DTypeLike = jnp.float32, epsilon: float = 1e-6
 ) -> GroupNorm:
-    """GroupNorm by position."""
+    """A GroupNorm whose arguments may be given by position."""
     return GroupNorm(groups, dtype, epsilon, name=name)
 
 

@@ -1,88 +1,67 @@
-"""Attention of one new position against a cache of keys and values, reading only the contiguous
-slices that its pattern sees.
+"""Attention of one new position to a cache of keys and values, which reads only the contiguous
+slices of the cache that its pattern sees.
 
-Separate from nn/attention.py because it reads where that multiplies: slices and never gathers,
-since on TPU a gather copies the whole cache: one dense layer and token took 1,064 us on v5e,
-`jnp.take` 4,260 to 4,320, a slice 399 to 665 (XLA's estimates). A cache is {"text_k", "text_v":
-[b, h, m, k], "image_k", "image_v": [b, h, n, k]}, the image in the order of the pattern (a column
-layer's column by column), so that what is visible is contiguous.
+Separate from attention.py because a step reads instead of masking: slices and never gathers, since
+on a TPU a gather copies the whole cache (by XLA's estimates for v5e, one layer and token of the
+dense pattern take 1,064 us, with `jnp.take` 4,260 to 4,320, with a slice 399 to 665). A cache is
+{"text_k", "text_v": [b, h, m, k], "image_k", "image_v": [b, h, n, k]}, its image positions in the
+order of the pattern (column by column for a column layer), so that the visible ones are contiguous.
 
 A step reads the old cache and writes afterwards, the new position being a source of its own, and
-what it writes is made to depend on what it read. Otherwise XLA (seen on CPU, jax 0.10.2) fuses the
-write into the reads or leaves them unordered, and then copies whole caches every step, which costs
-more than dense attention. For the same reason do not scan over layers when decoding: caches that
-are xs and ys of a scan are copied whole; unroll the layers and carry every layer's cache through
-the loop over positions."""
-
-from typing import Any
+the array that it writes is made to depend on the arrays that it read. Otherwise XLA (seen on CPU,
+jax 0.10.2) fuses the write into the reads or leaves them unordered, and then copies whole caches
+every step, which costs more than dense attention. For the same reason layers must not be scanned
+when decoding: caches that are inputs and outputs of a scan are copied whole. Unroll the layers and
+carry every layer's cache through the loop over positions.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
 from vilg.config import require
-from vilg.nn.attention import Source, softmax_over
-from vilg.nn.patterns import Grid, PatternOptions, check_direction, check_grid, make_pattern
+from vilg.nn.geometry import Geometry
+from vilg.nn.softmax import Source, softmax_over
 from vilg.parallel.constrain import constrain
 
 Cache = dict[str, Array]
 
 
 def init_cache(
-    batch: int,
-    heads: int,
-    head_size: int,
-    *,
-    text_length: int,
-    grid: Grid,
-    pattern: str,
-    direction: str,
-    dtype: Any = jnp.float32,
-    options: PatternOptions | None = None,
+    geometry: Geometry, batch: int, heads: int, head_size: int, dtype: DTypeLike = jnp.float32
 ) -> Cache:
-    """An empty cache of one layer; errors: UserError for an unknown pattern or direction, or a bad
-    grid.
-    """
-    make_pattern(pattern, options)
-    check_direction(direction)
-    check_grid(grid)
-    sizes = {"text": text_length, "image": grid[0] * grid[1]}
+    """An empty cache of one layer."""
+    lengths = {"text": geometry.text_length, "image": geometry.image_length}
     return {
-        f"{segment}_{kind}": _placed(jnp.zeros((batch, heads, size, head_size), dtype))
-        for segment, size in sizes.items()
+        f"{segment}_{kind}": _placed(jnp.zeros((batch, heads, length, head_size), dtype))
+        for segment, length in lengths.items()
         for kind in "kv"
     }
 
 
 def prefill(
     cache: Cache,
+    geometry: Geometry,
     k: Float[Array, "b s h k"],
     v: Float[Array, "b s h k"],
     target_k: Float[Array, "b t h k"] | None = None,
     target_v: Float[Array, "b t h k"] | None = None,
-    *,
-    pattern: str,
-    direction: str,
-    text_length: int,
-    grid: Grid,
-    options: PatternOptions | None = None,
 ) -> Cache:
     """The cache with the whole source segment in it and, if given, the first t positions of the
-    target (raster order).
+    target (in raster order).
 
     Errors: UserError if the source has not the segment's length, or t exceeds the target's.
     """
-    check_direction(direction)
-    source, target = ("text", "image") if direction == "text_to_image" else ("image", "text")
-    size = cache[f"{source}_k"].shape[2]
+    source, target = ("text", "image") if geometry.image_is_target else ("image", "text")
+    length = cache[f"{source}_k"].shape[2]
     require(
-        k.shape[1] == size,
+        k.shape[1] == length,
         "grid",
-        grid,
-        f"with text_length={text_length} the {source} segment has {size} positions, got"
+        geometry.grid,
+        f"with text_length={geometry.text_length} the {source} segment has {length} positions, got"
         f" {k.shape[1]}",
     )
-    column_major = _column_major(pattern, direction, options)
     out = dict(cache)
     for name, x in (
         (f"{source}_k", k),
@@ -92,90 +71,86 @@ def prefill(
     ):
         if x is None:
             continue
-        size = cache[name].shape[2]
+        length = cache[name].shape[2]
         require(
-            x.shape[1] <= size,
+            x.shape[1] <= length,
             "grid",
-            grid,
-            f"the {name[:-2]} segment has {size} positions, got {x.shape[1]}",
+            geometry.grid,
+            f"the {name[:-2]} segment has {length} positions, got {x.shape[1]}",
         )
         x = x.swapaxes(1, 2).astype(cache[name].dtype)
-        if name.startswith("image") and column_major:
-            x = jnp.pad(x, ((0, 0), (0, 0), (0, size - x.shape[2]), (0, 0)))
-            x = x.reshape(*x.shape[:2], *grid, -1).swapaxes(2, 3).reshape(x.shape)
+        if name.startswith("image") and _column_major(geometry):
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2]), (0, 0)))
+            x = x.reshape(*x.shape[:2], *geometry.grid, -1).swapaxes(2, 3).reshape(x.shape)
         out[name] = _placed(jax.lax.dynamic_update_slice(cache[name], x, (0, 0, 0, 0)))
     return out
 
 
 def decode_step(
     cache: Cache,
+    geometry: Geometry,
     q: Float[Array, "b 1 h k"],
     k: Float[Array, "b 1 h k"],
     v: Float[Array, "b 1 h k"],
-    position: Any,
-    *,
-    pattern: str,
-    direction: str,
-    text_length: int,
-    grid: Grid,
-    options: PatternOptions | None = None,
+    position: int | Int[Array, ""],
 ) -> tuple[Float[Array, "b 1 h k"], Cache]:
-    """What `attend` gives at one target position, and the cache with that position in it.
+    """The result of `attend` at one target position, and the cache with that position in it.
 
-    `position` (int32 scalar, may be traced, the same for all rows) is the image's raster index for
-    text_to_image, the text's index for image_to_text; all earlier target positions must be in the
-    cache. Errors: UserError if the cache is of another size."""
-    check_direction(direction)
+    `position` (int32, may be traced, the same for all rows) is the image's raster index in the
+    direction text_to_image, the text's index in image_to_text. All earlier target positions must be
+    in the cache. Errors: UserError if the cache is of another size.
+    """
     sizes = (cache["text_k"].shape[2], cache["image_k"].shape[2])
     require(
-        sizes == (text_length, grid[0] * grid[1]),
+        sizes == (geometry.text_length, geometry.image_length),
         "grid",
-        grid,
-        f"the cache holds {sizes} text and image positions; make it anew",
+        geometry.grid,
+        f"the cache holds {sizes} text and image positions; build a new one for this grid",
     )
     dtype = cache["text_k"].dtype
     query, key, value = (x.swapaxes(1, 2) for x in (q, k, v))
     key, value = key.astype(dtype), value.astype(dtype)
     index = jnp.asarray(position, jnp.int32)
-    if direction == "text_to_image":
-        target = "image"
-        if _column_major(pattern, direction, options):
-            index = jax.lax.rem(index, grid[1]) * grid[0] + jax.lax.div(index, grid[1])
-        sources: list[Source] = [(cache["text_k"], cache["text_v"], None)]
-        reads = make_pattern(pattern, options).earlier(index, grid)
+    if geometry.image_is_target:
+        source, target = "text", "image"
+        if _column_major(geometry):
+            rows, columns = geometry.grid
+            index = jax.lax.rem(index, columns) * rows + jax.lax.div(index, columns)
+        slices = geometry.pattern.earlier(index, geometry.grid)
     else:
-        target = "text"
-        sources = [(cache["image_k"], cache["image_v"], None)]
-        reads = [(0, text_length, jnp.arange(text_length) < index)]
-    sources.append((key, value, None))
+        source, target = "image", "text"
+        m = geometry.text_length
+        slices = [(jnp.int32(0), m, jnp.arange(m) < index)]
     keys, values = (
-        [_read(cache[f"{target}_{kind}"], start, length) for start, length, _ in reads]
+        [_read(cache[f"{target}_{kind}"], start, length) for start, length, _ in slices]
         for kind in "kv"
     )
-    sources.append(
-        (
-            jnp.concatenate(keys, axis=2),
-            jnp.concatenate(values, axis=2),
-            jnp.concatenate([mask for *_, mask in reads]),
-        )
+    earlier = (
+        jnp.concatenate(keys, axis=2),
+        jnp.concatenate(values, axis=2),
+        jnp.concatenate([mask for *_, mask in slices]),
     )
+    sources: list[Source] = [
+        (cache[f"{source}_k"], cache[f"{source}_v"], None),
+        (key, value, None),
+        earlier,
+    ]
     out = softmax_over(query.astype(dtype), sources)
     written = dict(cache)
     for name, x in ((f"{target}_k", key), (f"{target}_v", value)):
-        x = jnp.where(
-            jnp.isnan(out), out.astype(dtype), x
-        )  # the write depends on the reads (module docstring); x unless NaN
+        # x itself unless the output is NaN: the write depends on the reads (see above)
+        x = jnp.where(jnp.isnan(out), out.astype(dtype), x)
         written[name] = _placed(jax.lax.dynamic_update_slice(cache[name], x, (0, 0, index, 0)))
     return out.swapaxes(1, 2).astype(q.dtype), written
 
 
-def _read(x: Array, start: Any, length: int) -> Array:
+def _read(x: Array, start: Int[Array, ""], length: int) -> Array:
     return x if length == x.shape[2] else jax.lax.dynamic_slice_in_dim(x, start, length, axis=2)
 
 
-def _column_major(pattern: str, direction: str, options: PatternOptions | None) -> bool:
-    """Only an image that is the target is read in parts."""
-    return direction == "text_to_image" and make_pattern(pattern, options).column_major
+def _column_major(geometry: Geometry) -> bool:
+    """Whether the image lies in the cache column by column: only a target is read in parts."""
+    return geometry.image_is_target and geometry.pattern.column_major
 
 
 def _placed(x: Array) -> Array:

@@ -2,77 +2,28 @@
 the codec's latents.
 
 Separate from the denoisers, which see a time and a text and give an array as large as their input:
-this sees a picture alone and gives one vector of it. Its blocks are the text encoder's."""
+this network sees an image alone and gives one vector of it. Its blocks are the text encoder's.
+"""
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from vilg.config import require
-from vilg.nn.denoisers import Dtype, check_grid, check_transformer
-from vilg.nn.dense import DTYPES, dense, repeated
+from vilg.nn.config_checks import check_divides_grid, check_transformer
+from vilg.nn.cross_attention import AttentionOptions
+from vilg.nn.dense import DTYPES, Dtype, dense, repeated
+from vilg.nn.dit import to_patches
+from vilg.nn.norms import layer_norm
+from vilg.nn.patterns import Grid
+from vilg.nn.rotary import grid_places
 from vilg.nn.text_encoder import EncoderBlock
-from vilg.nn.transformer import layer_norm
 from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 
-
-class ImageEncoder(nn.Module):
-    """Latents [b, y, x, c] of one grid -> [b, d] in float32: the mean of the last states of all
-    patches.
-    """
-
-    grid: tuple[int, int]
-    width: int
-    layers: int
-    heads: int
-    mlp_ratio: float = 4.0
-    patch: int = 1
-    rotary_base: float = 0.0
-    qk_norm: bool = False
-    embed_scale: float = 0.02
-    remat: str = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b d"]:
-        b, p, d, c = x.shape[0], self.patch, self.width, x.shape[-1]
-        rows, columns = (side // p for side in self.grid)
-        patches = (
-            x.reshape(b, rows, p, columns, p, c)
-            .transpose(0, 1, 3, 2, 4, 5)
-            .reshape(b, rows * columns, p * p * c)
-        )
-        tokens = dense(d, (None, "embed"), "patches", nn.initializers.lecun_normal(), self.dtype)(
-            patches.astype(self.dtype)
-        )
-        init = nn.initializers.normal(self.embed_scale)
-        row = self.param("row", named(init, "rows", "embed"), (rows, d), jnp.float32)
-        column = self.param("column", named(init, "columns", "embed"), (columns, d), jnp.float32)
-        position = (row[:, None] + column).reshape(rows * columns, d)
-        tokens = constrain((tokens + position).astype(self.dtype), "batch", "length", "embed")
-        blocks = repeated(
-            EncoderBlock, self.layers, self.scan, self.remat, "generator.image.remat", 1
-        )
-        places = jnp.asarray(
-            np.stack(np.divmod(np.arange(rows * columns), columns), 1).astype(np.float32)
-        )
-        hidden = int(d * self.mlp_ratio)
-        tokens, _ = blocks(
-            self.heads,
-            hidden,
-            self.layers,
-            self.qk_norm,
-            self.dtype,
-            self.rotary_base,
-            name="blocks",
-        )(tokens, places)
-        return jnp.mean(layer_norm()(tokens).astype(jnp.float32), 1)
+PATH = "generator.image"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +45,40 @@ class ImageEncoderConfig:
     scan: bool = True
 
     def __post_init__(self) -> None:
-        path = "generator.image"
         check_transformer(
-            path, self.width, self.layers, self.heads, self.mlp_ratio, self.rotary_base, self.remat
+            PATH, self.width, self.layers, self.heads, self.mlp_ratio, self.rotary_base, self.remat
         )
-        require(self.patch > 0, f"{path}.patch", self.patch, "must be at least 1")
+        require(self.patch > 0, f"{PATH}.patch", self.patch, "must be at least 1")
 
-    def module(self, grid: tuple[int, int]) -> ImageEncoder:
-        """Latents on a grid -> [b, width]."""
-        check_grid(grid, self.patch, "generator.image", f"patch={self.patch}")
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return ImageEncoder(grid, **{**fields, "dtype": DTYPES[self.dtype]})
+    def module(self, grid: Grid) -> "ImageEncoder":
+        """The network: latents on this grid [b, y, x, c] -> [b, width]. Errors: UserError for a
+        grid that the patch does not divide.
+        """
+        check_divides_grid(self.patch, grid, PATH, f"patch={self.patch}")
+        return ImageEncoder(self, grid)
+
+
+class ImageEncoder(nn.Module):
+    """The network of an ImageEncoderConfig: latents of one grid -> [b, d] in float32, the mean of
+    the last states of all patches.
+    """
+
+    config: ImageEncoderConfig
+    grid: Grid
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b d"]:
+        c, d, dtype = self.config, self.config.width, DTYPES[self.config.dtype]
+        rows, columns = (side // c.patch for side in self.grid)
+        embed = dense(d, (None, "embed"), "patches", nn.initializers.lecun_normal(), dtype)
+        tokens = embed(to_patches(x, c.patch).astype(dtype))
+        init = nn.initializers.normal(c.embed_scale)
+        row = self.param("row", named(init, "rows", "embed"), (rows, d), jnp.float32)
+        column = self.param("column", named(init, "columns", "embed"), (columns, d), jnp.float32)
+        position = (row[:, None] + column).reshape(rows * columns, d)
+        tokens = constrain((tokens + position).astype(dtype), "batch", "length", "embed")
+        options = AttentionOptions(qk_norm=c.qk_norm, rotary_base=c.rotary_base, dtype=dtype)
+        stack = repeated(EncoderBlock, c.layers, c.scan, c.remat, f"{PATH}.remat", arguments=1)
+        blocks = stack(c.heads, int(d * c.mlp_ratio), c.layers, options, name="blocks")
+        tokens, _ = blocks(tokens, jnp.asarray(grid_places((rows, columns))))
+        return jnp.mean(layer_norm()(tokens).astype(jnp.float32), 1)

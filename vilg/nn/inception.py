@@ -1,13 +1,13 @@
-"""The InceptionV3 that FID is defined by: the TensorFlow graph of 2015-12-05, as ported to torch
+"""The InceptionV3 by which FID is defined: the TensorFlow graph of 2015-12-05, as ported to torch
 (`pt_inception-2015-12-05-6726825d.pth`).
 
-Szegedy et al. 2016 with the port's differences from torchvision's: average pools do not count
+Szegedy et al. 2016, with the port's differences from torchvision's: average pools do not count
 padding, the last block pools by maximum, and there are 1008 classes. Batch norm has fixed
-statistics here, so it is folded into the convolutions when weights are read. Submodules bear the
-published names. For inference only: no axis names, no training."""
+statistics here, so it is folded into the convolutions when weights are read. Submodules have the
+published names. For inference only: no axis names, no training.
+"""
 
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vilg.nn.published import Published, nested, paths
+from vilg.nn.published import Published, nested, shapes_by_path
 from vilg.types import Params
 
-SIDE, WIDTH, CLASSES = 299, 2048, 1008
+SIDE, WIDTH, CLASSES = 299, 2048, 1008  # pixels of the published input, features, logits
 EPSILON = 1e-3  # of the batch norms
-NAME = "FID's InceptionV3 (pt_inception-2015-12-05-6726825d.pth)"
+NETWORK = "FID's InceptionV3 (pt_inception-2015-12-05-6726825d.pth)"
 
 
 def unit(
@@ -31,8 +31,8 @@ def unit(
     stride: int = 1,
     padded: bool = True,
 ) -> Array:
-    """A convolution with the batch norm in it, and ReLU; padding keeps the size at stride 1, or
-    there is none. Inside a compact method.
+    """A convolution, with a batch norm folded into it, and ReLU; called inside a compact method.
+    `padded` keeps the size at stride 1; otherwise there is no padding.
     """
     kernel = (size, size) if isinstance(size, int) else size
     padding = [(k // 2, k // 2) if padded else (0, 0) for k in kernel]
@@ -47,7 +47,7 @@ def maximum(x: Array, stride: int = 2) -> Array:
 
 
 def mean(x: Array) -> Array:
-    """A 3x3 average of stride 1 over the pixels that are there."""
+    """A 3x3 average of stride 1 over the pixels of the image, without the padding."""
     return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)  # type: ignore[arg-type]
 
 
@@ -117,11 +117,11 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """8 x 8: 3x3 convolutions as rows beside columns; the first of the two blocks averages, the
-    second takes the maximum.
+    """8 x 8: 3x3 convolutions as rows beside columns. Of the two blocks the first pools by the
+    average, the second by the maximum.
     """
 
-    largest: bool
+    max_pool: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x f"]:
@@ -132,15 +132,15 @@ class BlockE(nn.Module):
             for inside, name in ((single, "branch3x3_2"), (double, "branch3x3dbl_3"))
             for side, size in (("a", (1, 3)), ("b", (3, 1)))
         ]
-        pooled = maximum(x, 1) if self.largest else mean(x)
+        pooled = maximum(x, 1) if self.max_pool else mean(x)
         return joined(unit(x, "branch1x1", 320), *parts, unit(pooled, "branch_pool", 192))
 
 
 class Inception(nn.Module):
-    """Pictures, about [-1, 1] -> (features [b, 2048]: the last pool; logits [b, 1008] without the
-    bias, which IS leaves out).
+    """Images of about [-1, 1] -> (features [b, 2048] of the last pool, logits [b, 1008] without the
+    bias, which the Inception Score leaves out).
 
-    The published side is 299; any from 75 gives numbers.
+    The published side is 299; every side from 75 on gives numbers.
     """
 
     @nn.compact
@@ -157,27 +157,26 @@ class Inception(nn.Module):
         for letter, inner in (("b", 128), ("c", 160), ("d", 160), ("e", 192)):
             x = BlockC(inner, name=f"Mixed_6{letter}")(x)
         x = BlockD(name="Mixed_7a")(x)
-        for letter, largest in (("b", False), ("c", True)):
-            x = BlockE(largest, name=f"Mixed_7{letter}")(x)
+        for letter, max_pool in (("b", False), ("c", True)):
+            x = BlockE(max_pool, name=f"Mixed_7{letter}")(x)
         features = x.mean((1, 2))
         return features, nn.Dense(CLASSES, use_bias=False, name="fc")(features)
 
 
 def from_state(state: Mapping[str, np.ndarray], path: str = "weights") -> Params:
-    """The parameters from a published state dict. Errors: UserError naming the first key that is
-    missing, of another shape or left over.
+    """The parameters from a published state dict.
+
+    Errors: UserError naming the first key that is missing, of another shape or left over.
     """
-    published = Published(state, NAME, path)
-    shapes: Any = jax.eval_shape(
-        Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-    )
-    flat: dict[tuple[str, ...], np.ndarray] = {}
-    for where, shape in paths(shapes["params"]).items():
+    published = Published(state, NETWORK, path)
+    images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+    arrays: dict[tuple[str, ...], np.ndarray] = {}
+    for where, shape in shapes_by_path(Inception(), images).items():
         *module, leaf = where
         if leaf == "bias":
-            continue  # comes with its kernel
+            continue  # read with its kernel
         if module == ["fc"]:
-            flat[where] = published.take("fc.weight", shape[::-1]).T
+            arrays[where] = published.take("fc.weight", shape[::-1]).T
             published.take("fc.bias", shape[-1:])
             continue
         name = ".".join(module)
@@ -187,7 +186,7 @@ def from_state(state: Mapping[str, np.ndarray], path: str = "weights") -> Params
             for part in ("weight", "bias", "running_mean", "running_var")
         )
         scale = gain / np.sqrt(variance + np.float32(EPSILON))
-        flat[where] = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0) * scale)
-        flat[(*module, "bias")] = shift - average * scale
+        arrays[where] = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0) * scale)
+        arrays[(*module, "bias")] = shift - average * scale
     published.finish(ignored=("num_batches_tracked",))
-    return nested(flat)
+    return nested(arrays)

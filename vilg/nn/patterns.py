@@ -1,83 +1,79 @@
-"""Which positions attend to which: the row, column, convolution and dense patterns, and the rule
-that deals them to layers.
+"""Patterns of sparse attention: which image positions attend to which.
 
-Separate because the masks are the model's definition: training (nn/attention.py), decoding
-(nn/decode_attention.py) and the tests all read them from here, and neither knows a pattern by name.
-In memory a sequence is always [text ; image in raster order]; a direction only chooses masks. An
-image index is r * columns + c.
+A pattern is the model's definition, and its masks are written down here alone: training
+(nn/attention.py), decoding (nn/decode_attention.py) and the tests all derive theirs from it, and
+none of them knows a pattern by its name. An image position is a raster index, row * columns +
+column. What text sees, and what sees text, is the same for every pattern: nn/geometry.py.
 
-text_to_image: text sees all text; image sees all text and the causal set of its pattern (DALL-E,
-PAPERS 2.2). image_to_text: image sees the two-sided set of its pattern and no text; text sees
-all of the image and the text up to itself."""
+In the direction text_to_image a pattern is causal: a query sees keys up to itself only. In the
+direction image_to_text it is two-sided.
+"""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from vilg.config import lookup, require
 
-Grid = tuple[int, int]
-Read = tuple[
-    Any, int, Any
-]  # first index in the cache, length (static), which of the `length` keys are visible (bool)
-Directions = (
-    str | tuple[tuple[str, int], ...]
-)  # one for all rows, or those of every group of rows: ((direction, rows), ...)
-DIRECTIONS = ("text_to_image", "image_to_text")
+Grid = tuple[int, int]  # rows, columns
+Positions = np.ndarray | Array  # raster indices of image positions, or what is computed of them
+Slice = tuple[Array, int, Bool[Array, " s"]]
+"""A contiguous part of a decoding cache: the first index, the length s (static), and which of these
+keys the query sees."""
 
 
 @runtime_checkable
 class Pattern(Protocol):
-    """A pattern over image positions. Index arguments are raster indices, numpy or traced, that
-    broadcast.
-    """
+    """A pattern over image positions, a frozen dataclass."""
 
-    column_major: bool  # blocks and the decoding cache lie column by column
+    column_major: bool  # whether blocks and the decoding cache lie column by column
 
-    def sees(self, direction: str, query: Any, key: Any, grid: Grid) -> Any:
-        """Whether the image query sees the image key."""
+    def sees(self, direction: str, query: Positions, key: Positions, grid: Grid) -> Positions:
+        """Whether the image query sees the image key: raster indices that broadcast -> booleans."""
         ...
 
     def block(self, grid: Grid) -> int:
         """Positions in a block: the unit of block-wise attention, in the pattern's own order."""
         ...
 
-    def earlier(self, index: Any, grid: Grid) -> list[Read]:
-        """Contiguous, disjoint slices of the cache: what the text_to_image query at cache index
-        `index` sees, itself left out.
+    def earlier(self, index: Int[Array, ""], grid: Grid) -> list[Slice]:
+        """Contiguous, disjoint slices of the decoding cache that hold what the query at cache index
+        `index` sees in the direction text_to_image, the query's own position left out.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Every image key (text_to_image: up to the query)."""
+    """An image query sees every image key; causal: every key up to itself."""
 
     column_major = False
 
-    def sees(self, direction: str, query: Any, key: Any, grid: Grid) -> Any:
+    def sees(self, direction: str, query: Positions, key: Positions, grid: Grid) -> Positions:
         return (key <= query) if direction == "text_to_image" else (key >= 0) & (query >= 0)
 
     def block(self, grid: Grid) -> int:
         return grid[0] * grid[1]
 
-    def earlier(self, index: Any, grid: Grid) -> list[Read]:
+    def earlier(self, index: Int[Array, ""], grid: Grid) -> list[Slice]:
         return [_aligned(index, grid[0] * grid[1])]
 
 
 @dataclass(frozen=True)
 class Row:
-    """The query's row. Causal with mode "raster_window": the previous `columns` positions in raster
-    order and itself, as DALL-E has it.
+    """An image query sees its own row. Causal, in the mode "raster_window": itself and as many
+    positions before it in raster order as a row has, as in DALL-E; in the mode "same_row": its own
+    row up to itself.
     """
 
     mode: str = "raster_window"
     column_major = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(
             self.mode in ("raster_window", "same_row"),
             "row_mode",
@@ -85,7 +81,7 @@ class Row:
             "must be 'raster_window' or 'same_row'",
         )
 
-    def sees(self, direction: str, query: Any, key: Any, grid: Grid) -> Any:
+    def sees(self, direction: str, query: Positions, key: Positions, grid: Grid) -> Positions:
         if direction == "text_to_image" and self.mode == "raster_window":
             return (key <= query) & (key >= query - grid[1])
         same = query // grid[1] == key // grid[1]
@@ -94,52 +90,54 @@ class Row:
     def block(self, grid: Grid) -> int:
         return grid[1]
 
-    def earlier(self, index: Any, grid: Grid) -> list[Read]:
+    def earlier(self, index: Int[Array, ""], grid: Grid) -> list[Slice]:
         if self.mode == "raster_window":
-            return [_behind(index, 1, grid[1], grid)]
+            return [_behind(index, 1, grid[1])]
         return [_aligned(index, grid[1])]
 
 
 @dataclass(frozen=True)
 class Column:
-    """The query's column (text_to_image: itself and the rows above)."""
+    """An image query sees its own column; causal: itself and the positions above it."""
 
     column_major = True
 
-    def sees(self, direction: str, query: Any, key: Any, grid: Grid) -> Any:
+    def sees(self, direction: str, query: Positions, key: Positions, grid: Grid) -> Positions:
         same = query % grid[1] == key % grid[1]
         return same & (key <= query) if direction == "text_to_image" else same
 
     def block(self, grid: Grid) -> int:
         return grid[0]
 
-    def earlier(self, index: Any, grid: Grid) -> list[Read]:
+    def earlier(self, index: Int[Array, ""], grid: Grid) -> list[Slice]:
         return [_aligned(index, grid[0])]
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A size x size window. Causal: its earlier half as flat offsets, which wrap at the raster's
-    edge; two-sided: no wrap.
+    """An image query sees a window of size x size positions around itself, cut at the image's edge.
+
+    Causal: the half of the window that comes before the query, as offsets in raster order, which
+    run on from one row's end to the next row's start.
     """
 
     size: int = 11
     column_major = False
 
-    def __post_init__(self):
-        whole = isinstance(self.size, int) and not isinstance(self.size, bool)
+    def __post_init__(self) -> None:
+        integer = isinstance(self.size, int) and not isinstance(self.size, bool)
         require(
-            whole and self.size % 2 == 1 and self.size > 0,
+            integer and self.size % 2 == 1 and self.size > 0,
             "convolution",
             self.size,
             "the window must be odd and positive, such as 11",
         )
 
-    def sees(self, direction: str, query: Any, key: Any, grid: Grid) -> Any:
+    def sees(self, direction: str, query: Positions, key: Positions, grid: Grid) -> Positions:
         half = self.size // 2
         if direction == "text_to_image":
             distance = query - key
-            seen = distance < 0  # broadcasts; then emptied
+            seen = distance < 0  # of the broadcast shape; the last line drops these again
             for nearest, farthest in self._distances(grid):
                 seen = seen | ((distance >= nearest) & (distance <= farthest))
             return seen & (distance >= 0)
@@ -149,16 +147,16 @@ class Convolution:
     def block(self, grid: Grid) -> int:
         return grid[1]
 
-    def earlier(self, index: Any, grid: Grid) -> list[Read]:
+    def earlier(self, index: Int[Array, ""], grid: Grid) -> list[Slice]:
         return [
-            _behind(index, max(nearest, 1), farthest, grid)
+            _behind(index, max(nearest, 1), farthest)
             for nearest, farthest in self._distances(grid)
             if farthest >= 1
         ]
 
     def _distances(self, grid: Grid) -> list[tuple[int, int]]:
-        """Disjoint intervals [nearest, farthest] of query - key >= 0; on a narrow grid the rows of
-        the window touch and merge.
+        """The window as disjoint intervals [nearest, farthest] of query - key >= 0, nearest first.
+        On a narrow grid the rows of the window touch and become one interval.
         """
         half = self.size // 2
         merged: list[tuple[int, int]] = [(0, half)]
@@ -172,92 +170,45 @@ class Convolution:
         return [(nearest, min(farthest, last)) for nearest, farthest in merged if nearest <= last]
 
 
-PATTERNS = {"dense": Dense, "row": Row, "column": Column, "convolution": Convolution}
+PATTERNS: dict[str, type[Dense | Row | Column | Convolution]] = {
+    "dense": Dense,
+    "row": Row,
+    "column": Column,
+    "convolution": Convolution,
+}
 
 
 @dataclass(frozen=True)
 class PatternOptions:
-    """What an experiment may choose about the patterns; errors: UserError for an unknown row mode
-    or an even window.
+    """An experiment's choices about the patterns: Row.mode and Convolution.size.
+
+    Errors: UserError for an unknown row mode or an even window, whichever patterns are used.
     """
 
     row_mode: str = "raster_window"
     convolution: int = 11
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in PATTERNS:
             make_pattern(name, self)
 
 
 def make_pattern(name: str, options: PatternOptions | None = None) -> Pattern:
-    """The pattern of that name; errors: UserError for an unknown name."""
+    """The pattern of this name. Errors: UserError for an unknown name."""
     options = options or PatternOptions()
-    given = {"row": {"mode": options.row_mode}, "convolution": {"size": options.convolution}}
-    return lookup(PATTERNS, name, "pattern")(**given.get(name, {}))
+    fields = {"row": {"mode": options.row_mode}, "convolution": {"size": options.convolution}}
+    return lookup(PATTERNS, name, "pattern")(**fields.get(name, {}))
 
 
-def _ernie_vilg(layers: int) -> tuple[str, ...]:
-    """Column where layer % 4 == 1 (from 0), else row; the last layer convolution (PAPERS 2.1)."""
-    return (*("column" if layer % 4 == 1 else "row" for layer in range(layers - 1)), "convolution")
-
-
-SCHEDULES = {"ernie_vilg": _ernie_vilg, "dense": lambda layers: ("dense",) * layers}
-
-
-def schedule(kind: str | tuple[str, ...] | list[str], layers: int) -> tuple[str, ...]:
-    """A pattern name for each layer, from a rule's name or from an explicit list of `layers`
-    names.
-    """
-    require(
-        isinstance(layers, int) and layers > 0, "layers", layers, "must be a positive whole number"
-    )
-    if isinstance(kind, str):
-        return lookup(SCHEDULES, kind, "patterns")(layers)
-    require(
-        len(kind) == layers, "patterns", kind, f"needs one pattern for each of the {layers} layers"
-    )
-    for i, name in enumerate(kind):
-        lookup(PATTERNS, name, f"patterns[{i}]")
-    return tuple(kind)
-
-
-def check_direction(direction: str) -> None:
-    """Errors: UserError for an unknown direction."""
-    lookup(dict.fromkeys(DIRECTIONS), direction, "direction")
-
-
-def check_grid(grid: Grid) -> None:
-    """Errors: UserError unless the grid is two positive whole numbers."""
-    whole = len(grid) == 2 and all(
-        isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in grid
-    )
-    require(whole, "grid", grid, "must be (rows, columns), two positive whole numbers")
-
-
-def visible(pattern: Pattern, direction: str, text_length: int, grid: Grid) -> np.ndarray:
-    """Bool [m+n, m+n], query by key, over [text ; image]: the whole mask of one layer."""
-    check_direction(direction)
-    check_grid(grid)
-    text, image = np.arange(text_length), np.arange(grid[0] * grid[1])
-    image_image = pattern.sees(direction, image[:, None], image[None, :], grid)
-    text_text = (
-        np.ones((text_length, text_length), bool)
-        if direction == "text_to_image"
-        else text[None, :] <= text[:, None]
-    )
-    image_text = np.full((image.size, text_length), direction == "text_to_image")
-    return np.block([[text_text, ~image_text.T], [image_text, image_image]])
-
-
-def _aligned(index: Any, length: int) -> Read:
-    """The block of `length` keys that holds `index`, those before it visible."""
+def _aligned(index: Int[Array, ""], length: int) -> Slice:
+    """The aligned block of `length` keys that holds `index`; the keys before `index` are seen."""
     start = jax.lax.div(index, length) * length
     return start, length, start + jnp.arange(length) < index
 
 
-def _behind(index: Any, nearest: int, farthest: int, grid: Grid) -> Read:
-    """The keys `nearest` to `farthest` positions before `index`; at the start of the image the
-    slice is clamped and masked.
+def _behind(index: Int[Array, ""], nearest: int, farthest: int) -> Slice:
+    """The keys `nearest` to `farthest` positions before `index`. Near the start of the image the
+    slice is moved to begin at 0, and the keys that it then has too many are masked.
     """
     start = jnp.maximum(index - farthest, 0)
     distance = index - (start + jnp.arange(farthest - nearest + 1))

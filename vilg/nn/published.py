@@ -1,60 +1,63 @@
-"""Somebody else's state dict, taken apart by name: what is missing, of another shape or left over
-is a UserError that names it.
+"""A published state dict, taken apart by name: an array that is missing, has another shape or is
+left over is a UserError that names it.
 
-Separate from the networks that are filled so (inception.py, clip.py), which share nothing else.
-Files are read by codecs/weights.py."""
+Separate from the networks that read their parameters so (inception.py, clip.py), which share
+nothing else. Files are read by codecs/weights.py.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
-from vilg.types import Params, UserError
+from vilg.types import UserError
+
+Path = tuple[str, ...]  # the keys from a tree of parameters to one array
 
 
 class Published:
-    """The arrays of a file, each to be taken once. `what` is the network that the file should be
-    of, for the sentence.
+    """The arrays of a file, each to be taken once. `network` names the network whose file it should
+    be, for the error message.
     """
 
-    def __init__(self, state: Mapping[str, np.ndarray], what: str, path: str):
-        self.state, self.what, self.path = dict(state), what, path
+    def __init__(self, state: Mapping[str, np.ndarray], network: str, path: str):
+        self.state, self.network, self.path = dict(state), network, path
 
     def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """An array as float32. Errors: UserError if it is not there or has another shape."""
+        """An array as float32. Errors: UserError if it is missing or has another shape."""
         if name not in self.state:
             raise self.misfit(f"has no {name}")
-        found = self.state.pop(name)
-        if tuple(found.shape) != shape:
-            raise self.misfit(f"{name} has shape {tuple(found.shape)}, expected {shape}")
-        return np.asarray(found, np.float32)
+        array = self.state.pop(name)
+        if tuple(array.shape) != shape:
+            raise self.misfit(f"{name} has shape {tuple(array.shape)}, expected {shape}")
+        return np.asarray(array, np.float32)
 
     def finish(self, ignored: tuple[str, ...] = ()) -> None:
-        """Errors: UserError for an array that nobody took, except those whose names end in one of
-        `ignored`.
+        """Raises a UserError for an array that was not taken, except those whose names end in one
+        of `ignored`.
         """
         left = [name for name in self.state if not name.endswith(ignored)]
         if left:
             raise self.misfit(f"also holds {left[0]}")
 
     def misfit(self, why: str) -> UserError:
-        """The sentence about a file of another network."""
-        return UserError(f"weights={self.path!r}: {why}; give the weights of {self.what}")
+        """The error about a file of another network."""
+        return UserError(f"weights={self.path!r}: {why}; give the weights of {self.network}")
 
 
-def paths(shapes: Params) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """{path in the parameters: shape} of what jax.eval_shape gave."""
-    return {
-        tuple(k.key for k in path): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
-    }
+def shapes_by_path(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> dict[Path, tuple[int, ...]]:
+    """The shape of each of the module's parameters; allocates nothing."""
+    variables: Any = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
+    return {tuple(key.key for key in keys): leaf.shape for keys, leaf in leaves}
 
 
-def nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+def nested(arrays: Mapping[Path, np.ndarray]) -> dict[str, Any]:
     """{path: array} as nested dicts."""
     out: dict[str, Any] = {}
-    for path, array in flat.items():
+    for path, array in arrays.items():
         node = out
         for key in path[:-1]:
             node = node.setdefault(key, {})

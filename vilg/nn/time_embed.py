@@ -1,12 +1,9 @@
-"""Sinusoidal embedding of diffusion time and the small network after it, shared by both
-denoisers.
-"""
-
-from typing import Any
+"""The embedding of diffusion time, shared by both denoisers: sinusoids and a small network."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.nn.dense import dense
@@ -14,7 +11,7 @@ from vilg.nn.dense import dense
 
 def sinusoids(time: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
     """Cosines, then sines, of time at `width` // 2 frequencies from 1 down to (not quite) 1/10,000
-    (ADM; an even width).
+    (as in ADM; for an even width).
     """
     half = width // 2
     frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / half).astype(np.float32)
@@ -23,27 +20,25 @@ def sinusoids(time: Float[Array, " b"], width: int) -> Float[Array, "b w"]:
 
 
 class TimeEmbed(nn.Module):
-    """Sinusoids of width `features`, a linear layer, SiLU, a linear layer; float32 throughout but
-    for the result's `dtype`.
-
-    With a pooled text vector, a linear function of it is added (GLIDE).
+    """Sinusoids of width `features`, a linear layer, SiLU, a linear layer, all in float32; the
+    result is [b, width] in `dtype`. With a pooled text vector, a linear function of it is added
+    (GLIDE).
     """
 
     features: int
     width: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self, time: Float[Array, " b"], pooled: Float[Array, "b d"] | None = None
     ) -> Float[Array, "b w"]:
         init = nn.initializers.lecun_normal()
-        hidden = nn.silu(
-            dense(self.width, ("embed", "mlp"), "time_in", init)(sinusoids(time, self.features))
+        hidden = dense(self.width, ("embed", "mlp"), "time_in", init)(
+            sinusoids(time, self.features)
         )
-        embedding = dense(self.width, ("mlp", "embed"), "time_out", init)(hidden)
+        embedding = dense(self.width, ("mlp", "embed"), "time_out", init)(nn.silu(hidden))
         if pooled is not None:
-            embedding = embedding + dense(self.width, ("embed", "mlp"), "pooled", init)(
-                pooled.astype(jnp.float32)
-            )
+            project = dense(self.width, ("embed", "mlp"), "pooled", init)
+            embedding = embedding + project(pooled.astype(jnp.float32))
         return embedding.astype(self.dtype)

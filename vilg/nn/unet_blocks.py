@@ -1,13 +1,16 @@
-"""The blocks of the ADM / GLIDE U-Net (PAPERS 1.4; openai/guided-diffusion and glide-text2im
-`unet.py`), NHWC.
+"""The blocks of the ADM / GLIDE U-Net (PAPERS 1.4; `unet.py` of openai/guided-diffusion and
+glide-text2im), NHWC.
 
-Separate from the U-Net, which only says how they are joined. Norms and softmax are in float32, the
-rest in `dtype`."""
+Separate from the U-Net, which only says how they are joined. Norms and the softmax are computed in
+float32, the rest in `dtype`.
+"""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.nn.convolution import (
@@ -18,18 +21,24 @@ from vilg.nn.convolution import (
     group_norm,
     upsample,
 )
-from vilg.nn.cross_attention import JointAttention
+from vilg.nn.cross_attention import AttentionOptions, JointAttention
 from vilg.nn.dense import dense
 from vilg.parallel.constrain import constrain
 
 EPSILON = 1e-5  # torch's default, which the published GroupNorm32 has
-RESAMPLE = {"none": lambda x: x, "down": average, "up": upsample}
+Resample = Literal["none", "down", "up"]
+RESAMPLE: dict[str, Callable[[Array], Array]] = {
+    "none": lambda x: x,
+    "down": average,
+    "up": upsample,
+}
 
 
-def placed(x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
-    """x where the layout wants activations. Said on both sides of every convolution: of a sharded
-    kernel between arrays of which nothing is said, XLA rather computes a part of the channels for
-    the whole batch, on every device (seen in plans of fsdp: 64 times the activations)."""
+def place(x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
+    """x where the layout puts activations; needed on both sides of every convolution. If the arrays
+    around a sharded kernel have no stated placement, XLA prefers to compute a part of the channels
+    for the whole batch on every device (seen in plans of fsdp: 64 times the activations).
+    """
     return constrain(x, "batch", "rows", "columns", "channels_out")
 
 
@@ -37,53 +46,45 @@ class ResidualBlock(nn.Module):
     """norm, SiLU, (resampling), conv; norm, scaled and shifted by a linear function of SiLU(time),
     SiLU, conv that starts at zero.
 
-    The shortcut is resampled alike, and a 1x1 convolution where the number of channels changes.
+    The shortcut is resampled alike, and is a 1x1 convolution where the number of channels changes.
     """
 
     channels: int
     groups: int = 32
-    resample: Literal["none", "down", "up"] = "none"
-    dtype: Any = jnp.float32
+    resample: Resample = "none"
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b y x c"], time: Float[Array, "b d"]
     ) -> Float[Array, "b u v f"]:
         resample, zeros = RESAMPLE[self.resample], nn.initializers.zeros_init()
-        hidden = placed(
-            resample(nn.silu(group_norm(self.groups, "norm_in", self.dtype, EPSILON)(x)))
-        )
-        hidden = placed(
-            apply_to_any_grid(convolution(self.channels, "conv_in", dtype=self.dtype), hidden)
-        )
+        norm_in = group_norm(self.groups, "norm_in", self.dtype, EPSILON)
+        conv_in = convolution(self.channels, "conv_in", dtype=self.dtype)
+        hidden = place(resample(nn.silu(norm_in(x))))
+        hidden = place(apply_to_any_grid(conv_in, hidden))
         modulate = dense(
             2 * self.channels, ("channels_in", "channels_out"), "time", fan_in_uniform, self.dtype
         )(nn.silu(time))
         scale, shift = jnp.split(modulate[:, None, None], 2, -1)
-        hidden = (
-            group_norm(self.groups, "norm_out", self.dtype, EPSILON)(hidden) * (1 + scale) + shift
-        )
-        hidden = apply_to_any_grid(
-            convolution(self.channels, "conv_out", kernel_init=zeros, dtype=self.dtype),
-            placed(nn.silu(hidden)),
-        )
-        x = placed(resample(x))
+        norm_out = group_norm(self.groups, "norm_out", self.dtype, EPSILON)
+        conv_out = convolution(self.channels, "conv_out", kernel_init=zeros, dtype=self.dtype)
+        hidden = norm_out(hidden) * (1 + scale) + shift
+        hidden = apply_to_any_grid(conv_out, place(nn.silu(hidden)))
+        x = place(resample(x))
         if x.shape[-1] != self.channels:
             x = convolution(self.channels, "shortcut", size=1, padding=0, dtype=self.dtype)(x)
-        return placed(x + hidden)
+        return place(x + hidden)
 
 
 class AttentionBlock(nn.Module):
-    """Attention of the image's positions to the text and to each other after a norm, added to x;
-    starts as the identity.
+    """Attention of the image's positions to the text and to each other after a norm, added to x; as
+    initialised it is the identity.
     """
 
     head_width: int
-    groups: int = 32
-    attend_mode: str = "prob"
-    chunk: int = 0
-    implementation: str = "auto"
-    dtype: Any = jnp.float32
+    groups: int
+    options: AttentionOptions
 
     @nn.compact
     def __call__(
@@ -93,51 +94,33 @@ class AttentionBlock(nn.Module):
         attend: Float[Array, "b m"] | None = None,
     ) -> Float[Array, "b y x c"]:
         b, y, w, c = x.shape
-        hidden = group_norm(self.groups, "norm", self.dtype, EPSILON)(x).reshape(b, y * w, c)
+        norm = group_norm(self.groups, "norm", self.options.dtype, EPSILON)
         attention = JointAttention(
-            c // self.head_width,
-            self.head_width,
-            0.0,
-            self.attend_mode,
-            chunk=self.chunk,
-            implementation=self.implementation,
-            dtype=self.dtype,
-            name="attention",
+            c // self.head_width, self.head_width, 0.0, self.options, name="attention"
         )
-        return placed(x + attention(hidden, context, attend).reshape(x.shape))
+        hidden = norm(x).reshape(b, y * w, c)
+        return place(x + attention(hidden, context, attend).reshape(x.shape))
 
 
 class Step(nn.Module):
     """One step of a level: a residual block of x (and of a skip beside it), then attention where
-    the level has it.
-
-    Returned twice: it is carried on, and kept as a skip.
+    the level has it. The state is returned twice: one is carried on, the other becomes a skip.
     """
 
     channels: int
     attention: bool
     head_width: int
     groups: int
-    attend_mode: str
-    chunk: int
-    implementation: str
-    dtype: Any
+    options: AttentionOptions
 
     @nn.compact
     def __call__(
         self, x: Array, skip: Array | None, time: Array, context: Array, attend: Array | None
     ) -> tuple[Array, Array]:
         x = x if skip is None else jnp.concatenate([x, skip], -1)
-        x = ResidualBlock(self.channels, self.groups, dtype=self.dtype, name="residual")(x, time)
+        dtype = self.options.dtype
+        x = ResidualBlock(self.channels, self.groups, dtype=dtype, name="residual")(x, time)
         if self.attention:
-            fields = (
-                self.head_width,
-                self.groups,
-                self.attend_mode,
-                self.chunk,
-                self.implementation,
-                self.dtype,
-            )
-            block = AttentionBlock(*fields, name="attention")
+            block = AttentionBlock(self.head_width, self.groups, self.options, name="attention")
             x = block(x, context, attend)
         return x, x

@@ -23,6 +23,7 @@ import jax
 from vilg.experiment import build_experiment
 from vilg.parallel.flags import COMPILED_WITH
 from vilg.parallel.mesh import slice_places
+from vilg.paths import cache_folder
 from vilg.planning import costs as counting
 from vilg.planning.advice import first_that_fits
 from vilg.planning.compiler_warnings import compiler_warnings
@@ -185,8 +186,8 @@ def kept_at(lowered: Any, topology: Topology) -> Path:
     """
     flags = {variable: os.environ.get(variable, "") for variable in COMPILED_WITH}
     content = [FORMAT, lowered.as_text(), str(topology), {**versions(), **compiler()}, flags]
-    place = Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / "plans"
-    return place / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json.gz"
+    name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    return cache_folder("plans") / f"{name}.json.gz"
 
 
 def compiled_text(lowered: Any, place: Path, reported: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vilg.config import entry, require
+from vilg.config import build_part, require
 from vilg.processes.base import DenoisingControls, Plan
 from vilg.processes.draws import stratified
 from vilg.processes.samplers import spaced
@@ -67,7 +67,7 @@ class Absorbing:
     def __post_init__(self) -> None:
         require(self.vocabulary > 1, "codec.vocabulary", self.vocabulary, "must be at least 2")
         object.__setattr__(
-            self, "masking", entry(MASKINGS, self.masking, "generator.process.masking")
+            self, "masking", build_part(MASKINGS, self.masking, "generator.process.masking")
         )
 
     def outputs(self, channels: int, vocabulary: int) -> int:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vilg.config import entry, require
+from vilg.config import build_part, require
 from vilg.processes.base import DenoisingControls, Plan
 from vilg.processes.draws import DRAWS, stratified
 from vilg.processes.samplers import table
@@ -121,7 +121,7 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         for name, names in (("schedule", SCHEDULES), ("weighting", WEIGHTINGS), ("times", DRAWS)):
-            object.__setattr__(self, name, entry(names, getattr(self, name), f"{PATH}.{name}"))
+            object.__setattr__(self, name, build_part(names, getattr(self, name), f"{PATH}.{name}"))
         self.times.fits(self.schedule)
         turns = self.prediction != "eps" or bool(self.schedule.alpha(1.0) > 0)
         require(

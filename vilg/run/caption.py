@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vilg.api import load
-from vilg.data.records import LANGUAGES, BadRecord, decode_image, fit
+from vilg.data.records import LANGUAGES, BadRecord, decode_image, to_square
 from vilg.generators.guidance import Controls
 from vilg.run.terminal.inputs import find_images
 from vilg.run.terminal.outputs import counted, output_file
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
             for path in paths[i : i + AT_ONCE]:
                 try:
                     images.append(
-                        fit(
+                        to_square(
                             decode_image(str(path), path.read_bytes()),
                             session.experiment.image_codec.image_size,
                         )

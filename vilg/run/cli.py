@@ -204,6 +204,10 @@ def call(verb: str, argv: Sequence[str]) -> int:
     if default is not None:
         argv = [a for a in argv if not a.startswith("--config.")]
     args = parser_of(verb).parse_args(argv)
+    if verb != "plan":  # keeps results of its own
+        from vilg.program_cache import keep_programs
+
+        keep_programs()
     args.config_arguments = experiment
     config = read_config(experiment) if experiment else None
     with staged(verb, args):

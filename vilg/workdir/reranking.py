@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vilg.config import require
-from vilg.data.annotate import new_file
 from vilg.data.convert import good_records
+from vilg.data.replace import new_file
 from vilg.types import UserError
 
 AT_ONCE = 256  # pictures held in memory

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vilg.config import require
-from vilg.data.records import detect_language, fit
+from vilg.data.records import detect_language, to_square
 from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
@@ -238,11 +238,11 @@ class Session:
     def embed_images(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Features [n, d], float32 of unit length, of uint8 pictures [n, H, W, 3], or of a list of
         pictures whose sizes differ. Of a picture that is not of the codec's size the largest square
-        in its middle is taken and resized (data/records.py:fit).
+        in its middle is taken and resized (data/records.py:to_square).
         """
         self.require(Embedder)
         side = self.experiment.image_codec.image_size
-        fitted = np.stack([fit(image, side) for image in images])
+        fitted = np.stack([to_square(image, side) for image in images])
         return self.apply("embed_images", fitted, of_pictures=True)
 
     def embed_texts(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:

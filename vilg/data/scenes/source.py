@@ -118,11 +118,10 @@ def cell(source: Synthetic, objects: int, pairs: str, n: int, split: str = "test
 
     Everything else (size, snap, backgrounds, seed) is as in the source that was trained on.
     """
-    own = {
+    own: dict[str, Any] = {
         name: getattr(source, name)
         for name in ("image_size", "snap", "backgrounds", "withheld", "seed")
     }
-    drawn = Synthetic(
-        **own, min_objects=objects, max_objects=objects, groups=0.0, pairs=pairs, split=split, n=n
-    )  # type: ignore[arg-type]
+    own |= {"pairs": pairs, "split": split}
+    drawn = Synthetic(**own, min_objects=objects, max_objects=objects, groups=0.0, n=n)
     return [drawn.scene(i) for i in range(n)]

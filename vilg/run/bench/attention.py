@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from vilg.nn import attention, decode_attention
-from vilg.nn.patterns import DIRECTIONS, PATTERNS, Grid, schedule
+from vilg.nn.geometry import DIRECTIONS, Geometry
+from vilg.nn.layer_patterns import schedule
+from vilg.nn.patterns import PATTERNS, Grid, make_pattern
 
 LITE = {"heads": 16, "head_size": 64, "text_length": 64, "grid": (32, 32), "batch": 1}
 Row = dict[str, Any]
@@ -57,19 +59,11 @@ def measure_attention(
     for direction in DIRECTIONS:
         found = []
         for pattern in PATTERNS:
+            geometry = Geometry(make_pattern(pattern), direction, text_length, grid)
 
-            def both(q, k, v, g, implementation, pattern=pattern, direction=direction):
+            def both(q, k, v, g, implementation, geometry=geometry):
                 def forward(q, k, v):
-                    return attention.attend(
-                        q,
-                        k,
-                        v,
-                        pattern=pattern,
-                        direction=direction,
-                        text_length=text_length,
-                        grid=grid,
-                        implementation=implementation,
-                    )
+                    return attention.attend(q, k, v, geometry, implementation)
 
                 return jax.vjp(forward, q, k, v)[1](g)
 
@@ -126,13 +120,8 @@ def measure_decoding(
     steps = min(steps, n)
     programs = {}
     for pattern in PATTERNS:
-        geometry: dict[str, Any] = {
-            "pattern": pattern,
-            "direction": "text_to_image",
-            "text_length": text_length,
-            "grid": grid,
-        }
-        empty = decode_attention.init_cache(batch, heads, head_size, dtype=dtype, **geometry)
+        geometry = Geometry(make_pattern(pattern), "text_to_image", text_length, grid)
+        empty = decode_attention.init_cache(geometry, batch, heads, head_size, dtype)
         key = jax.random.key(1)
         caches = [
             {
@@ -147,7 +136,7 @@ def measure_decoding(
                 caches, q = list(carry[0]), carry[1]
                 for k in range(depth):
                     out, caches[k] = decode_attention.decode_step(
-                        caches[k], q, q, q, start + step, **geometry
+                        caches[k], geometry, q, q, q, start + step
                     )
                     q = (q + 1e-3 * out).astype(q.dtype)
                 return caches, q

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vilg.nn.denoisers import UNetConfig
+from vilg.nn.unet import UNetConfig
 from vilg.program import unbox
 from vilg.run.bench.generator import Row, alternate
 
@@ -37,7 +37,7 @@ UP = (
 
 def theirs(channels: int, blocks: int, context: int, head_width: int) -> Any:
     """diffusers' U-Net of the paper's shape, with `channels` instead of 512."""
-    from diffusers import UNet2DConditionModel  # pyright: ignore[reportMissingImports]
+    from diffusers import UNet2DConditionModel  # type: ignore[import-not-found]
 
     return UNet2DConditionModel(
         in_channels=4,
@@ -72,7 +72,7 @@ def measure(
     head_width = min(64, channels)
     their = theirs(channels, blocks, context, head_width)
     module = UNetConfig(channels=channels, blocks=blocks, head_width=head_width, scan=False).module(
-        4, context, (side, side), "prob"
+        4, (side, side), "prob"
     )
     rng = np.random.default_rng(0)
     x, noise = (rng.standard_normal((batch, side, side, 4)).astype(np.float32) for _ in range(2))

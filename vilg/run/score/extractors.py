@@ -16,10 +16,10 @@ import numpy as np
 
 from vilg.codecs.weights import read
 from vilg.config import lookup
-from vilg.data.records import fit
+from vilg.data.records import to_square
 from vilg.frozen import Frozen
 from vilg.metrics.resize import RESIZES, centre_crop
-from vilg.nn import clip, inception
+from vilg.nn import import_clip, inception
 from vilg.types import UserError
 from vilg.workdir.restore import fingerprint
 from vilg.workdir.session import open_session
@@ -154,9 +154,9 @@ class Clip:
     ):
         state = read(weights, "weights")
         config = Path(weights).with_name("config.json")
-        self.model = clip.from_config(read_config(config), str(config))
-        self.width, self.side = self.model.width, self.model.vision["side"]
-        params = clip.from_state(self.model, state, weights)
+        self.model = import_clip.from_config(read_config(config), str(config))
+        self.width, self.side = self.model.width, self.model.vision.side
+        params = import_clip.from_state(self.model, state, weights)
         self.hash = file_hash(weights)
         self.tokenizer_file = tokenizer or str(Path(weights).with_name("tokenizer.json"))
         self.network = Frozen(
@@ -179,7 +179,7 @@ class Clip:
     def texts(self, texts: Sequence[str], languages: Sequence[str]) -> tuple[np.ndarray, int]:
         """Features of length 1; the languages are as they are."""
         ids, cut = token_ids(
-            texts, self.tokenizer_file, self.model.text["length"], self.model.text["vocabulary"]
+            texts, self.tokenizer_file, self.model.text.length, self.model.text.vocabulary
         )
         rows = self.text_network.rows
         return (
@@ -191,9 +191,7 @@ class Clip:
 
     def protocol(self) -> dict[str, Any]:
         """Its weights, its shape and how pictures reach it."""
-        shape = (
-            f"ViT, {self.side} pixels, patch {self.model.vision['patch']}, {self.width} features"
-        )
+        shape = f"ViT, {self.side} pixels, patch {self.model.vision.patch}, {self.width} features"
         how = f"shorter side to {self.side} (Pillow bicubic), centre crop"
         return {
             "name": self.name,
@@ -217,7 +215,7 @@ class OwnRanker:
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The middle square, as the run's own data were read."""
-        return fit(image, self.side)
+        return to_square(image, self.side)
 
     def start(self, batch: np.ndarray) -> Callable[[], Features]:
         """Features of length 1."""

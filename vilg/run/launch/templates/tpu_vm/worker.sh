@@ -19,7 +19,7 @@ install() {
   [ "$(cat "$name/.installed" 2>/dev/null)" = "$sum" ] && return
   rm -rf "$name" && mkdir "$name" && tar -xzf "$name.tar.gz" -C "$name" || return
   command -v uv >/dev/null || python3 -m pip install --user --quiet uv || return
-  uv venv --quiet --python '>=3.11' "$name/.venv" || return # the images have Python 3.10
+  uv venv --quiet --python '>=3.11,<3.14' "$name/.venv" || return # the images have Python 3.10
   uv pip install --quiet --python "$name/.venv/bin/python" "./${name}[tpu]" || return
   echo "$sum" >"$name/.installed"
 }
