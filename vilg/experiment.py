@@ -314,7 +314,7 @@ def _check_training(training: Training, model: Model) -> None:
         draws or not training.sample_every, "training.sample_every", training.sample_every, remedy
     )
     fits = training.accumulation == 1 or not model.compares_rows
-    remedy = "this model's loss compares all rows of a batch, which microbatches would keep apart; give 1"
+    remedy = "this model's loss compares the rows of a batch; microbatches would part them; give 1"
     require(fits, "training.accumulation", training.accumulation, remedy)
 
 

@@ -3,9 +3,11 @@ and one plot.
 
 The file of --config is an experiment's. Beside get_config, which gives what the cells share, it has
 
-  CELLS      {cell: {dotted field: value}}, or a function of the config size; training.start_from may name a cell that comes before
+  CELLS      {cell: {dotted field: value}}, or a function of the config size; training.start_from
+             may name an earlier cell
   SEEDS      whole numbers, which become `seed` and `data.loader.seed` (default 0, 1, 2)
-  METRICS    {metric: its title}, as `vilg evaluate` names them; training/loss and what else a run's last line of metrics.jsonl has
+  METRICS    {metric: its title}, as `vilg evaluate` names metrics, training/loss, and other numbers
+             of the last line of a run's metrics.jsonl
   CONTROLS   {cell: the cell that it is compared with, seed by seed}
   TABLES     {title: cells}
 
