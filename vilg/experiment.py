@@ -23,7 +23,7 @@ from vilg.data.loader import Loader
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
 from vilg.evals.base import Sampling
-from vilg.experiment_file import deciding, to_dict
+from vilg.experiment_file import run_identity, to_dict
 from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
@@ -171,7 +171,7 @@ class Experiment:
     def hash(self) -> str:
         """A hash of what decides the results."""
         return hashlib.sha256(
-            json.dumps(deciding(self.config), sort_keys=True).encode()
+            json.dumps(run_identity(self.config), sort_keys=True).encode()
         ).hexdigest()[:16]
 
 

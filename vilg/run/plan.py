@@ -33,7 +33,7 @@ from rich.table import Column, Table
 
 from vilg.config import lookup, require
 from vilg.experiment import build_experiment
-from vilg.experiment_file import alone, load_file
+from vilg.experiment_file import load_file, without_curriculum
 from vilg.parallel.flags import FLAG_SETS, ask_for_flags, parse_flags
 from vilg.parallel.layouts import parse_layouts
 from vilg.planning.advice import told
@@ -140,7 +140,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         topologies, key=lambda t: t.size, reverse=True
     ):  # the largest says how many fake devices there are
         prepare(topology)
-    config = alone(config)
+    config = without_curriculum(config)
     experiment = build_experiment(config)
     if args.batch is not None:
         config["training"]["batch_size"] = args.batch

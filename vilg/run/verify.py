@@ -30,7 +30,7 @@ from rich.table import Column, Table
 from vilg.codecs.base import to_unit
 from vilg.config import lookup, require
 from vilg.experiment import MODELS, Experiment, build_experiment
-from vilg.experiment_file import alone
+from vilg.experiment_file import without_curriculum
 from vilg.fit import path_name
 from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.cross_attention import AUTO as JOINT_AUTO
@@ -100,7 +100,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         args.devices,
         f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}",
     )
-    config = alone(config)
+    config = without_curriculum(config)
     build_experiment(config)  # what is missing is said before anything is changed
     config = with_dtype(config, args.dtype)
     rows = verify(config, parse_layouts(args.layouts), args.devices, args.dtype, args.full)

@@ -14,7 +14,7 @@ import jax
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment
-from vilg.experiment_file import deciding
+from vilg.experiment_file import run_identity
 from vilg.parallel.flags import RECORDED
 from vilg.parallel.processes import is_first
 from vilg.paths import as_path, joined, relative
@@ -79,7 +79,9 @@ class Workdir:
         """
         if self.config_file.is_file():
             stored = self.read()
-            difference = first_difference(deciding(stored["config"]), deciding(experiment.config))
+            difference = first_difference(
+                run_identity(stored["config"]), run_identity(experiment.config)
+            )
             if difference:
                 field, old, new = difference
                 raise UserError(
