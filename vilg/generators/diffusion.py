@@ -26,7 +26,7 @@ from vilg.generators.guidance import empty_prompt, with_options
 from vilg.nn.denoisers import DENOISERS, for_sampling
 from vilg.nn.text_encoder import TextEncoderConfig
 from vilg.parallel.axes import is_box, named
-from vilg.parallel.constrain import constrain, each
+from vilg.parallel.constrain import constrain, map_experts
 from vilg.processes import PROCESSES, build_process
 from vilg.processes.base import DenoisingControls
 from vilg.processes.splits import SPLITS, expert_of, group
@@ -365,7 +365,7 @@ class Diffusion:
             denoiser, table, part = item
             return self._denoise(table | {"denoiser": denoiser}, *part)
 
-        output = each(one, (params["denoiser"], tables, rows))
+        output = map_experts(one, (params["denoiser"], tables, rows))
         return output.reshape(noisy.shape[0], *output.shape[2:])
 
     # --- sampling ---------------------------------------------------------------------------------

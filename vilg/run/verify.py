@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vilg.codecs.base import to_unit
+from vilg.compiler.warnings import compiler_warnings
 from vilg.config import lookup, require
 from vilg.experiment import MODELS, Experiment, build_experiment
 from vilg.experiment_file import without_curriculum
@@ -39,7 +40,6 @@ from vilg.nn.dense import DTYPES
 from vilg.overrides import override, values
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout, parse_layouts
-from vilg.planning.compiler_warnings import compiler_warnings
 from vilg.planning.costs import count
 from vilg.planning.hlo import parse
 from vilg.planning.topology import ask_for_fake_devices, on_cpu

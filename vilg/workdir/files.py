@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 
+from vilg.compiler.flags import RECORDED
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment
 from vilg.experiment_file import run_identity
-from vilg.parallel.flags import RECORDED
-from vilg.parallel.processes import is_first
+from vilg.parallel.processes import is_main_process
 from vilg.paths import as_path, joined, relative
 from vilg.types import UserError
 from vilg.workdir.lock import locked
@@ -66,7 +66,7 @@ class Workdir:
         """One run a workdir (vilg/workdir/lock.py). Of several processes the first holds it for
         all.
         """
-        if not is_first():
+        if not is_main_process():
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class Workdir:
     def write(self, content: Mapping[str, Any]) -> None:
         """config.json, atomically. Other workdirs are written relative to this one, so that runs
         are found from any directory and move together. Written by the first process alone."""
-        if not is_first():
+        if not is_main_process():
             return
         content = {
             **content,

@@ -12,7 +12,7 @@ import numpy as np
 
 from vilg.config import require
 from vilg.experiment import Experiment
-from vilg.parallel.processes import first_before_others
+from vilg.parallel.processes import main_process_first
 from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints
 from vilg.training.log import say
@@ -110,7 +110,7 @@ def first_state(
             program.grow(given) if growing else jax.device_put(given, program.state_sharding.params)
         )
         if experiment.generator is not None:
-            first_before_others(
+            main_process_first(
                 f"ids of {directory.path}", lambda: directory.adopt_text_model(start)
             )
     if isinstance(experiment.generator, Adopter):

@@ -21,7 +21,7 @@ from vilg.evals.numbers import flat, numbers
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layouts import parse_layout
-from vilg.parallel.processes import first_before_others, is_first
+from vilg.parallel.processes import is_main_process, main_process_first
 from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints, digest
 from vilg.training.log import RunLog, say
@@ -56,7 +56,7 @@ def train(
             experiment
         )  # before the directory is this run's: a mistake leaves nothing behind
     with directory.locked():
-        first_before_others(f"open {workdir}", lambda: directory.open(experiment))
+        main_process_first(f"open {workdir}", lambda: directory.open(experiment))
         checkpoints = Checkpoints(
             directory.checkpoints,
             experiment.training.keep_last,
@@ -156,7 +156,7 @@ def run(
     state, position = restored or (first_state(experiment, program, directory, frozen, start), None)
     text_model = None
     if experiment.generator is not None:
-        text_model = first_before_others(
+        text_model = main_process_first(
             f"text model of {directory.path}", lambda: directory.text_model(experiment)
         )
     stream = experiment.data.loader.stream(
@@ -181,17 +181,17 @@ def run(
             f" {program.mesh.size} device(s)",
             quiet,
         )
-    if is_first():
+    if is_main_process():
         overview = parameter_overview.get_parameter_overview(
             program.abstract_state.params, include_stats="sharding"
         )
         directory.parameters.write_text(
             f"layout {program.layout.name} on {program.mesh.size} device(s)\n{overview}\n"
         )
-    first_before_others(f"circumstances of {directory.path}", directory.note_circumstances)
+    main_process_first(f"circumstances of {directory.path}", directory.note_circumstances)
     log = (
         RunLog(directory.path, training.steps, int(state.step), training.batch_size, quiet, title)
-        if is_first()
+        if is_main_process()
         else None
     )
 
@@ -225,7 +225,7 @@ def run(
 
     def gap(state: Any, step: int) -> dict[str, float]:
         figures = CaptionGap()(session(state))
-        if is_first():
+        if is_main_process():
             directory.caption_gap.write_text(json.dumps(figures, indent=1))
         return flat(figures)
 
