@@ -65,7 +65,8 @@ def test_shapes_are_checked_in_every_part_but_those_without_arrays(pytestconfig)
     checked = pytestconfig.getoption("jaxtyping_packages").split(",")
     parts = {"vilg." + Path(name).parts[1].removesuffix(".py") for name in FILES}
     assert parts - set(checked) == {
-        f"vilg.{part}" for part in ("__init__", "__main__", "compiler", "config", "parallel", "planning")
+        f"vilg.{part}"
+        for part in ("__init__", "__main__", "compiler", "config", "parallel", "planning")
     }
 
 

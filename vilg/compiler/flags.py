@@ -110,7 +110,8 @@ FLAG_SETS: dict[str, FlagSet] = {
             "--xla_tpu_enable_data_parallel_all_reduce_opt=true",
             "--xla_tpu_data_parallel_opt_different_sized_ops=true",
         ),
-        f"{MAXTEXT}, DATA_PARALLEL_OVERLAP: all-reduces over the data-centre network overlap computation",
+        f"{MAXTEXT}, DATA_PARALLEL_OVERLAP: all-reduces over the data-centre network overlap"
+        " computation",
     ),
     "gpu_overlap": FlagSet(
         "XLA_FLAGS",

@@ -23,7 +23,7 @@ NAMED = re.compile(r'op_name="(?P<name>[^"]*)"')
 
 @contextlib.contextmanager
 def compiler_warnings() -> Iterator[list[str]]:
-    """A list that holds, after the block, the compiler's warnings in the block. What others wrote on
+    """A list that holds the compiler's warnings once the block has ended. What others wrote on
     standard error in the meantime is passed on, whether the block raises or not.
     """
     warnings: list[str] = []

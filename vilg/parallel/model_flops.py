@@ -5,7 +5,7 @@ planning/costs.py counts what a compiler made of a program, with recomputation a
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.extend import core
@@ -22,15 +22,19 @@ def _count(jaxpr: Any) -> float:
         name, params = equation.primitive.name, equation.params
         if name == "dot_general":
             (contracting, _), _ = params["dimension_numbers"]
-            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            left, out = _shape(equation.invars[0]), _shape(equation.outvars[0])
             total += 2.0 * math.prod(out) * math.prod(left[d] for d in contracting)
         elif name == "conv_general_dilated":
-            numbers, kernel = params["dimension_numbers"], equation.invars[1].aval.shape
+            numbers, kernel = params["dimension_numbers"], _shape(equation.invars[1])
             per_output = math.prod(kernel) / kernel[numbers.rhs_spec[0]]
-            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * per_output
+            total += 2.0 * math.prod(_shape(equation.outvars[0])) * per_output
         elif name == "cond":
             total += max(map(_count, core.jaxprs_in_params(params)))  # the dearest branch
         else:
             times = params.get("length", 1) if name == "scan" else 1
             total += times * sum(map(_count, core.jaxprs_in_params(params)))
     return total
+
+
+def _shape(variable: core.Var | core.Literal) -> tuple[int, ...]:
+    return cast("jax.core.ShapedArray", variable.aval).shape
