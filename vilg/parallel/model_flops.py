@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
+from jax.core import ShapedArray
 from jax.extend import core
 
 
@@ -37,4 +38,4 @@ def _count(jaxpr: Any) -> float:
 
 
 def _shape(variable: core.Var | core.Literal) -> tuple[int, ...]:
-    return cast("jax.core.ShapedArray", variable.aval).shape
+    return cast(ShapedArray, variable.aval).shape

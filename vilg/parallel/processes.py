@@ -69,11 +69,9 @@ def in_cluster(environment: Mapping[str, str], chips: bool | None = None) -> boo
     """
     wanted = environment.get("JAX_PLATFORMS", "tpu").startswith("tpu")
     if wanted and (has_tpu() if chips is None else chips):
-        workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
-            "TPU_WORKER_HOSTNAMES"
-        )
-        if workers:  # GKE, which has no metadata server
-            return len(workers.split(",")) > 1 or _several(environment, "MEGASCALE_NUM_SLICES")
+        hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
+        if hosts:  # GKE, which has no metadata server
+            return len(hosts.split(",")) > 1 or _several(environment, "MEGASCALE_NUM_SLICES")
         if not environment.get("TPU_SKIP_MDS_QUERY"):
             return True
     if _several(environment, "SLURM_NTASKS"):
