@@ -28,7 +28,7 @@ WHAT = {
     "processes": "what diffusion does to codes",
     "codecs": "pixels to codes and back",
     "nn": "layers: attention, transformer, U-Net",
-    "compiler": "XLA's flags, warnings",
+    "compiler": "flags, warnings",
     "parallel": "layouts, mesh",
     "experiment_file": "reads an experiment file",
     "packaged": "experiments inside",
