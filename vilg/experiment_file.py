@@ -19,7 +19,7 @@ from vilg.packaged import experiment_path
 
 # Fields and sections that may change between a run and its continuation, because what is learned
 # does not depend on them: how often something is done, where files lie, the layout and evaluations.
-# (The loader compares the records of data.*.path themselves.)
+# (The loader compares the records of data.*.path and data.*.of themselves.)
 CHANGEABLE = (
     "training.checkpoint_every",
     "training.log_every",
@@ -31,6 +31,8 @@ CHANGEABLE = (
     "codec.workdir",
     "data.train.path",
     "data.valid.path",
+    "data.train.of",
+    "data.valid.of",
     "data.loader.workers",
     "data.loader.prefetch",
     "layout",
