@@ -18,7 +18,8 @@ import numpy as np
 from vilg.data.prompts import Prompt, read_prompts
 from vilg.data.records import LANGUAGES, detect_language
 from vilg.data.styles import find_style, style_table, styled
-from vilg.data.suites import FIELDS, SUITES, of_categories, read_suite, suite_table
+from vilg.data.suite_table import SUITES
+from vilg.data.suites import FIELDS, of_categories, read_suite, suite_table
 from vilg.experiment import Experiment
 from vilg.run.terminal.outputs import counted
 from vilg.run.terminal.progress import Evaluations
