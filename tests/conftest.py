@@ -22,13 +22,16 @@ if (
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+from typing import TYPE_CHECKING
+
 import pytest
 from ml_collections import ConfigDict
 
 import tests.checking  # noqa: F401  before vilg, which it checks
-from vilg.experiment import Experiment, build_experiment
 from vilg.experiment_file import load_config
-from vilg.overrides import override
+
+if TYPE_CHECKING:  # a test imports the packages that it tests, and no others
+    from vilg.experiment import Experiment
 
 
 def tiny_config(**changes) -> ConfigDict:
@@ -85,6 +88,8 @@ def tiny_ranker(**changes) -> ConfigDict:
 
 def changed(config: ConfigDict, changes: dict) -> ConfigDict:
     """The config with the values at dotted paths, "__" for the dots."""
+    from vilg.overrides import override
+
     paths = {path.replace("__", "."): value for path, value in changes.items()}
     return ConfigDict(override(config.to_dict(), paths))
 
@@ -96,6 +101,8 @@ def config():
 
 
 @pytest.fixture
-def tiny() -> Experiment:
+def tiny() -> "Experiment":
     """A tiny generator experiment."""
+    from vilg.experiment import build_experiment
+
     return build_experiment(tiny_config())

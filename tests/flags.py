@@ -5,7 +5,7 @@ The emitters of fused kernels take two thirds of the time to compile, even witho
 jaxlib without the other emitters does not know the flag that chooses them.
 """
 
-from vilg.parallel.known_flags import known
+from vilg.compiler.known_flags import known
 
 _QUICK = (
     "--xla_backend_optimization_level=0",

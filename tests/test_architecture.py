@@ -65,7 +65,8 @@ def test_shapes_are_checked_in_every_part_but_those_without_arrays(pytestconfig)
     checked = pytestconfig.getoption("jaxtyping_packages").split(",")
     parts = {"vilg." + Path(name).parts[1].removesuffix(".py") for name in FILES}
     assert parts - set(checked) == {
-        f"vilg.{part}" for part in ("__init__", "__main__", "config", "parallel", "planning")
+        f"vilg.{part}"
+        for part in ("__init__", "__main__", "compiler", "config", "parallel", "planning")
     }
 
 
@@ -121,3 +122,9 @@ def test_no_verb_imports_another():
 def test_the_verbs_can_be_seen_at_a_glance():
     """Files of vilg/run/ itself (51 before verbs of several files became packages)."""
     assert len(list(Path("vilg/run").glob("*.py"))) <= 20
+
+
+def test_parallel_says_where_arrays_live_and_nothing_else():
+    """Lines of vilg/parallel (1,861 when it also read compiled programs and knew chips)."""
+    lines = {n: text.count("\n") for n, text in FILES.items() if n.startswith("vilg/parallel/")}
+    assert 0 < sum(lines.values()) <= 800, lines

@@ -82,6 +82,12 @@ def test_links_and_paths_on_pages_lead_somewhere(page):
             assert Path(path).exists(), f"{page} names {path}"
 
 
+def test_every_package_has_a_line_on_the_page_of_the_code():
+    text = Path("vilg/README.md").read_text()
+    for package in Path("vilg").glob("*/__init__.py"):
+        assert f"\n| `{package.parent.name}` |" in text, package.parent
+
+
 def test_a_newcomer_reads_the_first_page_in_five_minutes():
     lines = Path("README.md").read_text().splitlines()
     assert len(lines) <= 130

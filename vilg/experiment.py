@@ -26,7 +26,7 @@ from vilg.data.settings import Data, Text
 from vilg.data.sources import build_source
 from vilg.evals import EVALUATORS
 from vilg.evals.base import Evaluator, Sampling, sampling_apart
-from vilg.experiment_file import deciding, to_dict
+from vilg.experiment_file import run_identity, to_dict
 from vilg.generators import GENERATORS, RANKERS
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout
@@ -141,7 +141,7 @@ class Experiment:
     @functools.cached_property
     def hash(self) -> str:
         """A hash of the fields that decide the results."""
-        text = json.dumps(deciding(self.config), sort_keys=True)
+        text = json.dumps(run_identity(self.config), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,23 +1,26 @@
-"""Experiment files: reading "FILE.py[:size]" to a ConfigDict, and questions that a config answers
-without being built.
+"""Reading experiment files, and what a config says before anything is built from it.
 
-Separate from experiment.py, which builds objects of every part of vilg: an experiment file is read
-in a fraction of a second."""
+An experiment file has a function `get_config`, or `get_config(size)` with its sizes in `SIZES`,
+which gives a ConfigDict. Reading it loads none of the parts that are built from a config, so it
+takes a fraction of a second; vilg/experiment.py builds them."""
 
 import importlib.util
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from vilg.config import lookup, require
 from vilg.packaged import experiment_path
 
-# What does not decide the results: lengths of what comes first or last, cadences, places, the
-# layout (the loader compares what the sources hold). The same fields, but the length, are free in
-# the experiments inside.
-FREE = (
+# Fields and sections that may change between a run and its continuation, because what is learned
+# does not depend on them: how often something is done, where files lie, the layout and evaluations.
+# (The loader compares the records of data.*.path and data.*.of themselves.)
+CHANGEABLE = (
     "training.checkpoint_every",
     "training.log_every",
     "training.evaluate_every",
@@ -28,62 +31,42 @@ FREE = (
     "codec.workdir",
     "data.train.path",
     "data.valid.path",
+    "data.train.of",
+    "data.valid.of",
     "data.loader.workers",
     "data.loader.prefetch",
     "layout",
     "evals",
 )
-
-
-INNER = (("codec", "experiment"), ("training", "first"))
-
-
-def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without its length and without what is FREE: two runs of which these are equal may
-    go on one from the other.
-    """
-    return _without(config, (*FREE, "training.steps"))
-
-
-def _without(
-    config: Mapping[str, Any], free: Sequence[str], path: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    kept = {}
-    for key, value in config.items():
-        place = (*path, key)
-        if place in INNER and value:
-            kept[key] = _without(value, FREE)
-        elif ".".join(place) not in free:
-            kept[key] = _without(value, free, place) if isinstance(value, Mapping) else value
-    return kept
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain dicts and lists, as JSON gives them back."""
-    plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    return json.loads(json.dumps(plain))
-
-
-def alone(config: Any) -> dict[str, Any]:
-    """A config as plain dicts, without the experiment that is trained before it: of one step
-    nothing depends on that.
-    """
-    plain = to_dict(config)
-    if isinstance(plain.get("training"), dict):
-        plain["training"].pop("first", None)
-    return plain
+# The fields of a config that hold another experiment's config: that of the codec, and that of the
+# run whose parameters this one starts from (a curriculum).
+NESTED_EXPERIMENTS = (("codec", "experiment"), ("training", "first"))
+# The sections that the experiments of one `generators` function have in common.
+SHARED_SECTIONS = ("seed", "data", "codec", "layout")
 
 
 def load_config(path: str, beside: str = "") -> ConfigDict:
     """The ConfigDict of "FILE.py[:size]" or "NAME[:size]" (packaged.py says what is found).
 
-    With `beside` (an experiment's __file__) a relative path is looked for beside that file."""
+    With `beside` (an experiment's __file__) a relative path is looked for beside that file.
+
+    Errors: UserError where there is no such file or size, and where the file has no get_config."""
     file, _, size = path.partition(":")
     module = load_file(file, beside)
-    return module.get_config(size) if size else module.get_config()
+    get_config = getattr(module, "get_config", None)
+    remedy = "the file has no function get_config, which gives an experiment's config; add one"
+    require(callable(get_config), "config", path, remedy)
+    if size and hasattr(module, "SIZES"):
+        lookup(dict.fromkeys(module.SIZES), size, "config size")
+    has_sizes = bool(inspect.signature(module.get_config).parameters)
+    require(not size or has_sizes, "config size", size, f"{file} has no sizes; leave it out")
+    config = module.get_config(size) if size else module.get_config()
+    remedy = f"get_config gives a {type(config).__name__}; make it give a ConfigDict"
+    require(isinstance(config, ConfigDict), "config", path, remedy)
+    return config
 
 
-def load_file(path: str, beside: str = "") -> Any:
+def load_file(path: str, beside: str = "") -> ModuleType:
     """The module of an experiment, by its path or packaged name, as in `load_config`."""
     target = experiment_path(path, beside)
     spec = importlib.util.spec_from_file_location(f"experiment_{target.stem}", target)
@@ -93,21 +76,63 @@ def load_file(path: str, beside: str = "") -> Any:
     return module
 
 
-SHARED = ("seed", "data", "codec", "layout")  # sections that are the first config's in all
+def generator_configs(path: str, config: dict[str, Any], codec: Path) -> dict[str, dict[str, Any]]:
+    """The configs of the file's function `generators`, by name; all use the codec in `codec`.
 
-
-def all_generators(path: str, config: dict[str, Any], codec: Path) -> dict[str, dict[str, Any]]:
-    """The configs that the file's `generators` names, the given config (with its overrides) in the
-    place of the first; without such a function the given config alone. All use the codec trained in
-    the directory `codec`."""
+    `config`, with its overrides, takes the place of the first, and its SHARED_SECTIONS those of the
+    others. A file without that function gives `config` alone, under its generator's name."""
     file, _, size = path.partition(":")
-    named = getattr(load_file(file), "generators", None)
-    configs = (
-        {n: to_dict(c) for n, c in (named(size) if size else named()).items()}
-        if named
-        else {config["generator"]["name"]: config}
-    )
-    for place, (name, other) in enumerate(configs.items()):
-        configs[name] = {**(config if place == 0 else other), **{k: config[k] for k in SHARED}}
-        configs[name]["codec"] = {**config["codec"], "workdir": str(codec)}
-    return configs
+    generators = getattr(load_file(file), "generators", None)
+    name = config["generator"].get("name")
+    require(bool(name), "config", path, "is a codec's experiment; give one that has a generator")
+    configs = {name: config}
+    if generators is not None:
+        found = generators(size) if size else generators()
+        configs = {name: to_dict(other) for name, other in found.items()}
+    shared = {section: config[section] for section in SHARED_SECTIONS}
+    shared["codec"] = {**config["codec"], "workdir": str(codec)}
+    return {
+        name: {**(config if place == 0 else other), **shared}
+        for place, (name, other) in enumerate(configs.items())
+    }
+
+
+def to_dict(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+    """A config as plain dicts and lists, as JSON gives them back."""
+    plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    return json.loads(json.dumps(plain))
+
+
+def without_curriculum(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+    """A config as plain dicts, without the experiment that is trained before it.
+
+    Nothing about a single training step depends on training.first."""
+    plain = to_dict(config)
+    if isinstance(plain.get("training"), dict):
+        plain["training"].pop("first", None)
+    return plain
+
+
+def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that decides what a run learns in a step.
+
+    It leaves out the CHANGEABLE fields and the number of steps. Two runs with the same identity may
+    continue one another. The steps of NESTED_EXPERIMENTS belong to it, because the run depends on
+    what they end with."""
+    return _without(config, {*CHANGEABLE, "training.steps"})
+
+
+def _without(
+    config: Mapping[str, Any], fields: Collection[str], section: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The config without these fields (dotted paths), and without CHANGEABLE ones in the
+    experiments inside it. `section` is the path of `config` in the whole config.
+    """
+    kept = {}
+    for key, value in config.items():
+        path = (*section, key)
+        if path in NESTED_EXPERIMENTS and value:
+            kept[key] = _without(value, CHANGEABLE)
+        elif ".".join(path) not in fields:
+            kept[key] = _without(value, fields, path) if isinstance(value, Mapping) else value
+    return kept

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 
 from vilg.config import require
 from vilg.experiment import Experiment
-from vilg.parallel.axes import is_box, lengths
+from vilg.parallel.axes import axis_lengths, is_box
 from vilg.parallel.layout import Layout
 from vilg.types import UserError
 
@@ -35,7 +35,7 @@ class Fit:
 
     def __init__(self, experiment: Experiment, devices: int, layout: Layout | None = None):
         self.boxed = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
-        self.lengths = lengths(self.boxed)
+        self.lengths = axis_lengths(self.boxed)
         self.layout = (layout or experiment.layout).bound(self.lengths, devices)
         self.sizes = self.layout.sizes(devices)
         self._check_parameters(devices)

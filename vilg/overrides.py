@@ -20,7 +20,7 @@ from vilg.data.loader import Loader
 from vilg.data.settings import Text
 from vilg.evals import EVALUATORS
 from vilg.experiment import LAYOUT_FIELD, MODELS, evaluator_of
-from vilg.experiment_file import INNER
+from vilg.experiment_file import NESTED_EXPERIMENTS
 from vilg.training.optimizer import Optimizer
 from vilg.training.settings import Training
 from vilg.types import UserError
@@ -120,7 +120,7 @@ def _innermost(config: Any, path: Sequence[str]) -> tuple[Any, Sequence[str]]:
     """The experiment that the path leads into (that of the codec, or the one that is trained
     before), and the rest of the path; the config and the path themselves if it leads into none.
     """
-    for section, field in INNER:
+    for section, field in NESTED_EXPERIMENTS:
         inside = (
             (config.get(section) or {}).get(field) if tuple(path[:2]) == (section, field) else None
         )

@@ -20,7 +20,6 @@ import jax
 from vilg.paths import cache_folder
 
 LIMIT = 2 * 2**30  # bytes; JAX drops the programs that were not used for longest
-DIRECTORY = "JAX_COMPILATION_CACHE_DIR"
 
 
 def keep_programs() -> None:
@@ -28,7 +27,8 @@ def keep_programs() -> None:
     directory already.
 
     Where they cannot be kept, one line on standard error says so, and programs are compiled."""
-    if os.environ.get(DIRECTORY) or jax.config.jax_compilation_cache_dir:
+    told = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if told:  # by JAX_COMPILATION_CACHE_DIR, say
         return
     tell = _teller()
     try:

@@ -23,7 +23,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vilg.parallel.flags import ask_for_flags
+from vilg.compiler.flags import add_flags
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh
 from vilg.planning.costs import count
@@ -253,7 +253,7 @@ def main() -> None:
         "--rows", type=int, default=0, help="a chip, instead of the published batch"
     )
     parser.add_argument(
-        "--flags", default="tpu_async_gather", help="sets of vilg/parallel/flags.py"
+        "--flags", default="tpu_async_gather", help="sets of vilg/compiler/flags.py"
     )
     parser.add_argument(
         "--hlo", default="", metavar="FILE", help="keeps the optimized program as text"
@@ -262,7 +262,7 @@ def main() -> None:
     model = MODELS[args.model]
     model = dataclasses.replace(model, rows=args.rows or model.rows)
     prepare(parse_topology(model.topology))
-    ask_for_flags(args.flags)
+    add_flags(args.flags)
     began = time.process_time()
     mesh, topology, program = lowered(model)
     compiled = compiled_text(program, kept_at(program, topology), True)

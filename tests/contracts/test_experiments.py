@@ -15,7 +15,7 @@ import pytest
 from vilg.experiment import SECTIONS, build_experiment
 from vilg.experiment_file import load_config, load_file, to_dict
 from vilg.fit import path_name
-from vilg.parallel.axes import lengths
+from vilg.parallel.axes import axis_lengths
 from vilg.parallel.layouts import parse_layout, parse_layouts
 from vilg.planning.topology import parse_topology
 from vilg.program import Program, is_box
@@ -165,7 +165,7 @@ def test_layouts_of_the_ablation_divide_every_model_on_every_pod():
         shapes = {path_name(path): (box.names, box.value.shape) for path, box in flat}
         for devices in sorted({parse_topology(name).size for name in ablation.TOPOLOGIES}):
             for name, layout in parse_layouts(",".join(ablation.LAYOUTS)).items():
-                bound = layout.bound(lengths(boxed), devices)
+                bound = layout.bound(axis_lengths(boxed), devices)
                 if model == "ablation" and name in refused[devices]:
                     with pytest.raises(UserError, match="Choose mesh sizes that divide these"):
                         bound.check(shapes, devices)

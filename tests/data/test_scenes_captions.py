@@ -1,4 +1,4 @@
-"""Captions say everything, in both languages, and parse back to exactly what they say."""
+"""Captions say everything about a scene in both languages, and parse back to exactly that."""
 
 import random
 from dataclasses import replace

@@ -1,6 +1,5 @@
-"""A changed scene's caption is false of the picture, and differs from the true one in the thing
-that was changed.
-"""
+"""The caption of a changed scene is false of the old picture, and differs in the changed thing
+only."""
 
 import random
 

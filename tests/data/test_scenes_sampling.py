@@ -1,6 +1,5 @@
-"""Scenes at random keep their promises: they fit, stand apart, keep the withheld pairs back, and
-splits do not meet.
-"""
+"""Random scenes fit into the picture, keep their distances, never show withheld pairs, and belong
+to one split only."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The exact scorer: what it must read, what it must refuse, and that it cannot be fooled."""
+"""The scorer of pictures: what it must read, what it must refuse, and what must not fool it."""
 
 import random
 import re

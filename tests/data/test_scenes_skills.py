@@ -1,6 +1,5 @@
-"""Skills on rendered scenes: a right picture shows all of them, and each alteration costs just the
-one that it should.
-"""
+"""Skills on rendered scenes: a right picture shows all of them, and each alteration costs exactly
+the skill that it breaks."""
 
 import random
 from collections import Counter
@@ -217,9 +216,7 @@ def test_splits_and_seeds_share_no_scene():
 
 
 def fits(scene: Scene) -> bool:
-    """Whether the objects are inside the picture, apart, and stand as the scene says: sizes have
-    changed.
-    """
+    """Whether resized objects are still inside the picture, apart, and in the scene's relation."""
     inside = all(min(o.box[:2]) >= 0 and max(o.box[2:]) <= 1 for o in scene.objects)
     apart = all(
         max(abs(a.x - b.x), abs(a.y - b.y)) >= (SIZES[a.size] + SIZES[b.size]) / 2 + GAP

@@ -71,9 +71,9 @@ def test_length_and_range():
 
 
 def test_plain_snapped_pictures_have_one_background_patch():
-    """Few different 4x4 patches at 32 pixels is what makes the quickstart's codec possible; one of
-    them is the background.
-    """
+    """The quickstart's small codec needs few different 4 x 4 patches at 32 pixels.
+
+    One of them is the background."""
     source = Synthetic(snap=4, backgrounds=("plain",), max_objects=2, groups=0.0, pairs="all")
     patches = np.concatenate(
         [

@@ -258,6 +258,42 @@ def test_sources_are_built_from_text_and_from_config():
         )
 
 
+def test_the_parts_of_a_split_are_the_source(tmp_path):
+    """Each record is in one of the two, in order, and the last of every four is for validation;
+    the place of the files does not matter."""
+    whole = [f"synthetic/train/0/{i}" for i in range(11)]
+    parts = {
+        part: build_source(
+            {"name": "split", "of": "synthetic:train,n=11", "part": part, "every": 4}, "data.train"
+        )
+        for part in ("train", "valid")
+    }
+    found = {part: [s[i]["id"] for i in range(len(s))] for part, s in parts.items()}
+    assert found["valid"] == [whole[3], whole[7]]
+    assert found["train"] == [id for id in whole if id not in found["valid"]]
+    assert fingerprint(parts["train"]) != fingerprint(parts["valid"])
+    for place in ("a", "b"):
+        folder(tmp_path / place, *({"image": f"{i}.png", "captions": ["x"]} for i in range(4)))
+    first, second = (parse_source(f"split:folder:{tmp_path / place},every=2") for place in "ab")
+    assert fingerprint(first) == fingerprint(second) and len(first) == 2
+    assert pickle.loads(pickle.dumps(first)) == first
+    with pytest.raises(IndexError):
+        parts["valid"][2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"of": "folder:/none"}, "captions.jsonl"),
+        ({"of": "synthetic:train", "every": 1}, "every=1: must be at least 2"),
+        ({"of": "synthetic:train", "part": "test"}, "data.train.part='test'"),
+    ],
+)
+def test_wrong_splits_are_sentences(fields, named):
+    with pytest.raises(UserError, match=named):
+        build_source({"name": "split", **fields}, "data.train")
+
+
 def test_caption_texts_are_spread_over_the_source(records, tmp_path):
     assert len(list(caption_texts(Listed(records)))) == 21
     assert list(caption_texts(Listed(records), 2))[::3] == ["第0张图片", "第3张图片"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vilg.data.suites import SUITES, VILG_300, digest, of_categories, read_suite, suite_table
+from vilg.data.suite_table import SUITES, VILG_300
+from vilg.data.suites import digest, of_categories, read_suite, suite_table
 from vilg.types import UserError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

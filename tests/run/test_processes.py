@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.flags import UNOPTIMIZED
-from vilg.parallel.processes import cluster, given
+from vilg.parallel.processes import coordinates_of, in_cluster
 from vilg.training.log import read_metrics
 from vilg.types import UserError
 
@@ -150,28 +150,28 @@ def test_what_the_first_process_refuses_stops_the_others(tmp_path):
     (tmp_path / "checkpoints" / "1").mkdir()
     (_, first), (_, second) = ends = start(tmp_path, 2, 2)
     assert [code for code, _ in ends] == [2, 2], ends
-    assert "has checkpoints but no config.json" in first and "the first process could not" in second
+    assert "has checkpoints but no config.json" in first and "process 0 failed" in second
 
 
 def test_processes_are_given_whole_or_not_at_all():
     whole = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-    assert given(whole) == ("host:1", 4, 3)
-    assert given({"JAX_PROCESS_ID": ""}) is None
+    assert coordinates_of(whole) == ("host:1", 4, 3)
+    assert coordinates_of({"JAX_PROCESS_ID": ""}) is None
     for address in ("host", "host:", "host:abc"):
         with pytest.raises(
             UserError, match=f"JAX_COORDINATOR_ADDRESS='{address}': must be host:port"
         ):
-            given(whole | {"JAX_COORDINATOR_ADDRESS": address})
+            coordinates_of(whole | {"JAX_COORDINATOR_ADDRESS": address})
     with pytest.raises(
         UserError,
         match="JAX_NUM_PROCESSES is not set although JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID is",
     ):
-        given({k: v for k, v in whole.items() if k != "JAX_NUM_PROCESSES"})
+        coordinates_of({k: v for k, v in whole.items() if k != "JAX_NUM_PROCESSES"})
     for wrong in ("4", "-1", "x"):
         with pytest.raises(
             UserError, match=f"JAX_PROCESS_ID='{wrong}' must be a whole number below"
         ):
-            given(whole | {"JAX_PROCESS_ID": wrong})
+            coordinates_of(whole | {"JAX_PROCESS_ID": wrong})
 
 
 STEP = {
@@ -190,25 +190,26 @@ SLICE = GKE | {
 
 
 def test_several_tasks_of_a_scheduler_are_found():
-    assert cluster({"OMPI_COMM_WORLD_SIZE": "8"}) and cluster(STEP)
-    assert not cluster(STEP | {"SLURM_NTASKS": "1", "JAX_PLATFORMS": "cpu"}) and not cluster({})
+    assert in_cluster({"OMPI_COMM_WORLD_SIZE": "8"}) and in_cluster(STEP)
+    assert not in_cluster(STEP | {"SLURM_NTASKS": "1", "JAX_PLATFORMS": "cpu"})
+    assert not in_cluster({})
     for name in ("SLURM_PROCID", "SLURM_STEP_NODELIST"):
         with pytest.raises(
             UserError, match=f"SLURM_NTASKS=2 but {name} is not set: start it with srun"
         ):
-            cluster({k: v for k, v in STEP.items() if k != name})
+            in_cluster({k: v for k, v in STEP.items() if k != name})
 
 
 def test_hosts_of_a_slice_are_found():
-    assert cluster({}, chips=True) and cluster(GKE, chips=True)
-    assert not cluster({}, chips=False) and not cluster(GKE, chips=False), (
+    assert in_cluster({}, chips=True) and in_cluster(GKE, chips=True)
+    assert not in_cluster({}, chips=False) and not in_cluster(GKE, chips=False), (
         "no chips here, whatever plan has set"
     )
-    assert not cluster(GKE | {"TPU_WORKER_HOSTNAMES": "localhost"}, chips=True), "one host"
-    assert cluster(
+    assert not in_cluster(GKE | {"TPU_WORKER_HOSTNAMES": "localhost"}, chips=True), "one host"
+    assert in_cluster(
         GKE | {"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, chips=True
     ), "one host a slice"
-    assert not cluster(GKE | {"JAX_PLATFORMS": "cpu"}, chips=True) and cluster(
+    assert not in_cluster(GKE | {"JAX_PLATFORMS": "cpu"}, chips=True) and in_cluster(
         {"JAX_PLATFORMS": "tpu,cpu"}, chips=True
     )
 

@@ -42,7 +42,7 @@ class Toy:
 
     def loss(self, params, batch, key, step):
         x = batch["codes"].mean((1, 2))
-        resolve = constrain._resolve.get()
+        resolve = constrain._resolver.get()
         assert resolve is not None
         mesh = resolve((), ()).mesh
         over = {"sum along the wrong axis": "model", "sum that is missing": ()}.get(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.conftest import tiny_ranker
-from vilg.parallel.flags import FLAG_SETS, ask_for_flags
+from vilg.compiler.flags import FLAG_SETS, add_flags
 from vilg.run import cli
 from vilg.types import UserError
 from vilg.workdir.profile import Profiled, parse_window
@@ -55,7 +55,7 @@ def test_a_window_that_is_none_is_a_sentence(text):
 
 def test_flags_join_what_is_told_which_wins():
     environment = {"LIBTPU_INIT_ARGS": "--xla_enable_async_all_gather=false --other=1"}
-    ask_for_flags("tpu_async_gather,gpu_overlap", environment)
+    add_flags("tpu_async_gather,gpu_overlap", environment)
     told = environment["LIBTPU_INIT_ARGS"].split()
     assert "--xla_enable_async_all_gather=true" not in told and told[-2:] == [
         "--xla_enable_async_all_gather=false",
@@ -64,7 +64,7 @@ def test_flags_join_what_is_told_which_wins():
     assert "--xla_tpu_overlap_compute_collective_tc=true" in told
     assert environment["XLA_FLAGS"] == "--xla_gpu_enable_latency_hiding_scheduler=true"
     with pytest.raises(UserError, match="flags='gpu_overlp': did you mean 'gpu_overlap'"):
-        ask_for_flags("gpu_overlp", environment)
+        add_flags("gpu_overlp", environment)
     with pytest.raises(
         UserError,
         match=(
@@ -72,18 +72,18 @@ def test_flags_join_what_is_told_which_wins():
             " 50000"
         ),
     ):
-        ask_for_flags("tpu_vmem,tpu_vmem_v5", environment)
-    ask_for_flags("tpu_sparsecore,tpu_sparsecore_gather", {})  # which share a flag
+        add_flags("tpu_vmem,tpu_vmem_v5", environment)
+    add_flags("tpu_sparsecore,tpu_sparsecore_gather", {})  # which share a flag
 
 
 def test_an_option_of_jaxs_has_one_value_and_what_is_told_wins(monkeypatch):
     environment = {}
-    ask_for_flags("tpu_quick_compile", environment)
+    add_flags("tpu_quick_compile", environment)
     assert environment == {"JAX_OPTIMIZATION_LEVEL": "O1"}
     monkeypatch.setenv("JAX_OPTIMIZATION_LEVEL", "O0")
     before = jax.config.jax_optimization_level
     try:
-        ask_for_flags("tpu_quick_compile")
+        add_flags("tpu_quick_compile")
         assert str(jax.config.jax_optimization_level) == "O0", (
             "JAX has read its environment before; it is told"
         )

@@ -1,7 +1,5 @@
-"""Any source into a data set on disk, and what a source holds in numbers.
-
-Separate because `vilg data convert | synth | stats` share one pass over the records with the same
-treatment of bad ones."""
+"""Conversion of any source into a data set on disk, and statistics of a source: one pass over the
+records, with the same treatment of bad ones."""
 
 import collections
 import os
@@ -15,6 +13,7 @@ from vilg.data.folder import FolderWriter
 from vilg.data.records import LANGUAGES, BadRecord, Record, validate
 from vilg.data.replace import replacing
 from vilg.data.shards import ShardsWriter
+from vilg.data.sources import Source
 from vilg.data.webdataset import WebDatasetWriter
 from vilg.types import UserError
 
@@ -22,11 +21,12 @@ WRITERS = {"folder": FolderWriter, "shards": ShardsWriter, "webdataset": WebData
 
 
 def good_records(
-    source: Any, bad: dict[str, str], limit: int, count: int | None = None
+    source: Source, bad: dict[str, str], limit: int, count: int | None = None
 ) -> Iterator[Record]:
-    """The good records in order; bad ones go into `bad` (id -> reason), and past `limit` of them a
-    UserError names the first.
-    """
+    """The good records of a source, or of its first `count` records, in order. Bad ones are added
+    to `bad` (id -> reason).
+
+    Errors: UserError that names the first ones, where more than `limit` are bad."""
     for i in range(len(source) if count is None else min(count, len(source))):
         try:
             yield validate(source[i])
@@ -42,14 +42,14 @@ def good_records(
 
 
 def convert(
-    source: Any, kind: str, out: str | os.PathLike[str], bad_record_limit: int = 100
+    source: Source, kind: str, out: str | os.PathLike[str], bad_record_limit: int = 100
 ) -> dict[str, Any]:
     """Writes every good record of a source as `kind` (folder, shards, webdataset) to the new
-    directory `out`, which appears whole.
+    directory `out`, which appears whole or not at all.
 
-    Pictures are stored as PNG, so pixels stay exact; every other field is kept. Returns {"records",
-    "bad": {id: reason}}. Errors: UserError for an unknown kind, an existing `out`, too many bad
-    records, or none good."""
+    Pictures are stored as PNG, so that pixels stay exact; every other field stays too. Returns
+    {"records", "bad": {id: reason}}. Errors: UserError for an unknown kind, an existing `out`, too
+    many bad records, or no good one."""
     writer = lookup(WRITERS, kind, "to")
     bad: dict[str, str] = {}
     with replacing(out) as folder:
@@ -64,9 +64,11 @@ def convert(
     return {"records": target.count, "bad": bad}
 
 
-def stats(source: Any, count: int | None = None, bad_record_limit: int = 10**9) -> dict[str, Any]:
-    """What a source (or its first `count` records) holds: counts, caption languages and lengths in
-    characters, picture sizes.
+def stats(
+    source: Source, count: int | None = None, bad_record_limit: int = 10**9
+) -> dict[str, Any]:
+    """Statistics of a source, or of its first `count` records: counts, languages of captions and
+    their lengths in characters, sizes of pictures.
     """
     bad: dict[str, str] = {}
     tally: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
@@ -103,6 +105,6 @@ def stats(source: Any, count: int | None = None, bad_record_limit: int = 10**9) 
 
 
 def quantiles(values: list[int]) -> dict[str, float]:
-    """Smallest, median, 95th percentile and largest."""
+    """The smallest value, the median, the 95th percentile and the largest value."""
     low, median, high, most = np.percentile(values, [0, 50, 95, 100]).tolist()
     return {"min": low, "median": median, "p95": high, "max": most}

@@ -1,16 +1,14 @@
-"""Prompt files: what people hand to `sample --prompts`, .txt, .csv, .tsv or .jsonl, as they really
-are.
+"""Prompt files for `sample --prompts` and evaluators: .txt, .csv, .tsv and .jsonl.
 
-Separate because evaluators read them too. Real files carry a byte-order mark, CRLF, newlines inside
-quotes, Chinese headers and pages that are not UTF-8; each is read or refused in one sentence, never
-read half."""
+Real files have byte-order marks, CRLF, newlines inside quotes, Chinese headers and encodings other
+than UTF-8. A file is read as a whole or refused with one sentence, never read in part."""
 
 import csv
 import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vilg.data.records import LANGUAGES, detect_language
 from vilg.types import UserError
@@ -30,27 +28,27 @@ class Prompt:
 
 
 def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
-    """The prompts of a file, in its order; newlines inside a prompt become spaces, and rows whose
+    """The prompts of a file, in its order. Newlines inside a prompt become spaces, and rows whose
     prompt is empty are left out.
 
-    A table's prompt column is `column`, else the first of COLUMNS (in any case) that it has. A
-    row's own "language" counts, else Han characters make it zh. Errors: UserError for a missing
-    file, an unknown ending or column, bytes that are not UTF-8 (with the line), a row that does not
-    fit the header, broken JSON, or no prompt at all."""
+    A table's prompt column is `column`, else the first of COLUMNS (in any case) that it has. The
+    language of a row is its column "language", else zh if the prompt has Han characters. Errors:
+    UserError for a missing file, an unknown ending or column, bytes that are not UTF-8 (with the
+    line), a row that does not fit the header, broken JSON, or no prompt at all."""
     path = Path(path)
-    found = [
+    prompts = [
         prompt
         for row in read_rows(path, column)
-        if (prompt := parse(path, row, column)) is not None
+        if (prompt := prompt_of(path, row, column)) is not None
     ]
-    if not found:
+    if not prompts:
         raise UserError(f"prompts={str(path)!r}: holds no prompt; write one a line")
-    return found
+    return prompts
 
 
 def read_utf8(path: Path, where: str) -> str:
-    """The text of a file, without a byte-order mark. Errors: UserError, which begins with `where`,
-    for a file that cannot be read, or whose bytes are not UTF-8 (with the line)."""
+    """The text of a file, without a byte-order mark. Errors: UserError, whose message begins with
+    `where`, for a file that cannot be read, or whose bytes are not UTF-8 (with the line)."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -64,8 +62,8 @@ def read_utf8(path: Path, where: str) -> str:
 
 
 def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
-    """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as of
-    `read_prompts`, but for those of columns.
+    """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as
+    `read_prompts`, except for those about columns.
     """
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"prompts={str(path)!r}: give a file that ends in {', '.join(FORMATS)}")
@@ -75,27 +73,27 @@ def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
         if column:
             raise UserError(f"column={column!r}: {path.name} has no columns; leave it out")
         return [{"prompt": line} for line in text.splitlines()]
-    return (
-        objects(path, text)
-        if kind == ".jsonl"
-        else table(path, text, "," if kind == ".csv" else "\t")
-    )
+    if kind == ".jsonl":
+        return json_rows(path, text)
+    return table_rows(path, text, "," if kind == ".csv" else "\t")
 
 
-def table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
+def table_rows(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
     """The rows of a CSV or TSV as dicts by header. A TSV whose quotes do not pair up is read
     without quoting (PartiPrompts).
     """
     try:
-        return cut(path, text, delimiter, csv.QUOTE_MINIMAL)
+        return quoted_rows(path, text, delimiter, csv.QUOTE_MINIMAL)
     except UserError:
         if delimiter != "\t":
             raise
-        return cut(path, text, delimiter, csv.QUOTE_NONE)
+        return quoted_rows(path, text, delimiter, csv.QUOTE_NONE)
 
 
-def cut(path: Path, text: str, delimiter: str, quoting: Any) -> list[dict[str, Any]]:
-    """The rows under one rule of quoting."""
+def quoted_rows(
+    path: Path, text: str, delimiter: str, quoting: Literal[0, 3]
+) -> list[dict[str, Any]]:
+    """The rows of a table under csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True
     )
@@ -122,8 +120,8 @@ def cut(path: Path, text: str, delimiter: str, quoting: Any) -> list[dict[str, A
     return rows
 
 
-def objects(path: Path, text: str) -> list[dict[str, Any]]:
-    """The objects of JSON lines; a bare string is a prompt."""
+def json_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines; a string is {"prompt": string}."""
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -143,8 +141,8 @@ def objects(path: Path, text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def parse(path: Path, row: dict[str, Any], column: str) -> Prompt | None:
-    """One row's prompt, or None where it is empty."""
+def prompt_of(path: Path, row: dict[str, Any], column: str) -> Prompt | None:
+    """The prompt of a row, or None where it is empty."""
     name = column if column in row else None
     if not column:
         lower = {key.lower(): key for key in reversed(row)}

@@ -1,9 +1,7 @@
-"""A contact sheet: pictures of a source with their captions, and the search for a font that can
-write Chinese.
+"""A contact sheet of pictures with their captions, and the search for a font with Chinese glyphs.
 
-Separate because it alone draws text. Where no font with Chinese glyphs is found (neither Pillow nor
-matplotlib brings one), Chinese characters are written as their code points and the sheet says so.
-"""
+Neither Pillow nor matplotlib contains such a font. Where none is found, Chinese characters are
+written as their code points, and the sheet says so."""
 
 import functools
 import os
@@ -15,6 +13,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from vilg.data.records import HAN, BadRecord, Record, validate
+from vilg.data.sources import Source
 from vilg.types import UserError
 
 FONT_VARIABLE = "VILG_FONT"
@@ -36,8 +35,8 @@ NO_FONT = (
 
 
 def writes_chinese(path: str) -> bool:
-    """Whether a font file has glyphs of its own for Chinese (the box for missing glyphs is the same
-    for all).
+    """Whether a font file has glyphs for Chinese; the box for a missing glyph is the same for all
+    characters.
     """
     try:
         font = ImageFont.truetype(path, 16)
@@ -53,8 +52,8 @@ def writes_chinese(path: str) -> bool:
 
 @functools.cache
 def chinese_font() -> str | None:
-    """The path of a font with Chinese glyphs: $VILG_FONT, a known place, or what fontconfig names;
-    None if there is none.
+    """The path of a font with Chinese glyphs, from $VILG_FONT, FONT_PLACES or fontconfig; None if
+    there is none. Errors: UserError if $VILG_FONT has no such glyphs.
     """
     chosen = os.environ.get(FONT_VARIABLE)
     if chosen:
@@ -78,19 +77,22 @@ def chinese_font() -> str | None:
 
 
 def legible(text: str) -> str:
-    """The text with each Han character as its code point in brackets unless a font can write it."""
+    """The text; without a Chinese font, each Han character is its code point in brackets."""
     return text if chinese_font() else HAN.sub(lambda match: f"[{ord(match[0]):x}]", text)
 
 
-def font(size: int) -> Any:
-    """A font of the size in pixels; Pillow's own where no Chinese one is found."""
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def font(size: int) -> Font:
+    """A font of a size in pixels: a Chinese one if there is one, else Pillow's."""
     path = chinese_font()
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
-def wrap(text: str, width: float | int, face: Any) -> list[str]:
-    """The text in lines of at most `width` pixels, broken at spaces where there are any, else
-    between characters.
+def wrap(text: str, width: int, face: Font) -> list[str]:
+    """The text in lines of at most `width` pixels, broken at spaces, and between characters where a
+    word is longer than a line.
     """
     lines, line = [], ""
     for word in text.replace(" ", " \0").split("\0"):
@@ -109,22 +111,20 @@ def wrap(text: str, width: float | int, face: Any) -> list[str]:
 
 
 def sheet(records: list[Record], columns: int = 6, cell: int = 160, lines: int = 6) -> Image.Image:
-    """The contact sheet of records: each picture in a square of `cell` pixels, enlarged without
-    smoothing if it is smaller, and under it its first Chinese and first English caption in at most
+    """The contact sheet of records. Each picture is in a square of `cell` pixels, enlarged without
+    smoothing if it is smaller, with its first Chinese and first English caption below in at most
     `lines` lines."""
     face, step, margin = font(12), 15, 8
     width = columns * (cell + margin) + margin
-    written = [caption_lines(record, cell, face, lines) for record in records]
-    height = cell + max(map(len, written)) * step + margin
+    texts = [caption_lines(record, cell, face, lines) for record in records]
+    height = cell + max(map(len, texts)) * step + margin
     rows = -(-len(records) // columns)
     note = wrap(NO_FONT, width - 2 * margin, face) if not chinese_font() else []
     page = Image.new("RGB", (width, rows * (height + margin) + margin + step * len(note)), "white")
     pen = ImageDraw.Draw(page)
     for number, record in enumerate(records):
-        left, top = (
-            margin + number % columns * (cell + margin),
-            margin + number // columns * (height + margin),
-        )
+        left = margin + number % columns * (cell + margin)
+        top = margin + number // columns * (height + margin)
         picture = Image.fromarray(record["image"])
         scale = cell / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -132,16 +132,16 @@ def sheet(records: list[Record], columns: int = 6, cell: int = 160, lines: int =
             size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
         )
         page.paste(picture, (left + (cell - size[0]) // 2, top + (cell - size[1]) // 2))
-        for k, line in enumerate(written[number]):
+        for k, line in enumerate(texts[number]):
             pen.text((left, top + cell + k * step + 2), line, fill="black", font=face)
     for k, line in enumerate(note):
         pen.text((margin, page.height - step * (len(note) - k)), line, fill="black", font=face)
     return page
 
 
-def caption_lines(record: Record, width: int, face: Any, lines: int) -> list[str]:
-    """The first Chinese and the first English caption in at most `lines` lines, half for each; a
-    cut is marked.
+def caption_lines(record: Record, width: int, face: Font, lines: int) -> list[str]:
+    """The first Chinese and the first English caption in at most `lines` lines, half of them for
+    each; a caption that is cut ends with an ellipsis.
     """
     blocks = []
     for language in ("zh", "en"):
@@ -159,18 +159,19 @@ def caption_lines(record: Record, width: int, face: Any, lines: int) -> list[str
 
 
 def show(
-    source: Any,
+    source: Source,
     out: str | os.PathLike[str],
     n: int = 36,
     columns: int = 6,
     cell: int = 160,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Writes a contact sheet of `n` records drawn with `seed` as a PNG; returns {"shown", "bad",
-    "note"}.
+    """Writes a contact sheet of `n` records, sampled with `seed`, as a PNG, and returns {"shown",
+    "bad", "note"}.
 
-    `note` is a line for the user where Chinese could not be written, else empty. Errors: UserError
-    for a name that is not .png, sizes below 1, or a source in which no drawn record is good."""
+    `note` is a line for the user where no Chinese font was found, else empty. Errors: UserError for
+    a name that does not end in .png, for sizes that are too small, or if no sampled record is
+    good."""
     if Path(out).suffix.lower() != ".png":
         raise UserError(f"out={str(out)!r}: give a name that ends in .png")
     if min(n, columns) < 1 or cell < 16:

@@ -5,16 +5,18 @@ A source is a frozen, picklable dataclass with `len` and random access; its file
 first use. `source[i]` is a record (see records.py) or raises BadRecord. A source with `content()`
 identifies its records wherever their files lie."""
 
+import functools
 import hashlib
 import re
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from vilg.config import build, lookup
+from vilg.config import build, lookup, require
 from vilg.data.emoji import Emoji
 from vilg.data.folder import Folder
-from vilg.data.records import BadRecord, Record
+from vilg.data.records import BadRecord, Lazy, Record
 from vilg.data.scenes.source import Synthetic
 from vilg.data.shards import Shards
 from vilg.data.tfds import TFDS
@@ -42,6 +44,41 @@ class HasContent(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Split(Lazy):
+    """The records of another source that are for training, or those that are for validation.
+
+    A record's number alone decides, so both parts stay what they are wherever the files lie. A
+    picture that the source holds twice may be in both."""
+
+    of: str  # the whole source as KIND:PATH, such as folder:my_photos
+    part: Literal["train", "valid"] = "train"  # which of the records
+    every: int = 20  # of so many records in a row the last one is for validation
+
+    def __post_init__(self) -> None:
+        require(self.every >= 2, "every", self.every, "must be at least 2")
+        _ = self.source  # refuses a source that is not there
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The whole source."""
+        return parse_source(self.of)
+
+    def content(self) -> str:
+        """What the whole source says of its records, and which of them these are."""
+        return f"split:{fingerprint(self.source)}:{self.part}:{self.every}"
+
+    def __len__(self) -> int:
+        last = len(self.source) // self.every
+        return last if self.part == "valid" else len(self.source) - last
+
+    def __getitem__(self, i: int) -> Record:
+        if not 0 <= i < len(self):
+            raise IndexError(f"record {i} of {len(self)}")
+        whole = self.every * (i + 1) - 1 if self.part == "valid" else i + i // (self.every - 1)
+        return self.source[whole]
+
+
 SOURCES: dict[str, type] = {
     "synthetic": Synthetic,
     "emoji": Emoji,
@@ -49,9 +86,10 @@ SOURCES: dict[str, type] = {
     "shards": Shards,
     "webdataset": WebDataset,
     "tfds": TFDS,
+    "split": Split,
 }
 # the field that PATH sets in KIND:PATH, where it is not `path`
-PATH_FIELDS = {"synthetic": "split", "tfds": "dataset"}
+PATH_FIELDS = {"synthetic": "split", "tfds": "dataset", "split": "of"}
 
 
 def build_source(section: Mapping[str, Any], path: str) -> Source:

@@ -1,7 +1,8 @@
-"""Styles of painting by name, each a few words that are put after a prompt in its own language.
+"""Styles of painting by name. A style is a few words that are appended to a prompt in the prompt's
+language.
 
-The names are those of the public ERNIE-ViLG 2.0 product (its "探索无限" is no style); its own
-words for them are unknown, these are ours."""
+The names are those of the public ERNIE-ViLG 2.0 product (its "探索无限" is no style). The words
+that the product appends are unknown; the words here are vilg's."""
 
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from vilg.types import UserError
 
 
 class Style(NamedTuple):
-    """The English name, and the words that are put after a prompt, by language."""
+    """The English name, and the words that are appended to a prompt, by language."""
 
     english: str
     words: dict[str, str]
@@ -54,12 +55,12 @@ def find_style(name: str) -> Style:
 
 
 def styled(prompt: str, language: str, style: Style) -> str:
-    """The prompt with the style's words of its language after it."""
+    """The prompt with the style's words in its language appended."""
     return f"{prompt.rstrip(' .,。，')}{'，' if language == 'zh' else ', '}{style.words[language]}"
 
 
 def style_table() -> str:
-    """All styles, a line each."""
+    """A line for each style: its Chinese name, English name, Chinese words and English words."""
     return "\n".join(
         f"{name}\t{s.english}\t{s.words['zh']}\t{s.words['en']}" for name, s in STYLES.items()
     )

@@ -1,15 +1,15 @@
-"""The part of speech of every word of a caption: jieba for Chinese, HanTa for English; both ship
-their models, nothing is downloaded.
+"""Parts of speech of a caption's words, by jieba for Chinese and HanTa for English. Both packages
+contain their models; nothing is downloaded.
 
-A word is {"text", "tag"} and the words of a caption are in its order, as the column `words` of a
-record has them. Tags are jieba's first letters; those of CLASSES are key words (PAPERS 1.6), which
-`vilg.data.knowledge` marks. Which samples are marked is decided there."""
+The words of a caption are {"text", "tag"} in the order of the caption, as in the field `words` of a
+record. A tag is the first letter of jieba's tag. Words with tags of CLASSES are key words (PAPERS
+1.6); `vilg.data.knowledge` decides in which samples they are marked."""
 
 import functools
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vilg.data.records import HAN
@@ -22,15 +22,10 @@ CLASSES = {
     "q": "measure word",
     "r": "pronoun",
 }
-FIRST = {
-    "b": "a",
-    "z": "a",
-    "j": "n",
-    "s": "n",
-    "t": "n",
-    **{c: c for c in CLASSES},
-}  # jieba's finer classes by their first letter
-WHOLE = {
+# first letter of a tag of jieba -> class
+CLASS_OF_LETTER = {"b": "a", "z": "a", "j": "n", "s": "n", "t": "n", **{c: c for c in CLASSES}}
+# whole tag of jieba, or Universal tag -> class
+CLASS_OF_TAG = {
     "zg": "n",
     "eng": "n",
     "ADJ": "a",
@@ -39,9 +34,9 @@ WHOLE = {
     "VERB": "v",
     "NUM": "m",
     "PRON": "r",
-}  # and Universal tags
-# jieba's dictionary has "zg" for single characters of every class; those that are no nouns (by
-# frequency), and nouns it calls verbs.
+}
+# jieba's dictionary tags single characters of every class as "zg". Of the frequent ones, these are
+# no nouns.
 ZG = {
     c: t
     for t, cs in (
@@ -54,7 +49,7 @@ ZG = {
     )
     for c in cs
 }
-NOUNS = frozenset("花树")
+NOUNS = frozenset("花树")  # nouns that jieba tags as verbs
 COLOUR = re.compile(
     "[深浅淡暗亮鲜]?(?:[红橙橘黄绿青蓝紫粉黑白灰棕褐金银米肉彩杏茶栗]|咖啡|玫瑰|天空|翠|银灰|粉红|蓝绿)+色"
 )
@@ -65,8 +60,8 @@ ENGLISH_WORD = re.compile(
 MEASURES = frozenset(
     "pair piece slice bunch set row herd flock group couple dozen pile stack".split()
 )
-# CLAWS 5, the tags of HanTa's English model; "" stands for the tags not listed. Auxiliaries and
-# articles are function words.
+# start of a CLAWS 5 tag, as HanTa's English model gives it -> letter; "" is the start of all other
+# tags. Auxiliaries and articles are function words.
 CLAWS = {
     "AJ": "a",
     "NN": "n",
@@ -90,45 +85,45 @@ CLAWS = {
 
 
 def key_class(tag: str) -> str | None:
-    """The class of CLASSES that a tag (jieba's, a Universal one, or a class itself) belongs to;
-    None for a function word's.
+    """The class of a tag, which may be jieba's, a Universal tag, or a class itself; None for a
+    function word.
     """
-    return WHOLE.get(tag) or (None if tag[:1].isupper() else FIRST.get(tag[:1]))
+    return CLASS_OF_TAG.get(tag) or (None if tag[:1].isupper() else CLASS_OF_LETTER.get(tag[:1]))
 
 
 @functools.lru_cache(maxsize=2**14)
 def tagged(text: str, language: str) -> tuple[tuple[str, str], ...]:
-    """(word, tag) for every word and punctuation mark of a caption, in order; white space is left
-    out.
+    """(word, tag) for every word and punctuation mark of a caption, in order, without white
+    space.
     """
     return tuple(chinese(text) if language == "zh" else english(text))
 
 
 def words_of(text: str, language: str) -> list[dict[str, str]]:
-    """The words of a caption as a record's column has them."""
+    """The words of a caption as a record holds them."""
     return [{"text": word, "tag": tag} for word, tag in tagged(text, language)]
 
 
-def spans(text: str, words: Sequence[Any]) -> list[tuple[int, int, str]] | None:
-    """(first character, one after the last, tag) of each word of a column; None where the words are
-    not this caption's, in order.
+def spans(text: str, words: Sequence[Mapping[str, str]]) -> list[tuple[int, int, str]] | None:
+    """(first character, one after the last, tag) of each word; None where the words do not occur in
+    the text in this order.
     """
-    found, place = [], 0
+    found, stop = [], 0
     for word in words:
-        start = text.find(word["text"], place)
+        start = text.find(word["text"], stop)
         if start < 0 or not word["text"]:
             return None
-        place = start + len(word["text"])
-        found.append((start, place, word["tag"]))
+        stop = start + len(word["text"])
+        found.append((start, stop, word["tag"]))
     return found
 
 
 def chinese(text: str) -> list[tuple[str, str]]:
-    """jieba's words, with four corrections towards captions.
+    """jieba's words with four corrections, which suit captions.
 
-    A colour is an adjective (jieba: noun; the paper's figure: `[a]灰色`), a measure word that
-    follows no numeral or pronoun is a noun (碗), the class "zg" is resolved, and a Latin word
-    gets its English tag."""
+    A colour is an adjective (jieba tags it as a noun, the paper's figure as `[a]灰色`). A measure
+    word that follows no numeral or pronoun is a noun (碗), as are two nouns that jieba tags as
+    verbs. The tag "zg" is resolved. A Latin word gets its English tag."""
     words: list[tuple[str, str]] = []
     for pair in jieba_tagger().cut(text):
         word, flag = pair.word, pair.flag
@@ -143,12 +138,12 @@ def chinese(text: str) -> list[tuple[str, str]]:
             tag = ZG.get(word, "n")
         elif flag == "eng":
             tag = english(word)[0][1]
-        words.append((word, FIRST.get(tag, tag)))
+        words.append((word, CLASS_OF_LETTER.get(tag, tag)))
     return words
 
 
 def english(text: str) -> list[tuple[str, str]]:
-    """HanTa's words; a noun that measures ("pair of") is a measure word."""
+    """HanTa's words. A noun of MEASURES before "of" is a measure word ("pair of")."""
     forms = ENGLISH_WORD.findall(text)
     found = hanta_tagger().tag_sent([form.replace("’", "'") for form in forms]) if forms else []
     words = [(form, claws(tag)) for form, (_, _, tag) in zip(forms, found, strict=True)]
@@ -172,14 +167,11 @@ def claws(tag: str) -> str:
 
 @functools.cache
 def jieba_tagger() -> Any:
-    """jieba's tagger on a dictionary of its own: jieba's default one logs to stderr and reads a
-    cache that any user may leave in /tmp.
+    """jieba's tagger with an own instance of its dictionary: the default instance logs to stderr
+    and reads a cache in /tmp, which any user may have written.
     """
-    for category in (
-        DeprecationWarning,
-        SyntaxWarning,
-        UserWarning,
-    ):  # of its pkg_resources and its escape sequences
+    # jieba warns of its use of pkg_resources and of its escape sequences
+    for category in (DeprecationWarning, SyntaxWarning, UserWarning):
         warnings.filterwarnings(
             "ignore", category=category, module=r"(.*[/.])?(jieba|pkg_resources)\b"
         )

@@ -1,9 +1,8 @@
-"""The `tfds` data source: any TFDS caption data set by name, read through tfds.data_source
+"""The `tfds` data source: any caption data set of TFDS by name, read through tfds.data_source
 (ArrayRecord), without TensorFlow.
 
-Separate because it maps foreign features to the record schema by paths such as "captions/text".
-Building a data set is left to TFDS: a data set that is not there is an error that names the
-command."""
+Paths such as "captions/text" map a data set's features to the record schema. TFDS has to build the
+data set before: a missing one is an error that names the command."""
 
 import functools
 import json
@@ -29,21 +28,19 @@ DEFAULT_FIELDS = {
 
 @dataclass(frozen=True)
 class TFDS(Lazy):
-    """A TFDS data set. `image`, `text`, `id`, `boxes`, `labels` are paths of features; empty: as
-    known for the data set, or none.
-
-    `text` may be one string or a sequence; `language` empty: told from the text. `boxes` are TFDS's
-    (ymin, xmin, ymax, xmax)."""
+    """A TFDS data set. A path of a feature that is empty is the known one of the data set
+    (DEFAULT_FIELDS), or the feature is not read.
+    """
 
     dataset: str
     split: str = "train"
     data_dir: str = ""
-    image: str = "image"
-    text: str = ""
-    id: str = ""
-    boxes: str = ""
-    labels: str = ""
-    language: str = ""
+    image: str = "image"  # path of the picture
+    text: str = ""  # path of the captions: one string, or a sequence of strings
+    id: str = ""  # path of the id
+    boxes: str = ""  # path of boxes in TFDS's form: (ymin, xmin, ymax, xmax)
+    labels: str = ""  # path of the boxes' labels
+    language: str = ""  # of all captions; empty: the script of each caption decides
 
     def __post_init__(self):
         require(
@@ -67,8 +64,8 @@ class TFDS(Lazy):
 
     @functools.cached_property
     def opened(self) -> tuple[Any, Any]:
-        """(builder, data source); the pictures come as the bytes of their files, so that ours is
-        the only decoder.
+        """(builder, data source). Pictures come as the bytes of their files, so that `decode_image`
+        decodes them as those of all other sources.
         """
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import read_only_builder
@@ -76,9 +73,8 @@ class TFDS(Lazy):
         where: dict[str, Any] = {"data_dir": str(local(self.data_dir))} if self.data_dir else {}
         try:
             builder = read_only_builder.builder_from_files(self.dataset, **where)
-        except (
-            Exception
-        ):  # not prepared: the code of the data set may still be there, to say what is missing
+        # the data set is not prepared; its code may still be there, and says what is missing
+        except Exception:
             try:
                 builder = tfds.builder(self.dataset, file_format="array_record", **where)
             except Exception as error:  # an unknown name, or code that needs TensorFlow
@@ -106,6 +102,7 @@ class TFDS(Lazy):
             ) from None
 
     def _remedy(self) -> str:
+        """How to build the data set, for messages."""
         return (
             f"build it with tfds.builder({self.dataset!r},"
             " file_format='array_record').download_and_prepare() (some data sets need TensorFlow"
@@ -125,81 +122,73 @@ class TFDS(Lazy):
         id = f"{builder.name}/{self.split}/{i}"
         try:
             row = rows[i]
-            found = {name: pick(row, path) for name, path in self.fields.items() if path}
-        except (
-            Exception
-        ) as error:  # a corrupt chunk or example: RuntimeError, ValueError, DecodeError
+            values = {name: pick(row, path) for name, path in self.fields.items() if path}
+        # a corrupt chunk or example raises RuntimeError, ValueError or DecodeError
+        except Exception as error:
             raise BadRecord(id, f"record cannot be read: {type(error).__name__}: {error}") from None
-        if "id" in found:
-            value = found["id"]
+        if "id" in values:
+            value = values["id"]
             id = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        if not isinstance(found["image"], bytes):
-            raise BadRecord(
-                id,
-                f"feature {self.image} is {type(found['image']).__name__}, not the bytes of a"
-                " picture",
-            )
-        texts = found["text"].tolist() if isinstance(found["text"], np.ndarray) else found["text"]
-        record = {
+        image, texts = values["image"], values["text"]
+        if not isinstance(image, bytes):
+            kind = type(image).__name__
+            raise BadRecord(id, f"feature {self.image} is {kind}, not the bytes of a picture")
+        texts = texts.tolist() if isinstance(texts, np.ndarray) else texts
+        record: Record = {
             "id": id,
-            "image": decode_image(id, found["image"]),
+            "image": decode_image(id, image),
             "captions": captions(id, texts),
         }
         if self.language:
             record["captions"] = [
                 {**caption, "language": self.language} for caption in record["captions"]
             ]
-        if "boxes" in found:
-            record["boxes"] = self._boxes(builder.info.features, found)
+        if "boxes" in values:
+            record["boxes"] = self._boxes(builder.info.features, values)
         return {
             **record,
             "source": builder.info.full_name,
             "license": builder.info.redistribution_info.license or "",
         }
 
-    def _boxes(self, features: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
-        labels = list(found.get("labels", ()))
-        names = (
-            getattr(feature(features, self.fields["labels"]), "int2str", str)
-            if self.fields["labels"]
-            else str
-        )
-        boxes = []
-        for k, (top, left, bottom, right) in enumerate(
-            np.asarray(found["boxes"]).reshape(-1, 4).tolist()
-        ):
-            boxes.append(
-                {
-                    "xyxy": [left, top, right, bottom],
-                    "label": names(int(labels[k])) if k < len(labels) else "",
-                }
-            )
-        return boxes
+    def _boxes(self, features: Any, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """The boxes of the schema. Integer labels become names where the feature has names."""
+        labels = list(values.get("labels", ()))
+        path = self.fields["labels"]
+        name_of = getattr(feature(features, path), "int2str", str) if path else str
+        rows = np.asarray(values["boxes"]).reshape(-1, 4).tolist()
+        return [
+            {
+                "xyxy": [left, top, right, bottom],
+                "label": name_of(int(labels[k])) if k < len(labels) else "",
+            }
+            for k, (top, left, bottom, right) in enumerate(rows)
+        ]
 
 
 def sentence(error: Exception) -> str:
-    """An exception as one line."""
+    """The message of an exception of TFDS in one line."""
     return " ".join(str(error).split("Available datasets")[0].split())[:300] or type(error).__name__
 
 
 def feature(features: Any, path: str) -> Any:
-    """The feature at a path such as "captions/text" (first as one key, for names with slashes),
-    looking into sequences; or None.
+    """The feature of TFDS at a path such as "captions/text", also inside a sequence; None if there
+    is none. A name that has slashes itself comes first.
     """
-    features = getattr(features, "feature", features)  # a Sequence's inner feature
+    features = getattr(features, "feature", features)  # the feature inside a Sequence
     if hasattr(features, "keys") and path in features.keys():  # noqa: SIM118 FeaturesDict has no `in`
         return getattr(features[path], "feature", features[path])
-    first, _, rest = path.partition("/")
-    if not rest or not hasattr(features, "keys") or first not in features.keys():  # noqa: SIM118
+    name, _, rest = path.partition("/")
+    if not rest or not hasattr(features, "keys") or name not in features.keys():  # noqa: SIM118
         return None
-    return feature(features[first], rest)
+    return feature(features[name], rest)
 
 
 def pick(row: Any, path: str) -> Any:
-    """The value at a path of one example; in a sequence of dicts, the list of the values."""
+    """The value at a path of one example; for a sequence of dicts, the list of their values."""
     if isinstance(row, list | tuple):
         return [pick(item, path) for item in row]
     if path in row:
         return row[path]
-    first, _, rest = path.partition("/")
-    return pick(row[first], rest)
+    name, _, rest = path.partition("/")
+    return pick(row[name], rest)

@@ -20,7 +20,8 @@ from vilg.data.records import LANGUAGES
 from vilg.data.scenes.scorer import read
 from vilg.data.scenes.skills import CATEGORIES, SKILLS, draw_scenes, drawable, judge_skills
 from vilg.data.scenes.source import Synthetic
-from vilg.data.suites import SUITES, digest, of_categories, read_suite, wording
+from vilg.data.suite_table import SUITES, wording
+from vilg.data.suites import digest, of_categories, read_suite
 from vilg.evals.base import EvaluatedModel, EvaluatedRanker, Sampling, Scored
 from vilg.metrics.intervals import interval, t_interval
 from vilg.types import UserError
@@ -113,7 +114,7 @@ class Prompts(Sampling):
     @property
     def exact(self) -> bool:
         """Whether pictures are scored by reading them."""
-        return self.suite in SUITES and SUITES[self.suite].draw is not None
+        return self.suite in SUITES and SUITES[self.suite].generate is not None
 
     @property
     def base_seed(self) -> int:

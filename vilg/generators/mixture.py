@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from vilg.config import build, lookup, require
 from vilg.parallel.axes import is_box
-from vilg.parallel.constrain import constrain, each
+from vilg.parallel.constrain import constrain, map_experts
 from vilg.processes.splits import SPLITS
 from vilg.types import Params
 
@@ -104,7 +104,7 @@ class Experts:
             weights, table, part = item
             return denoise({**table, "denoiser": weights}, *part)
 
-        output = each(one, (denoiser, tables, rows))
+        output = map_experts(one, (denoiser, tables, rows))
         return output.reshape(n * output.shape[1], *output.shape[2:])
 
 

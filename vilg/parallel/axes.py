@@ -1,9 +1,9 @@
-"""The closed list of logical axis names: one name a meaning. Parameters and activations use the
-same names.
-"""
+"""The closed list of logical axes: names for the dimensions of parameters and of activations.
+
+Each name has one meaning, and parameters and activations use the same names."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import flax.linen as nn
 import jax
@@ -12,10 +12,11 @@ AXES = frozenset(
     "batch length embed heads head_dim mlp vocab codebook code layers expert expert_batch rows"
     " columns channels_in channels_out time".split()
 )
+Axes = tuple[str | None, ...]  # one logical axis a dimension; None: never sharded
 
 
-def check_axes(axes: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    """The axes, unless one is misspelt."""
+def check_axes(axes: Axes) -> Axes:
+    """The axes themselves. Errors: ValueError for a name that is not in AXES."""
     unknown = [a for a in axes if a is not None and a not in AXES]
     if unknown:
         raise ValueError(
@@ -25,37 +26,35 @@ def check_axes(axes: tuple[str | None, ...]) -> tuple[str | None, ...]:
 
 
 def named(init: Callable, *axes: str | None) -> Callable:
-    """A parameter initializer whose result carries a logical axis name for each dimension (None:
-    never sharded).
-    """
+    """A parameter initializer whose result is boxed with a logical axis for each dimension."""
     return nn.with_logical_partitioning(init, check_axes(axes))
 
 
-def is_box(x: Any) -> bool:
+def is_box(x: object) -> TypeGuard[nn.LogicallyPartitioned]:
     """Whether x is a parameter boxed with its logical axes."""
     return isinstance(x, nn.LogicallyPartitioned)
 
 
-def is_axes(x: Any) -> bool:
-    """Whether x is a tuple of logical axes, as axes_of gives for a leaf."""
+def is_axes(x: object) -> TypeGuard[Axes]:
+    """Whether x is a leaf of the tree that `axes_of` returns."""
     return isinstance(x, tuple) and all(a is None or isinstance(a, str) for a in x)
 
 
 def unbox(tree: Any) -> Any:
-    """The tree without its boxes."""
+    """A pytree without its boxes."""
     return jax.tree.map(lambda x: x.value if is_box(x) else x, tree, is_leaf=is_box)
 
 
 def axes_of(boxed: Any) -> Any:
-    """A tuple of logical axes for each boxed leaf."""
+    """The pytree of the logical axes (Axes) of boxed parameters."""
     return jax.tree.map(lambda b: tuple(b.names), boxed, is_leaf=is_box)
 
 
-def lengths(boxed: Any) -> dict[str, int]:
-    """The length of each logical axis in the parameters (the longest, where arrays differ)."""
-    found: dict[str, int] = {}
+def axis_lengths(boxed: Any) -> dict[str, int]:
+    """The length of each logical axis in boxed parameters; the largest, where arrays differ."""
+    longest: dict[str, int] = {}
     for box in jax.tree.leaves(boxed, is_leaf=is_box):
         for axis, size in zip(box.names, box.value.shape, strict=True):
             if axis is not None:
-                found[axis] = max(size, found.get(axis, 1))
-    return found
+                longest[axis] = max(size, longest.get(axis, 1))
+    return longest

@@ -1,31 +1,34 @@
-"""Layout: where every array lives, as data. The resolver from logical axes to mesh axes is ours,
-not Flax's.
+"""A layout as data: which mesh axes split which logical axes of parameters and activations.
 
-Flax silently replicates a logical name without a rule and silently drops the second dimension that
-claims a mesh axis; here both are said. A rule maps one logical axis, or alternatives "a|b" (the
-first one in the array that divides), to one mesh axis or several. An axis without a rule is
-replicated on purpose: the tables of layouts.py are short enough to read whole."""
+Flax's own resolver silently replicates a logical axis that has no rule, and silently drops a
+second dimension that claims a mesh axis. The resolver of this module, `Layout.spec`, reports both.
+A rule maps one logical axis, or alternatives "a|b", of which the first that is in the array and
+whose length divides is split, to one mesh axis or to several. A logical axis without a rule is
+replicated on purpose: the rules of layouts.py are short enough to be read in full."""
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jax.sharding import PartitionSpec
 
 from vilg.parallel.axes import AXES
 from vilg.types import UserError
 
-Rules = Mapping[str, str | tuple[str, ...]]
-TABLES = ("params", "gradients", "optimizer", "compute")
+Rules = Mapping[str, str | tuple[str, ...]]  # {logical axis or "a|b": mesh axis or mesh axes}
+RULE_SETS = ("params", "gradients", "optimizer", "compute")  # compute: activations
+SHOWN = 8  # parameters that an error names
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where every array lives: `mesh` is ordered, slowest link first. A size is a number, -1 (what
-    is left; at most one) or a logical axis: the greatest common divisor of that axis's length in
-    the parameters and the number of devices (`bound` puts the number there). With `offload` the
-    optimizer's state is in the host's memory."""
+    """Where every array lives.
+
+    `mesh` gives the size of each mesh axis, the axis with the slowest link first. A size is a
+    number, -1 (all devices that are left; at most one axis) or the name of a logical axis, which
+    means the greatest common divisor of that axis's length in the parameters and of the number of
+    devices (`bound` replaces the name by the number). With `offload`, the optimizer's state lives
+    in the host's memory."""
 
     name: str
     mesh: Mapping[str, int | str]
@@ -36,23 +39,33 @@ class Layout:
     offload: bool = False
 
     def __post_init__(self) -> None:
-        for table in TABLES:
-            for logical, axes in getattr(self, table).items():
-                for one in logical.split("|"):
-                    if one not in AXES:
+        for rule_set in RULE_SETS:
+            for logical, axes in self.rules(rule_set).items():
+                for alternative in logical.split("|"):
+                    if alternative not in AXES:
                         raise ValueError(
-                            f"layout {self.name}: {table} names the unknown logical axis {one!r}"
+                            f"layout {self.name}: {rule_set} names the unknown logical axis"
+                            f" {alternative!r}"
                         )
                 for axis in _tuple(axes):
                     if axis not in self.mesh:
                         raise ValueError(
-                            f"layout {self.name}: {table}[{logical!r}] names {axis!r}, absent from"
-                            f" the mesh {dict(self.mesh)}"
+                            f"layout {self.name}: {rule_set}[{logical!r}] names {axis!r}, absent"
+                            f" from the mesh {dict(self.mesh)}"
                         )
 
+    def rules(self, rule_set: str) -> Rules:
+        """The rules of one of RULE_SETS."""
+        return {
+            "params": self.params,
+            "gradients": self.gradients,
+            "optimizer": self.optimizer,
+            "compute": self.compute,
+        }[rule_set]
+
     def bound(self, lengths: Mapping[str, int], devices: int) -> "Layout":
-        """The layout with numbers for sizes that name a logical axis; `lengths` are those of the
-        parameters' axes (1 where absent).
+        """The layout with numbers in place of sizes that name a logical axis; `lengths` are those
+        of the parameters' logical axes (1 where absent).
         """
         mesh = {
             a: math.gcd(lengths.get(s, 1), devices) if isinstance(s, str) else s
@@ -61,8 +74,8 @@ class Layout:
         return dataclasses.replace(self, mesh=mesh)
 
     def sizes(self, devices: int) -> dict[str, int]:
-        """Mesh sizes for a number of devices, or a UserError that says which sizes would fit. A
-        size that is not bound counts as 1.
+        """The mesh sizes for a number of devices; a size that is not bound counts as 1. Errors:
+        UserError that says which sizes would fit.
         """
         mesh = {a: 1 if isinstance(s, str) else s for a, s in self.mesh.items()}
         fixed = math.prod(s for s in mesh.values() if s != -1)
@@ -73,46 +86,41 @@ class Layout:
                 f" {dict(self.mesh)}"
             )
         if devices % fixed or (not free and fixed != devices):
+            example = [f"{a}={devices if i == 0 else 1}" for i, a in enumerate(self.mesh)]
             raise UserError(
                 f"layout.name={self.name!r}: the mesh {dict(self.mesh)} does not fit {devices}"
                 f" device(s); choose sizes whose product is {devices}, for example"
-                f" layout.name='{':'.join([self.name.split(':')[0], *self._one_axis(devices)])}',"
+                f" layout.name='{':'.join([self.name.split(':')[0], *example])}',"
                 " or a layout with fewer axes"
             )
         return {a: devices // fixed if s == -1 else s for a, s in mesh.items()}
 
-    def _one_axis(self, devices: int) -> list[str]:
-        """ "axis=size" of every axis, the first with all devices."""
-        return [f"{a}={devices if i == 0 else 1}" for i, a in enumerate(self.mesh)]
-
     def spec(
-        self, table: str, axes: Sequence[str | None], shape: Sequence[int], sizes: Mapping[str, int]
+        self,
+        rule_set: str,
+        axes: Sequence[str | None],
+        shape: Sequence[int],
+        sizes: Mapping[str, int],
     ) -> PartitionSpec:
-        """The PartitionSpec of an array with these logical axes. Errors: ValueError when a size
-        does not divide or a mesh axis is claimed twice.
+        """The PartitionSpec of an array with these logical axes, on a mesh of these sizes. Errors:
+        ValueError when a size does not divide or a mesh axis is claimed twice.
         """
-        spec: list[Any] = [None] * len(axes)
-        for logical, mesh_axes in getattr(self, table).items():
-            mesh_axes = _tuple(mesh_axes)
+        spec: list[str | tuple[str, ...] | None] = [None] * len(axes)
+        for logical, rule in self.rules(rule_set).items():
+            mesh_axes = _tuple(rule)
             size = math.prod(sizes[a] for a in mesh_axes)
             alternatives = logical.split("|")
-            candidates = [axes.index(one) for one in alternatives if one in axes]
-            if not candidates:
-                continue
+            candidates = [axes.index(a) for a in alternatives if a in axes]
             fitting = [i for i in candidates if shape[i] % size == 0 and spec[i] is None]
+            if not candidates or (not fitting and len(alternatives) > 1):
+                continue  # a small kernel that no alternative divides is replicated; Fit counts it
             if not fitting:
-                if len(alternatives) > 1:
-                    # a small kernel that no alternative divides stays whole; Program counts what
-                    # stays whole
-                    continue
-                i = candidates[0]
                 raise ValueError(
-                    f"axis {logical!r} has size {shape[i]}, which {'x'.join(mesh_axes)} = {size}"
-                    " does not divide"
+                    f"axis {logical!r} has size {shape[candidates[0]]}, which"
+                    f" {'x'.join(mesh_axes)} = {size} does not divide"
                 )
             taken = {a for s in spec if s is not None for a in _tuple(s)}
-            clash = taken & set(mesh_axes)
-            if clash:
+            if clash := taken & set(mesh_axes):
                 raise ValueError(
                     f"axes {tuple(axes)} claim the mesh axis {sorted(clash)[0]!r} twice"
                 )
@@ -122,27 +130,25 @@ class Layout:
         return PartitionSpec(*spec)
 
     def check(
-        self, named_shapes: Mapping[str, tuple[Sequence[str | None], Sequence[int]]], devices: int
+        self, parameters: Mapping[str, tuple[Sequence[str | None], Sequence[int]]], devices: int
     ) -> None:
-        """Reports every parameter that does not fit the mesh, all at once, before anything is
-        compiled.
+        """Checks parameters, {name: (logical axes, shape)}, before anything is compiled. Errors:
+        one UserError for all parameters that do not fit the mesh.
         """
         sizes = self.sizes(devices)
         problems = []
-        for name, (axes, shape) in named_shapes.items():
-            for table in ("params", "gradients", "optimizer"):
+        for name, (axes, shape) in parameters.items():
+            for rule_set in ("params", "gradients", "optimizer"):
                 try:
-                    self.spec(table, axes, shape, sizes)
+                    self.spec(rule_set, axes, shape, sizes)
                 except ValueError as error:
                     problems.append(f"{name} {tuple(shape)}: {error}")
                     break
         if problems:
-            shown = "; ".join(problems[:8]) + (
-                f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-            )
+            more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
             raise UserError(
-                f"layout.name={self.name!r} on {devices} devices (mesh {sizes}): {shown}. Choose"
-                " mesh sizes that divide these"
+                f"layout.name={self.name!r} on {devices} devices (mesh {sizes}):"
+                f" {'; '.join(problems[:SHOWN])}{more}. Choose mesh sizes that divide these"
             )
 
 

@@ -1,33 +1,37 @@
-"""The device mesh of a layout, and named shardings on it."""
+"""The device mesh of a layout, and shardings on it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vilg.parallel.constrain import Resolver
 from vilg.parallel.layout import Layout
 
 
 def make_mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh over exactly these devices (jax.make_mesh silently leaves some out), with automatic
-    axes. Of several slices, the data-centre network is crossed by the first axes only, as far as
-    they divide, and everything else stays inside a slice."""
+    axes.
+
+    Of several slices, only the first mesh axes cross the data-centre network, as far as the number
+    of slices divides them; all other axes stay inside a slice."""
     devices = list(jax.devices() if devices is None else devices)
     sizes = layout.sizes(len(devices))
     auto = (AxisType.Auto,) * len(sizes)
     if devices[0].platform == "cpu":
-        return Mesh(
-            np.asarray(devices).reshape(tuple(sizes.values())), tuple(sizes), axis_types=auto
-        )
-    slices = len({getattr(d, "slice_index", 0) for d in devices})
+        grid = np.asarray(devices).reshape(tuple(sizes.values()))
+        return Mesh(grid, tuple(sizes), axis_types=auto)
+    slices = len({slice_of(d) for d in devices})
     across = over_slices(list(sizes.values()), slices)
     inside = [size // n for size, n in zip(sizes.values(), across, strict=True)]
 
-    def placed(split: bool) -> np.ndarray:
-        """On the torus; `split`: an axis may be a part of one of its dimensions."""
+    def torus(split: bool) -> np.ndarray:
+        """The devices in the mesh's order; `split`: a mesh axis may be a part of a torus
+        dimension.
+        """
         if slices > 1:
             return mesh_utils.create_hybrid_device_mesh(
                 inside, across, devices, allow_split_physical_axes=split
@@ -35,15 +39,24 @@ def make_mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Me
         return mesh_utils.create_device_mesh(inside, devices, allow_split_physical_axes=split)
 
     try:
-        grid = placed(split=False)
-    except NotImplementedError:  # no assignment of whole dimensions
-        grid = placed(split=True)
+        grid = torus(split=False)
+    except NotImplementedError:  # no assignment of mesh axes to whole torus dimensions
+        grid = torus(split=True)
     return Mesh(grid, tuple(sizes), axis_types=auto)
 
 
+def slice_of(device: jax.Device) -> int:
+    """The index of the device's slice; 0 for a platform that has no slices (CPU, GPU)."""
+    try:
+        return device.slice_index
+    except AttributeError:
+        return 0
+
+
 def over_slices(sizes: Sequence[int], slices: int) -> list[int]:
-    """How often each mesh axis crosses from slice to slice: as often as it divides, the first axes
-    first. The product is `slices`, if that divides the product of the sizes."""
+    """How many slices each mesh axis spans: the first axes span as many as divide their sizes. The
+    product is `slices`, if `slices` divides the product of the sizes.
+    """
     across = []
     for size in sizes:
         across.append(math.gcd(size, slices))
@@ -52,12 +65,12 @@ def over_slices(sizes: Sequence[int], slices: int) -> list[int]:
 
 
 def slice_places(devices: Sequence[jax.Device]) -> dict[tuple[int, int], int] | None:
-    """{(slice, chip of it): position} of devices in the mesh's order, chips counted by their ids;
-    None where there is one slice.
+    """{(slice, chip): position} of devices in the mesh's order, where the chips of a slice are
+    numbered in the order of their ids; None for a single slice.
     """
     slices: dict[int, list[int]] = {}
     for device in devices:
-        slices.setdefault(getattr(device, "slice_index", 0), []).append(device.id)
+        slices.setdefault(slice_of(device), []).append(device.id)
     if len(slices) < 2:
         return None
     chips = {
@@ -66,19 +79,22 @@ def slice_places(devices: Sequence[jax.Device]) -> dict[tuple[int, int], int] | 
     return {chips[device.id]: position for position, device in enumerate(devices)}
 
 
-def resolver(layout: Layout, mesh: Mesh, table: str) -> Callable[..., NamedSharding]:
-    """A function from (logical axes, shape) to the NamedSharding that the layout's table gives.
-    `manual` mesh axes, over which a shard_map has already split the arrays, count as 1 and are left
-    out, and the sharding is on the mesh of that shard_map."""
+def resolver(layout: Layout, mesh: Mesh, rule_set: str) -> Resolver:
+    """A function from (logical axes, shape) to the NamedSharding that one of the layout's rule sets
+    gives.
+
+    `manual` mesh axes, over which a shard_map has already split the arrays, count as size 1 and are
+    left out of the sharding, which is then on the mesh of that shard_map."""
 
     def resolve(
         axes: Sequence[str | None], shape: Sequence[int], manual: Sequence[str] = ()
     ) -> NamedSharding:
         if not manual:
-            return NamedSharding(mesh, layout.spec(table, tuple(axes), shape, dict(mesh.shape)))
+            spec = layout.spec(rule_set, tuple(axes), shape, dict(mesh.shape))
+            return NamedSharding(mesh, spec)
         sizes = {a: 1 if a in manual else n for a, n in mesh.shape.items()}
-        spec = [_without(s, manual) for s in layout.spec(table, tuple(axes), shape, sizes)]
-        return NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(*spec))  # type: ignore[arg-type]
+        entries = [_without(s, manual) for s in layout.spec(rule_set, tuple(axes), shape, sizes)]
+        return NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(*entries))  # type: ignore[arg-type]
 
     return resolve
 
@@ -93,5 +109,5 @@ def _without(
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device."""
+    """The sharding of an array of which every device has a full copy."""
     return NamedSharding(mesh, PartitionSpec())

@@ -20,13 +20,13 @@ from typing import Any
 
 import jax
 
+from vilg.compiler.flags import COMPILED_WITH
+from vilg.compiler.warnings import compiler_warnings
 from vilg.experiment import build_experiment
-from vilg.parallel.flags import COMPILED_WITH
 from vilg.parallel.mesh import slice_places
 from vilg.paths import cache_folder
 from vilg.planning import costs as counting
 from vilg.planning.advice import first_that_fits
-from vilg.planning.compiler_warnings import compiler_warnings
 from vilg.planning.estimate import estimate
 from vilg.planning.hlo import parse
 from vilg.planning.memory import Buffer, fullest

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from vilg.experiment import Experiment, build_experiment
-from vilg.experiment_file import deciding
+from vilg.experiment_file import run_identity
 from vilg.generators.mixture import Experts, HasExperts
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
@@ -162,7 +162,7 @@ def check(names: Sequence[str], runs: Sequence[Part]) -> list[Part]:
 
 def shared_config(part: Part) -> dict[str, Any]:
     """What must be equal: what decides the results, but for the expert."""
-    config = deciding(part.record.config)
+    config = run_identity(part.record.config)
     generator = dict(config["generator"])
     generator["experts"] = {k: v for k, v in generator["experts"].items() if k != "only"}
     return config | {"generator": generator}

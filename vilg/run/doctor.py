@@ -20,7 +20,7 @@ from rich.table import Table
 from vilg.data.show import chinese_font
 from vilg.evals import caption_gap
 from vilg.experiment import build_experiment
-from vilg.experiment_file import deciding
+from vilg.experiment_file import run_identity
 from vilg.program import Program
 from vilg.run.terminal.huge_pages import HUGE_PAGES
 from vilg.types import NoiseConditional, UserError
@@ -161,7 +161,7 @@ def agreement_rows(config: Any, path: str) -> list[tuple[str, str, str]]:
     """Whether `vilg train` with this config would go on with the run."""
     try:
         difference = first_difference(
-            deciding(Workdir(path).read().config), deciding(build_experiment(config).config)
+            run_identity(Workdir(path).read().config), run_identity(build_experiment(config).config)
         )
     except UserError:
         return []  # another row says what is wrong

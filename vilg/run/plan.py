@@ -31,10 +31,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from vilg.compiler.flags import FLAG_SETS, add_flags, parse_flags
 from vilg.config import lookup, require
 from vilg.experiment import build_experiment
-from vilg.experiment_file import alone, load_file
-from vilg.parallel.flags import FLAG_SETS, ask_for_flags, parse_flags
+from vilg.experiment_file import load_file, without_curriculum
 from vilg.parallel.layouts import parse_layouts
 from vilg.planning.advice import told
 from vilg.planning.estimate import ASSUMPTIONS, calibration
@@ -135,12 +135,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
     require(
         args.jobs >= 0, "jobs", args.jobs, "give how many compilations run at once, or leave it out"
     )
-    ask_for_flags(args.flags)
+    add_flags(args.flags)
     for topology in sorted(
         topologies, key=lambda t: t.size, reverse=True
     ):  # the largest says how many fake devices there are
         prepare(topology)
-    config = alone(config)
+    config = without_curriculum(config)
     experiment = build_experiment(config)
     if args.batch is not None:
         config["training"]["batch_size"] = args.batch

@@ -21,7 +21,7 @@ from vilg.data.scenes.source import cell
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes, Trial, summarize
 from vilg.experiment import build_experiment
-from vilg.experiment_file import all_generators, to_dict
+from vilg.experiment_file import generator_configs, to_dict
 from vilg.report.page import write_page
 from vilg.report.trial_cards import GeneratorView
 from vilg.training.log import read_metrics
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     """All stages."""
     root = Path(args.workdir)
     root.mkdir(parents=True, exist_ok=True)
-    configs = all_generators(args.config, to_dict(config), root / "codec")
+    configs = generator_configs(args.config, to_dict(config), root / "codec")
     scenes: dict[str, Any] = {
         name: build_experiment(c).evals.get("scenes") for name, c in configs.items()
     }

@@ -17,7 +17,8 @@ from vilg.api import load
 from vilg.data.prompts import Prompt, read_prompts
 from vilg.data.records import LANGUAGES, detect_language
 from vilg.data.styles import find_style, style_table
-from vilg.data.suites import FIELDS, SUITES, of_categories, read_suite, suite_table
+from vilg.data.suite_table import SUITES
+from vilg.data.suites import FIELDS, of_categories, read_suite, suite_table
 from vilg.generators.options import SAMPLING_OPTIONS
 from vilg.run.terminal.outputs import counted
 from vilg.run.terminal.progress import Evaluations

@@ -7,7 +7,7 @@ nothing. SIGTERM saves and exits with 75; the same command goes on from there.""
 import argparse
 from typing import Any
 
-from vilg.parallel.flags import FLAG_SETS, ask_for_flags
+from vilg.compiler.flags import FLAG_SETS, add_flags
 from vilg.parallel.processes import join
 from vilg.types import UserError
 from vilg.workdir.profile import parse_window
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
             "--config is missing: give --config=FILE.py[:size], such as"
             " experiments/ernie_vilg.py:tiny"
         )
-    ask_for_flags(args.flags)
+    add_flags(args.flags)
     window = parse_window(args.profile)
     join()
     train(config, args.workdir, quiet=args.quiet, window=window)

@@ -28,9 +28,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vilg.codecs.base import to_unit
+from vilg.compiler.warnings import compiler_warnings
 from vilg.config import lookup, require
 from vilg.experiment import MODELS, Experiment, build_experiment
-from vilg.experiment_file import alone
+from vilg.experiment_file import without_curriculum
 from vilg.fit import path_name
 from vilg.nn.attention import IMPLEMENTATIONS
 from vilg.nn.cross_attention import AUTO as JOINT_AUTO
@@ -39,7 +40,6 @@ from vilg.nn.dense import DTYPES
 from vilg.overrides import override, values
 from vilg.parallel.layout import Layout
 from vilg.parallel.layouts import parse_layout, parse_layouts
-from vilg.planning.compiler_warnings import compiler_warnings
 from vilg.planning.costs import count
 from vilg.planning.hlo import parse
 from vilg.planning.topology import ask_for_fake_devices, on_cpu
@@ -100,7 +100,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         args.devices,
         f"JAX has {here}; set XLA_FLAGS=--xla_force_host_platform_device_count={args.devices}",
     )
-    config = alone(config)
+    config = without_curriculum(config)
     build_experiment(config)  # what is missing is said before anything is changed
     config = with_dtype(config, args.dtype)
     rows = verify(config, parse_layouts(args.layouts), args.devices, args.dtype, args.full)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from vilg.parallel.processes import is_first
+from vilg.parallel.processes import is_main_process
 from vilg.paths import as_path, is_remote
 from vilg.types import UserError
 
@@ -200,7 +200,7 @@ class Checkpoints:
                 reason,
                 "" if self.read_only else f"; set aside as {aside}",
             )
-            if not self.read_only and is_first() and not aside.exists():
+            if not self.read_only and is_main_process() and not aside.exists():
                 (self.directory / str(step)).rename(aside)
         if problems and not self.read_only:
             self.manager.reload()

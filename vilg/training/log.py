@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vilg.parallel.processes import is_first
+from vilg.parallel.processes import is_main_process
 from vilg.paths import Place, as_path, is_remote
 from vilg.training.board import SummaryWriter
 from vilg.training.uploads import Uploads
@@ -168,5 +168,5 @@ def _number(value: Any) -> float | int | None:
 
 def say(text: str, quiet: bool) -> None:
     """A line for people."""
-    if not quiet and is_first():
+    if not quiet and is_main_process():
         print(text, file=sys.stderr, flush=True)

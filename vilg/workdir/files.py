@@ -12,12 +12,12 @@ from typing import Any
 
 import jax
 
+from vilg.compiler.flags import RECORDED
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.experiment import Experiment
-from vilg.experiment_file import deciding
-from vilg.parallel.flags import RECORDED
-from vilg.parallel.processes import is_first
+from vilg.experiment_file import run_identity
+from vilg.parallel.processes import is_main_process
 from vilg.paths import as_path, joined, relative
 from vilg.types import UserError
 from vilg.workdir.lock import locked
@@ -98,7 +98,7 @@ class Workdir:
         """One run a workdir (vilg/workdir/lock.py). Of several processes the first holds it for
         all.
         """
-        if not is_first():
+        if not is_main_process():
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,9 @@ class Workdir:
         """
         if self.config_file.is_file():
             record = self.read()
-            difference = first_difference(deciding(record.config), deciding(experiment.config))
+            difference = first_difference(
+                run_identity(record.config), run_identity(experiment.config)
+            )
             if difference:
                 field, old, new = difference
                 raise UserError(
@@ -144,7 +146,7 @@ class Workdir:
     def write(self, record: Record) -> None:
         """config.json, atomically. Other workdirs are written relative to this one, so that runs
         are found from any directory and move together. Written by the first process alone."""
-        if not is_first():
+        if not is_main_process():
             return
         content = record.with_places(lambda place: relative(place, self.path)).content()
         temporary = self.config_file.with_suffix(".tmp")

@@ -12,7 +12,7 @@ import numpy as np
 
 from vilg.config import require
 from vilg.experiment import Experiment
-from vilg.parallel.processes import first_before_others
+from vilg.parallel.processes import main_process_first
 from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints
 from vilg.training.log import say
@@ -104,7 +104,7 @@ def first_state(
     if start:
         params = program.upcycle(starting_params(start, program, directory.read().codec_hash))
         if "text" in experiment.model.inputs:
-            first_before_others(
+            main_process_first(
                 f"ids of {directory.path}", lambda: directory.adopt_text_model(start)
             )
     if experiment.model.uses_code_vectors:

@@ -18,7 +18,7 @@ from vilg.codecs.base import gate
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layouts import parse_layout
-from vilg.parallel.processes import first_before_others
+from vilg.parallel.processes import main_process_first
 from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints, digest
 from vilg.training.log import say
@@ -50,7 +50,7 @@ def train(
         # before the directory is this run's: a mistake leaves nothing behind
         check_places(experiment)
     with directory.locked():
-        first_before_others(f"open {workdir}", lambda: directory.open(experiment))
+        main_process_first(f"open {workdir}", lambda: directory.open(experiment))
         keep = experiment.training.keep_last, experiment.training.keep_best
         checkpoints = Checkpoints(directory.checkpoints, *keep, digest=program.jit(digest))
         with contextlib.closing(checkpoints):

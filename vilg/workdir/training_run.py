@@ -16,7 +16,7 @@ from vilg.data.text import TextModel
 from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.numbers import flat, numbers
 from vilg.experiment import Experiment
-from vilg.parallel.processes import first_before_others, is_first
+from vilg.parallel.processes import is_main_process, main_process_first
 from vilg.program import Program
 from vilg.training.log import RunLog, say
 from vilg.training.loop import Periodic
@@ -49,7 +49,7 @@ class TrainingRun:
     def open_text_model(self) -> None:
         """Reads the run's text model, or trains it, where the model reads texts."""
         if "text" in self.experiment.model.inputs:
-            self.text_model = first_before_others(
+            self.text_model = main_process_first(
                 f"text model of {self.directory.path}",
                 lambda: self.directory.text_model(self.experiment),
             )
@@ -79,16 +79,16 @@ class TrainingRun:
             if start:
                 say(f"{directory.path}: starts from the parameters of {start}", self.quiet)
             say(f"{directory.path}: {program.parameters:,} parameters, {where}", self.quiet)
-        if is_first():
+        if is_main_process():
             overview = parameter_overview.get_parameter_overview(
                 program.abstract_state.params, include_stats="sharding"
             )
             directory.parameters.write_text(f"{where}\n{overview}\n")
-        first_before_others(f"circumstances of {directory.path}", directory.note_circumstances)
+        main_process_first(f"circumstances of {directory.path}", directory.note_circumstances)
 
     def open_log(self, step: int) -> RunLog | None:
         """The log of metrics, written by the first process alone."""
-        if is_first():
+        if is_main_process():
             training, path = self.experiment.training, self.directory.path
             size = training.batch_size
             self.log = RunLog(path, training.steps, step, size, self.quiet, self.title)
@@ -138,6 +138,6 @@ class TrainingRun:
     def measure_caption_gap(self, state: TrainState, step: int) -> dict[str, float]:
         """Measures what captions are worth at every noise level, and writes caption_gap.json."""
         figures: dict[str, Any] = CaptionGap()(self.session(state))
-        if is_first():
+        if is_main_process():
             self.directory.caption_gap.write_text(json.dumps(figures, indent=1))
         return flat(figures)

@@ -1,9 +1,8 @@
-"""Captions of scenes in Chinese and English, questions with answers, and the way back from a
-caption to what it says.
+"""Captions of scenes in Chinese and English, their parser, and questions with answers.
 
-Separate because the caption checker needs only this: a caption is right if it parses back to the
-scene's objects, attributes and relation, in the asked language. The sentences and the parser's
-patterns are made from one table, so neither can drift."""
+A caption is right if it parses back to the scene's objects, attributes and relation, in the wanted
+language. The sentences and the parser's patterns are made from one table, so that they always
+agree."""
 
 import re
 from collections import Counter
@@ -21,10 +20,10 @@ _ZH_COLOURS = ("红色", "橙色", "黄色", "绿色", "青色", "蓝色", "紫�
 _ZH_SHAPES = ("圆形", "正方形", "三角形", "菱形", "十字形", "圆环")
 _PLURALS = ("circles", "squares", "triangles", "diamonds", "crosses", "rings")
 
-# language -> kind of word -> the scene's word -> (the word said, part of speech). Tags are jieba's:
-# a adjective, n noun, v verb, m number, q measure word, r pronoun, f direction, p preposition, c
-# conjunction, d adverb, u particle, x punctuation.
-WORDS: dict[str, dict[str, dict[Any, tuple[str, str]]]] = {
+# language -> kind of word -> the scene's value -> (word in the caption, part of speech). Tags are
+# jieba's: a adjective, n noun, v verb, m number, q measure word, r pronoun, f direction,
+# p preposition, c conjunction, d adverb, u particle, x punctuation.
+WORDS: dict[str, dict[str, dict[str | int, tuple[str, str]]]] = {
     "zh": {
         "size": {"small": ("小", "a"), "medium": ("中", "a"), "large": ("大", "a")},
         "colour": {key: (word, "n") for key, word in zip(COLOURS, _ZH_COLOURS, strict=True)},
@@ -52,11 +51,11 @@ WORDS: dict[str, dict[str, dict[Any, tuple[str, str]]]] = {
         },
     },
 }
-# How an object and a group are called: "{..}" is a word of the table above, the rest is "text/tag".
+# Phrases of an object and of a group: "{..}" is a word of the table above, the rest is "text/tag".
 THING = {"zh": "一/m 个/q {size} {colour} {shape}", "en": "a/m {size} {colour} {shape}"}
 THINGS = {"zh": "{count} 个/q {size} {colour} {shapes}", "en": "{count} {size} {colour} {shapes}"}
-# language -> kind of scene -> wordings. A, B, C are objects 0, 1, 2; G a group; {relation} where A
-# is, seen from B.
+# language -> kind of scene -> wordings. A, B and C are objects 0, 1 and 2, G is a group, and
+# {relation} is where A is, as seen from B.
 WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "zh": {
         "one": ("A", "画/n 中/f 有/v A", "这/r 是/v A", "图/n 里/f 有/v A"),
@@ -92,35 +91,34 @@ class Caption:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a caption says. `objects` are (size, colour, shape) in order of A, B, C; a group has
-    `count` like its only object.
-    """
+    """The content of a caption."""
 
     language: str
-    objects: tuple[tuple[str, str, str], ...]
+    objects: tuple[tuple[str, str, str], ...]  # (size, colour, shape) of A, B, C, or of a group
     relation: str | None
-    count: int
+    count: int  # of objects; a group has one entry in `objects`
 
 
 def kind_of(scene: Scene) -> str:
-    """The row of WORDINGS that describes the scene."""
+    """The key of WORDINGS whose sentences describe the scene."""
     return "group" if scene.group else ("one", "two", "three")[len(scene.objects) - 1]
 
 
 def describe(scene: Scene, language: str, wording: int = 0) -> Caption:
-    """The caption of a scene in one of the wordings (taken modulo their number)."""
+    """The caption of a scene in the wording of a number, modulo the number of wordings."""
     wordings = lookup(WORDINGS, language, "language")[kind_of(scene)]
     words: list[tuple[str, str]] = []
     for token in wordings[wording % len(wordings)].split():
-        words += _say(token, scene, language)
+        words += _words_for(token, scene, language)
     return Caption(_join([text for text, _ in words], language), language, tuple(words))
 
 
-def _say(token: str, scene: Scene, language: str) -> list[tuple[str, str]]:
+def _words_for(token: str, scene: Scene, language: str) -> list[tuple[str, str]]:
+    """The words, (text, tag), of one token of a wording."""
     table = WORDS[language]
     if token in ("A", "B", "C", "G"):
         o = scene.objects["ABC".index(token) if token != "G" else 0]
-        chosen = {
+        values: dict[str, str | int] = {
             "size": o.size,
             "colour": o.colour,
             "shape": o.shape,
@@ -128,19 +126,22 @@ def _say(token: str, scene: Scene, language: str) -> list[tuple[str, str]]:
             "count": len(scene.objects),
         }
         phrase = (THINGS if token == "G" else THING)[language].split()
-        return [table[w[1:-1]][chosen[w[1:-1]]] if w[0] == "{" else _tagged(w) for w in phrase]
+        return [table[w[1:-1]][values[w[1:-1]]] if w[0] == "{" else _tagged(w) for w in phrase]
     if token == "{relation}":
+        assert scene.relation is not None, "only scenes with a relation have such a wording"
         text, tag = table["relation"][scene.relation]
         return [(text.split()[0], tag), *((word, "u") for word in text.split()[1:])]
     return [_tagged(token)]
 
 
 def _tagged(token: str) -> tuple[str, str]:
+    """ "text/tag" as (text, tag)."""
     text, tag = token.rsplit("/", 1)
     return text, tag
 
 
 def _join(words: Sequence[str], language: str) -> str:
+    """The sentence of these words."""
     return "".join(words) if language == "zh" else " ".join(words).replace(" ,", ",")
 
 
@@ -161,6 +162,7 @@ def _patterns() -> list[tuple[str, str, str, re.Pattern[str]]]:
 
 
 def _pattern(token: str, language: str, gap: str) -> str:
+    """The regular expression of one token of a wording, with named groups for its words."""
     if token in ("A", "B", "C", "G"):
         phrase = (THINGS if token == "G" else THING)[language].split()
         return gap.join(
@@ -177,17 +179,19 @@ def _pattern(token: str, language: str, gap: str) -> str:
 
 
 def _slot(kind: str, name: str, language: str) -> str:
+    """A named group that matches any word of a kind."""
     return f"(?P<{name}>{'|'.join(re.escape(text) for text, _ in WORDS[language][kind].values())})"
 
 
 @lru_cache
 def _meaning(language: str, kind: str) -> dict[str, Any]:
+    """Word in a caption -> the scene's value."""
     return {text: key for key, (text, _) in WORDS[language][kind].items()}
 
 
 def parse(text: str) -> Parsed | None:
-    """What a caption says, or None where it is none of our sentences. Case, spaces and a full stop
-    do not matter.
+    """The content of a caption; None for a text that is no sentence of `describe`. Case, spaces and
+    a full stop at the end do not matter.
     """
     for language, kind, _, pattern in _patterns():
         match = pattern.fullmatch(text)
@@ -216,32 +220,28 @@ def parse(text: str) -> Parsed | None:
 
 
 def caption_is_right(text: str, scene: Scene, language: str) -> bool:
-    """Whether a caption names exactly the scene's objects and a relation that holds between the two
-    it names, in that language.
+    """Whether a caption in this language names exactly the scene's objects, and a relation that
+    holds between the two objects that it relates.
     """
-    said = parse(text)
-    if said is None or said.language != language or said.count != len(scene.objects):
+    parsed = parse(text)
+    if parsed is None or parsed.language != language or parsed.count != len(scene.objects):
         return False
     if scene.group:
-        return (
-            said.relation is None
-            and len(said.objects) == 1
-            and said.objects[0] == scene.objects[0].attributes
-        )
-    if Counter(said.objects) != Counter(o.attributes for o in scene.objects):
+        return parsed.relation is None and parsed.objects == (scene.objects[0].attributes,)
+    if Counter(parsed.objects) != Counter(o.attributes for o in scene.objects):
         return False
     if scene.relation is None:
         return True
     return any(
-        tuple(o.attributes for o in order) == said.objects
-        and said.relation == _relation(scene, order[0], order[1])
+        tuple(o.attributes for o in order) == parsed.objects
+        and parsed.relation == _relation(scene, order[0], order[1])
         for order in permutations(scene.objects)
     )
 
 
 def _relation(scene: Scene, a: Object, b: Object) -> str | None:
-    """Where a is, seen from b: as the scene states it for its first two objects, as the positions
-    have it for the others.
+    """Where a is, as seen from b: stated by the scene for its first two objects, computed from the
+    positions for others.
     """
     assert scene.relation is not None
     if (a, b) == scene.objects[:2]:
@@ -251,16 +251,18 @@ def _relation(scene: Scene, a: Object, b: Object) -> str | None:
     return relation_between(a, b)
 
 
-def _wording(language: str, kind: str, key: Any) -> str:
+def _word(language: str, kind: str, key: str | int) -> str:
+    """The word of a scene's value."""
     return WORDS[language][kind][key][0]
 
 
 def questions(scene: Scene, language: str) -> list[dict[str, Any]]:
-    """Questions about the scene that have one answer: how many, which colour, which shape,
-    where.
+    """Questions about the scene that have one answer: {question, answers, language}, where
+    `answers` are the ways to write the answer. They ask for the number of objects, a colour, a
+    shape, or a place.
     """
     require(language in LANGUAGES, "language", language, f"must be one of {', '.join(LANGUAGES)}")
-    word = partial(_wording, language)
+    word = partial(_word, language)
     zh = language == "zh"
     count, number = word("count", len(scene.objects)), str(len(scene.objects))
     asked: list[tuple[str, tuple[str, ...]]] = []
@@ -269,10 +271,8 @@ def questions(scene: Scene, language: str) -> list[dict[str, Any]]:
         if zh
         else ("how many objects are there?", (count, number))
     )
-    shapes, colours = (
-        Counter(o.shape for o in scene.objects),
-        Counter(o.colour for o in scene.objects),
-    )
+    shapes = Counter(o.shape for o in scene.objects)
+    colours = Counter(o.colour for o in scene.objects)
     for o in scene.objects[:1] if scene.group else scene.objects:
         shape, colour = word("shape", o.shape), word("colour", o.colour)
         if scene.group or shapes[o.shape] == 1:

@@ -1,8 +1,8 @@
-"""Scenes in which one thing is changed, so that the old picture and the new caption no longer go
-together: hard negatives.
+"""Hard negatives: scenes in which one thing is changed, so that the caption of the changed scene is
+false of the picture of the old one.
 
-Separate from drawing scenes at random: these are never rendered, only described, so places need not
-follow the words."""
+Changed scenes are described and never rendered, so the places of objects need not agree with the
+words."""
 
 import dataclasses
 import random
@@ -12,33 +12,36 @@ from typing import Any
 from vilg.config import lookup
 from vilg.data.scenes.scene import COLOURS, INVERSE, SHAPES, SIZES, Object, Scene
 
+Change = Callable[[Scene, random.Random], Scene | None]
+
 
 def change(scene: Scene, kind: str, rng: random.Random) -> Scene | None:
-    """The scene with one thing of a kind of CHANGES other than it was; None where the scene has no
-    such thing to change.
+    """The scene with one change of a kind of CHANGES; None where the scene has nothing of that kind
+    to change.
 
-    What `describe` says of the result is false of the scene's picture, in the wording of the
-    scene's own caption but for that thing."""
+    The caption that `describe` gives of the result differs from the scene's own caption in that
+    thing only, and is false of the scene's picture."""
     return lookup(CHANGES, kind, "change")(scene, rng)
 
 
-def attribute(name: str, words: Sequence[str]) -> Callable[[Scene, random.Random], Scene | None]:
-    """Another colour, shape or size of one object (of all objects of a group, which are described
-    together).
+def attribute(name: str, words: Sequence[str]) -> Change:
+    """The change of the colour, shape or size of one object, or of all objects of a group, which a
+    caption describes together.
     """
 
     def changed(scene: Scene, rng: random.Random) -> Scene | None:
         chosen = 0 if scene.group else rng.randrange(len(scene.objects))
-        # a word that no object has: with another object's, the caption might be true in another
-        # order
-        others = {getattr(o, name) for o in scene.objects}
-        free = [word for word in words if word not in others]
+        # The new value is one that no object has: with the value of another object, the caption
+        # might be true in another order of objects.
+        present = {value for o in scene.objects for value in o.values([name])}
+        free = [word for word in words if word not in present]
         if not free:
             return None
         new: dict[str, Any] = {name: rng.choice(free)}
-        every = range(len(scene.objects)) if scene.group else (chosen,)
+        indices = range(len(scene.objects)) if scene.group else (chosen,)
         objects = tuple(
-            dataclasses.replace(o, **new) if k in every else o for k, o in enumerate(scene.objects)
+            dataclasses.replace(o, **new) if k in indices else o
+            for k, o in enumerate(scene.objects)
         )
         return dataclasses.replace(scene, objects=objects)
 
@@ -46,7 +49,7 @@ def attribute(name: str, words: Sequence[str]) -> Callable[[Scene, random.Random
 
 
 def count(scene: Scene, rng: random.Random) -> Scene | None:
-    """One, two or three of the same thing where there was another number of it."""
+    """Another number, from one to three, of the same object."""
     if scene.relation is not None:
         return None
     number = rng.choice([n for n in (1, 2, 3) if n != len(scene.objects)])
@@ -54,16 +57,15 @@ def count(scene: Scene, rng: random.Random) -> Scene | None:
 
 
 def relation(scene: Scene, rng: random.Random) -> Scene | None:
-    """The opposite of where the first object is, seen from the second."""
+    """The opposite relation of the first two objects."""
     if scene.relation is None:
         return None
     return dataclasses.replace(scene, relation=INVERSE[scene.relation])
 
 
 def binding(scene: Scene, rng: random.Random) -> Scene | None:
-    """The colours of the first two objects exchanged: every word of the caption stays, who has
-    which does not. Only where their shapes differ too, since otherwise it is the objects that are
-    exchanged."""
+    """The colours of the first two objects exchanged: the caption has the same words in another
+    order. The shapes must differ, because else the whole objects would be exchanged."""
     if scene.relation is None:
         return None
     a, b = scene.objects[:2]
@@ -79,7 +81,7 @@ def recoloured(o: Object, colour: str) -> Object:
     return dataclasses.replace(o, colour=colour)
 
 
-CHANGES: dict[str, Callable[[Scene, random.Random], Scene | None]] = {
+CHANGES: dict[str, Change] = {
     "colour": attribute("colour", tuple(COLOURS)),
     "shape": attribute("shape", SHAPES),
     "size": attribute("size", tuple(SIZES)),

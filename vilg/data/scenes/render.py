@@ -1,8 +1,7 @@
-"""Scenes to pixels, anti-aliased, in numpy.
+"""Antialiased pixels of scenes, in NumPy. Training, the scorer's templates and the reports all draw
+with these functions."""
 
-Separate so that training, the scorer's templates and the reports draw with the same pen.
-"""
-
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -14,9 +13,8 @@ from vilg.data.scenes.scene import COLOURS, SIZES, Background, Scene
 SUPERSAMPLE = 8
 INK = {name: np.array(rgb, np.float32) / 255 for name, rgb in COLOURS.items()}
 
-# Whether the point (u, v), each in [-1, 1] from left to right and top to bottom, is inside the
-# shape.
-INSIDE = {
+# Whether a point is inside the shape: u runs from -1 (left) to 1, v from -1 (top) to 1.
+INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "circle": lambda u, v: u**2 + v**2 <= 1,
     "square": lambda u, v: np.maximum(abs(u), abs(v)) <= 1,
     "triangle": lambda u, v: (abs(u) <= (v + 1) / 2) & (v <= 1),
@@ -28,8 +26,8 @@ INSIDE = {
 
 @lru_cache(maxsize=8192)
 def coverage(shape: str, width: float, dx: float, dy: float) -> Float[np.ndarray, "p p"]:
-    """How much of each pixel a shape covers, `width` pixels wide, its centre (dx, dy) pixels past
-    the patch's middle corner; p is even.
+    """The share of each pixel of a patch that a shape covers. The shape is `width` pixels wide, and
+    its centre is (dx, dy) pixels right of and below the patch's middle; p is even.
     """
     radius = int(np.ceil(width / 2)) + 1
     points = (np.arange(2 * radius * SUPERSAMPLE) + 0.5) / SUPERSAMPLE - radius
@@ -41,16 +39,18 @@ def coverage(shape: str, width: float, dx: float, dy: float) -> Float[np.ndarray
 
 @lru_cache
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The x [1, size] and y [size, 1] of pixel centres, in image widths."""
     centres = ((np.arange(size) + 0.5) / size).astype(np.float32)
     return centres[None, :], centres[:, None]
 
 
 def _soft(wave: np.ndarray) -> np.ndarray:
-    """A wave in [-1, 1] as a pattern in [0, 1] whose edges are about a pixel soft."""
+    """A pattern in [0, 1] from a wave in [-1, 1], with edges that are about one pixel wide."""
     return np.clip(wave * 1.5 + 0.5, 0, 1)
 
 
 def _turned(background: Background, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The phases, in radians, along the background's angle and across it."""
     c, s = np.float32(np.cos(background.angle)), np.float32(np.sin(background.angle))
     scale = np.float32(2 * np.pi / background.period)
     shift = np.float32(2 * np.pi * background.phase)
@@ -91,13 +91,13 @@ PATTERNS = {
 
 
 def paint_background(background: Background, size: int) -> Float[np.ndarray, "size size"]:
-    """Grey levels in [0, 1]."""
+    """The grey levels of a background, in [0, 1]."""
     pattern = lookup(PATTERNS, background.style, "background.style")(background, *_grid(size))
     return np.float32(background.dark) + np.float32(background.light - background.dark) * pattern
 
 
 def render(scene: Scene, size: int = 32) -> UInt8[np.ndarray, "size size 3"]:
-    """The picture of a scene, `size` pixels square. Centres are drawn to the nearest 1/8 pixel."""
+    """The picture of a scene, `size` pixels along a side. Centres are rounded to 1/8 pixel."""
     canvas = np.repeat(paint_background(scene.background, size)[:, :, None], 3, axis=2)
     for o in scene.objects:
         x, y = round(o.x * size * 8), round(o.y * size * 8)

@@ -1,8 +1,5 @@
-"""Scenes at random: which attributes, where, on what background, and which colour-shape pairs are
-kept back.
-
-Separate from `scene` because everything else needs scenes and only the data source draws them.
-"""
+"""Random scenes: their attributes, places and backgrounds, and the colour-shape pairs that training
+withholds."""
 
 import math
 import random
@@ -24,30 +21,29 @@ from vilg.data.scenes.scene import (
 )
 
 STYLES = ("plain", "gradient", "stripes", "checker", "dots")
-SUBPIXELS = 8  # free centres are multiples of 1/8 pixel, so that rendered shapes can be cached
-SPLITS = {
-    "train": range(2, 20),
-    "valid": range(1, 2),
-    "test": range(1),
-}  # of 20 buckets of scenes, by content
+# centres without a grid are multiples of 1/8 pixel, so that rendered shapes can be cached
+SUBPIXELS = 8
+# the scenes of a split, as buckets of a hash of their content, modulo 20
+SPLITS = {"train": range(2, 20), "valid": range(1, 2), "test": range(1)}
+Split = Literal["train", "valid", "test"]
+Pairs = Literal["seen", "held_out", "all"]
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What to draw scenes from. `weights` are the shares of min_objects..max_objects objects
-    (empty: equal); `groups` the share of several-object scenes whose objects are alike; `snap` the
-    grid of centres in pixels (0: anywhere); `withheld` the share of colour-shape pairs kept back;
-    `pairs` "seen" (none of those), "held_out" (at least one object's) or "all"."""
+    """The distribution of scenes."""
 
     image_size: int = 32
     min_objects: int = 1
     max_objects: int = 3
+    # shares of scenes of min_objects, ..., max_objects objects; empty: equal shares
     weights: tuple[float, ...] = ()
-    groups: float = 0.25
-    snap: int = 0
+    groups: float = 0.25  # share of groups (equal objects) among scenes of several objects
+    snap: int = 0  # pixels between the points of the grid of centres; 0: centres lie anywhere
     backgrounds: tuple[str, ...] = STYLES
-    withheld: float = 0.1
-    pairs: Literal["seen", "held_out", "all"] = "seen"
+    withheld: float = 0.1  # share of colour-shape pairs that training never sees
+    # objects have no withheld pair ("seen"), at least one object has one ("held_out"), or "all"
+    pairs: Pairs = "seen"
 
     def __post_init__(self):
         require(
@@ -75,11 +71,10 @@ class SceneConfig:
             self.snap,
             f"must be 0 or up to {self.image_size // 4} pixels",
         )
-        lone = self.max_objects == 1 or _span(self.image_size, self.snap, "large")[1] > _apart(
-            self.image_size, self.snap, "large", "large"
-        )
+        _, points = _centres(self.image_size, self.snap, "large")
+        apart = _steps_apart(self.image_size, self.snap, "large", "large")
         require(
-            lone,
+            self.max_objects == 1 or points > apart,
             "snap",
             self.snap,
             f"two large objects must fit side by side on the grid; {self.image_size // 8} does it",
@@ -105,39 +100,42 @@ class SceneConfig:
 
 @lru_cache
 def withheld_pairs(share: float) -> frozenset[tuple[str, str]]:
-    """The (colour, shape) pairs kept back: the same on every machine, nested as the share grows,
-    every colour and shape still seen.
-    """
+    """The (colour, shape) pairs that training never sees.
+
+    They are the same on every machine, a larger share contains a smaller one, and every colour and
+    every shape is still seen in other pairs."""
     order = random.Random(20)
     colours, shapes = list(COLOURS), list(SHAPES)
     order.shuffle(colours)
     order.shuffle(shapes)
     count = round(share * len(colours) * len(shapes))
-    # A diagonal of the table, then the next: 8 and 6 meet again after 24 pairs, so that each colour
-    # and shape loses its even share.
+    # Pairs lie on diagonals of the table of 8 colours and 6 shapes. A diagonal closes after 24
+    # pairs and the next one follows, so that each colour and each shape loses an equal share.
     return frozenset((colours[i % 8], shapes[(i + i // 24) % 6]) for i in range(count))
 
 
 @lru_cache
-def _choices(share: float) -> dict[str, list[tuple[str, str]]]:
+def _pairs_by_name(share: float) -> dict[str, list[tuple[str, str]]]:
+    """The (colour, shape) pairs that each value of `pairs` names."""
     every = [(c, s) for c in COLOURS for s in SHAPES]
-    kept = withheld_pairs(share)
+    withheld = withheld_pairs(share)
     return {
         "all": every,
-        "seen": [p for p in every if p not in kept],
-        "held_out": [p for p in every if p in kept],
+        "seen": [p for p in every if p not in withheld],
+        "held_out": [p for p in every if p in withheld],
     }
 
 
 def sample_scene(rng: random.Random, config: SceneConfig, split: str = "train") -> Scene:
-    """One scene of a split. Splits never share a scene: each holds the scenes whose contents hash
-    into its buckets.
+    """One scene of a split. Splits never share a scene: a hash of a scene's content says to which
+    split it belongs.
     """
     while True:
         count = rng.choices(
             range(config.min_objects, config.max_objects + 1), config.weights or None
         )[0]
-        scene = _layout(rng, config, count, group=count > 1 and rng.random() < config.groups)
+        group = count > 1 and rng.random() < config.groups
+        scene = _sample_objects(rng, config, count, group)
         if scene is not None and in_split(scene, split):
             return Scene(
                 scene.objects,
@@ -147,15 +145,17 @@ def sample_scene(rng: random.Random, config: SceneConfig, split: str = "train") 
 
 
 def in_split(scene: Scene, split: str) -> bool:
-    """Whether a scene, without its background, belongs to the split."""
+    """Whether a scene, regardless of its background, belongs to the split."""
     return zlib.crc32(repr(scene).encode()) % 20 in SPLITS[split]
 
 
-def _layout(rng: random.Random, config: SceneConfig, count: int, group: bool) -> Scene | None:
-    """Objects with places, or None where three of these sizes find none soon: large ones are rarer
-    among three.
+def _sample_objects(
+    rng: random.Random, config: SceneConfig, count: int, group: bool
+) -> Scene | None:
+    """A scene of `count` random objects on a plain background, or None where no places are found
+    for them in a few trials; so large objects are rarer among three.
     """
-    choices = _choices(config.withheld)
+    choices = _pairs_by_name(config.withheld)
     if group:
         looks = [rng.choice(choices[config.pairs])] * count
         sizes = [rng.choice(list(SIZES))] * count
@@ -166,27 +166,27 @@ def _layout(rng: random.Random, config: SceneConfig, count: int, group: bool) ->
         ):
             looks[rng.randrange(count)] = rng.choice(choices["held_out"])
         sizes = [rng.choice(list(SIZES)) for _ in range(count)]
-    return arrange(rng, config, looks, sizes, group)
+    return place_objects(rng, config, looks, sizes, group)
 
 
-def arrange(
+def place_objects(
     rng: random.Random,
     config: SceneConfig,
     looks: list[tuple[str, str]],
     sizes: list[str],
     group: bool,
 ) -> Scene | None:
-    """Objects of these (colour, shape) pairs and sizes at places, plain behind; None where none is
-    found soon.
+    """A scene of objects of these (colour, shape) pairs and sizes at random places on a plain
+    background; None where no places are found in 20 trials.
     """
     step = (config.snap or 1 / SUBPIXELS) / config.image_size
     for _ in range(20):
-        places = _places(rng, config.image_size, config.snap, sizes)
-        if places is None:
+        centres = _sample_centres(rng, config.image_size, config.snap, sizes)
+        if centres is None:
             continue
         objects = tuple(
             Object(shape, colour, size, x * step, y * step)
-            for (colour, shape), size, (x, y) in zip(looks, sizes, places, strict=True)
+            for (colour, shape), size, (x, y) in zip(looks, sizes, centres, strict=True)
         )
         if group or len(objects) == 1:
             return Scene(objects)
@@ -196,54 +196,53 @@ def arrange(
     return None
 
 
-def _places(
+def _sample_centres(
     rng: random.Random, pixels: int, snap: int, sizes: list[str]
 ) -> list[tuple[int, int]] | None:
-    """Centres in grid steps, far enough apart: two of any size always, a third where one is found
-    soon.
+    """Centres of one to three objects in grid steps, far enough apart. None where 20 trials find no
+    place for a third.
     """
-    first = _anywhere(rng, _span(pixels, snap, sizes[0]))
+    first = _anywhere(rng, _centres(pixels, snap, sizes[0]))
     if len(sizes) == 1:
         return [first]
-    # Along one axis the two are far enough apart by construction (two large ones almost never would
-    # be by chance).
-    second, apart = (
-        _anywhere(rng, _span(pixels, snap, sizes[1])),
-        _apart(pixels, snap, sizes[0], sizes[1]),
-    )
+    # Two objects are far enough apart along one axis by construction, because two large ones almost
+    # never would be by chance.
+    second = _anywhere(rng, _centres(pixels, snap, sizes[1]))
+    apart = _steps_apart(pixels, snap, sizes[0], sizes[1])
     order = (0, 1) if rng.random() < 0.5 else (1, 0)
-    (low, _), (other_low, n) = (_span(pixels, snap, sizes[i]) for i in order)
+    (low, _), (other_low, n) = (_centres(pixels, snap, sizes[i]) for i in order)
     slack = other_low + n - 1 - low - apart
     before, after = int(rng.random() * (slack + 1)), int(rng.random() * (slack + 1))
     if before + after > slack:
         before, after = slack - before, slack - after
     along = {order[0]: low + before, order[1]: other_low + n - 1 - after}
     if rng.random() < 0.5:
-        places = [(along[0], first[1]), (along[1], second[1])]
+        two = [(along[0], first[1]), (along[1], second[1])]
     else:
-        places = [(first[0], along[0]), (second[0], along[1])]
+        two = [(first[0], along[0]), (second[0], along[1])]
     if len(sizes) == 2:
-        return places
-    needed = [_apart(pixels, snap, size, sizes[2]) for size in sizes[:2]]
+        return two
+    needed = [_steps_apart(pixels, snap, size, sizes[2]) for size in sizes[:2]]
     for _ in range(20):
-        x, y = _anywhere(rng, _span(pixels, snap, sizes[2]))
+        x, y = _anywhere(rng, _centres(pixels, snap, sizes[2]))
         if all(
             max(abs(x - px), abs(y - py)) >= apart
-            for (px, py), apart in zip(places, needed, strict=True)
+            for (px, py), apart in zip(two, needed, strict=True)
         ):
-            return [*places, (x, y)]
+            return [*two, (x, y)]
     return None
 
 
-def _anywhere(rng: random.Random, span: tuple[int, int]) -> tuple[int, int]:
-    low, n = span
+def _anywhere(rng: random.Random, centres: tuple[int, int]) -> tuple[int, int]:
+    """A random centre, given what `_centres` says of a coordinate."""
+    low, n = centres
     return low + int(rng.random() * n), low + int(rng.random() * n)
 
 
 @lru_cache
-def _span(pixels: int, snap: int, size: str) -> tuple[int, int]:
-    """The first coordinate, in grid steps, that keeps an object inside the image (when free, half a
-    pixel off its border), and how many.
+def _centres(pixels: int, snap: int, size: str) -> tuple[int, int]:
+    """The lowest coordinate of a centre that keeps an object inside the image, in grid steps, and
+    the number of such coordinates. Without a grid an object stays half a pixel off the border.
     """
     step = snap or 1 / SUBPIXELS
     half = SIZES[size] * pixels / 2 + (0 if snap else 0.5)
@@ -252,14 +251,14 @@ def _span(pixels: int, snap: int, size: str) -> tuple[int, int]:
 
 
 @lru_cache
-def _apart(pixels: int, snap: int, a: str, b: str) -> int:
-    """How many grid steps apart two centres must be to leave GAP between the objects."""
+def _steps_apart(pixels: int, snap: int, a: str, b: str) -> int:
+    """The least distance of two centres, in grid steps, that leaves GAP between the objects."""
     return math.ceil(((SIZES[a] + SIZES[b]) / 2 + GAP) * pixels / (snap or 1 / SUBPIXELS) - 1e-6)
 
 
 def sample_background(rng: random.Random, style: str) -> Background:
-    """A background of the style. "plain" is one fixed grey, so that a tokenizer sees a single
-    background patch.
+    """A random background of a style. "plain" is always the same grey, so that a tokenizer sees a
+    single background patch.
     """
     if style == "plain":
         return Background()

@@ -1,14 +1,15 @@
-"""What a scene is: a few coloured shapes on a grey background, and at most one stated relation.
+"""A scene: a few coloured shapes on a grey background, and at most one stated relation.
 
-Separate because the renderer, the captions and the scorer share these words and nothing else.
-Leaves drawing scenes at random to `sampling`, pixels to `render`, language to `captions`, reading
-pixels back to `scorer`."""
+The renderer, the captions and the scorer share this vocabulary and nothing else. `sampling` draws
+random scenes, `render` makes pixels, `captions` describes scenes in words, and `scorer` reads a
+scene back from pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Saturated, and at least 30 degrees of hue apart after the grey part is taken away (see `scorer`).
+# Saturated colours whose hues are at least 30 degrees apart after the grey part is taken away (see
+# `scorer`).
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 20, 45),
     "orange": (245, 125, 5),
@@ -20,12 +21,14 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 70, 195),
 }
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
-# Widths as fractions of the image's: 7, 10.5 and 14 pixels of 32.
+# Widths in image widths: 7, 10.5 and 14 pixels of 32.
 SIZES: dict[str, float] = {"small": 7 / 32, "medium": 10.5 / 32, "large": 14 / 32}
+ATTRIBUTES = ("size", "colour", "shape")  # in the order in which captions name them
 INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 RELATIONS = tuple(INVERSE)
-GAP = 2 / 32  # background between two objects, at least
-MARGIN = 2 / 32  # by how much one axis must dominate before a relation is said
+GAP = 2 / 32  # the least background between two objects, in image widths
+# a relation is stated only if the distance along its axis is larger by this than along the other
+MARGIN = 2 / 32
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,17 @@ class Object:
 
     @property
     def attributes(self) -> tuple[str, str, str]:
-        """(size, colour, shape), the order in which captions say them."""
+        """The values of ATTRIBUTES."""
         return (self.size, self.colour, self.shape)
+
+    def values(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The values of some of ATTRIBUTES."""
+        every = {"size": self.size, "colour": self.colour, "shape": self.shape}
+        return tuple(every[name] for name in names)
 
     @property
     def pair(self) -> tuple[str, str]:
-        """(colour, shape), the unit that is withheld from training."""
+        """(colour, shape): training withholds such pairs."""
         return (self.colour, self.shape)
 
     @property
@@ -57,24 +65,22 @@ class Object:
 
 @dataclass(frozen=True)
 class Background:
-    """A grey pattern: levels in [0, 1], angle in radians, period in image widths, phase in
-    periods.
-    """
+    """A grey pattern."""
 
     style: str = "plain"
-    light: float = 0.88
+    light: float = 0.88  # levels of grey in [0, 1]
     dark: float = 0.88
-    angle: float = 0.0
-    period: float = 0.25
-    phase: float = 0.0
+    angle: float = 0.0  # radians
+    period: float = 0.25  # image widths
+    phase: float = 0.0  # periods
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Objects on a background; `relation` says where objects[0] is, seen from objects[1].
+    """Objects on a background. `relation` states where objects[0] is, as seen from objects[1].
 
-    One object has no relation; two or three different objects have one; two or three alike (a
-    group) have none."""
+    One object has no relation, two or three different objects have one, and a group (two or three
+    equal objects) has none."""
 
     objects: tuple[Object, ...]
     relation: str | None = None
@@ -82,11 +88,11 @@ class Scene:
 
     @property
     def group(self) -> bool:
-        """Whether the scene is several objects that look the same."""
+        """Whether the scene has several objects that look the same."""
         return len(self.objects) > 1 and self.relation is None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The scene as JSON can hold it."""
         objects = [dict(vars(o)) for o in self.objects]
         return {
             "objects": objects,
@@ -102,8 +108,8 @@ class Scene:
 
 
 def relation_between(a: Object, b: Object, margin: float = MARGIN) -> str | None:
-    """Where a is, seen from b, along the axis that dominates by the margin; None where neither
-    does.
+    """Where a is, as seen from b, along the axis of the larger distance. None where the distances
+    along both axes differ by less than the margin.
     """
     dx, dy = a.x - b.x, a.y - b.y
     if abs(abs(dx) - abs(dy)) < margin - 1e-6:

@@ -1,9 +1,9 @@
-"""Skills apart: scenes whose prompt asks for one thing more than for the others, and whether a
-picture shows each of six things.
+"""Six skills measured one by one: scenes that test one skill more than the others, and the skills
+that a picture shows.
 
-Separate from `scorer`, whose score says whether a picture is right: here a wrong count must not
-make the colour wrong, nor a swap of two colours the relation, so that a table of skills tells what
-a model lacks."""
+The score of `scorer` says whether a picture is right. Here a wrong number of objects does not make
+the colours wrong, and two swapped colours do not make the relation wrong, so that a table of skills
+shows what a model cannot do."""
 
 import random
 from collections import Counter
@@ -14,12 +14,13 @@ from itertools import permutations, product
 from vilg.config import lookup, require
 from vilg.data.scenes.sampling import (
     SceneConfig,
-    arrange,
     in_split,
+    place_objects,
     sample_background,
     withheld_pairs,
 )
 from vilg.data.scenes.scene import (
+    ATTRIBUTES,
     COLOURS,
     RELATIONS,
     SHAPES,
@@ -28,36 +29,31 @@ from vilg.data.scenes.scene import (
     Scene,
     relation_between,
 )
-from vilg.data.scenes.scorer import SIDE, Reading
+from vilg.data.scenes.scorer import SIDE, Reading, likeness
 
-ATTRIBUTES = ("size", "colour", "shape")
 SKILLS = ("colour", "shape", "count", "relation", "size", "binding")
 
 
 @dataclass(frozen=True)
 class Category:
-    """What the scenes of a category are: `objects` numbers of objects in turn, `alike` or two that
-    share and differ in the named attributes. `skill` is what decides: one of SKILLS, or
-    "everything"."""
+    """The scenes of a category of prompts."""
 
-    skill: str
-    objects: tuple[int, ...] = (2,)
-    alike: bool = False
-    share: tuple[str, ...] = ()
-    differ: tuple[str, ...] = ()
-    in_turn: bool = False  # the four relations in turn
+    skill: str  # the skill that decides whether a picture is right: one of SKILLS, or "everything"
+    objects: tuple[int, ...] = (2,)  # the numbers of objects, in turn
+    alike: bool = False  # all objects are equal
+    share: tuple[str, ...] = ()  # attributes that have the same value in all objects
+    differ: tuple[str, ...] = ()  # attributes that have another value in each object
+    in_turn: bool = False  # the scenes have the four relations in turn
 
     def looks(
         self, rng: random.Random, pairs: Sequence[tuple[str, str]], number: int
     ) -> tuple[list[tuple[str, str]], list[str]]:
-        """(colour, shape) pairs, of those given, and sizes of `number` objects."""
+        """Random (colour, shape) pairs out of `pairs`, and random sizes, of `number` objects."""
         if self.alike or number == 1:
             return [rng.choice(pairs)] * number, [rng.choice(list(SIZES))] * number
         while True:
-            looks, sizes = (
-                rng.sample(pairs, number),
-                [rng.choice(list(SIZES)) for _ in range(number)],
-            )
+            looks = rng.sample(pairs, number)
+            sizes = [rng.choice(list(SIZES)) for _ in range(number)]
             values = {
                 "size": sizes,
                 "colour": [c for c, _ in looks],
@@ -69,8 +65,8 @@ class Category:
                 return looks, sizes
 
 
-# Training never draws two objects of one colour and one shape that differ in size, so the category
-# of sizes has two shapes.
+# Training has no two objects of one colour and one shape that differ in size, so the objects of the
+# category of sizes differ in shape too.
 CATEGORIES = {
     "single_object": Category("everything", objects=(1,)),
     "colour": Category("colour", share=("size", "shape"), differ=("colour",)),
@@ -83,32 +79,30 @@ CATEGORIES = {
 
 
 def drawable(source: SceneConfig) -> dict[str, tuple[int, ...]]:
-    """The categories of which a source draws scenes, with the numbers of objects that it has for
-    each.
-    """
+    """The categories whose scenes a source can have, each with the possible numbers of objects."""
     numbers = range(source.min_objects, source.max_objects + 1)
     weights = source.weights or (1.0,) * len(numbers)
     drawn = {k for k, weight in zip(numbers, weights, strict=True) if weight > 0}
     out = {}
     for name, category in CATEGORIES.items():
         share = source.groups if category.alike else 1 - source.groups
-        have = tuple(k for k in category.objects if k in drawn and (k == 1 or share > 0))
-        if have:
-            out[name] = have
+        possible = tuple(k for k in category.objects if k in drawn and (k == 1 or share > 0))
+        if possible:
+            out[name] = possible
     return out
 
 
 def draw_scenes(
     source: SceneConfig, category: str, n: int, split: str, seed: int = 0
 ) -> list[Scene]:
-    """n scenes of a category and a split, of colour-shape pairs that training sees; size, snap and
-    backgrounds are the source's.
+    """n scenes of a category and a split, of colour-shape pairs that training sees. Size, snap and
+    backgrounds are those of the source.
 
-    Errors: UserError where the source draws no such scenes.
-    """
-    chosen, have = lookup(CATEGORIES, category, "category"), drawable(source).get(category, ())
+    Errors: UserError where the source has no such scenes."""
+    chosen: Category = lookup(CATEGORIES, category, "category")
+    numbers = drawable(source).get(category, ())
     require(
-        len(have) > 0,
+        len(numbers) > 0,
         "category",
         category,
         f"the data draws no such scenes; it has {', '.join(drawable(source))}",
@@ -119,8 +113,8 @@ def draw_scenes(
         rng = random.Random(f"{seed}/{split}/{category}/{i}")
         relation = RELATIONS[i % len(RELATIONS)] if chosen.in_turn else None
         while True:
-            looks, sizes = chosen.looks(rng, pairs, have[i % len(have)])
-            scene = arrange(rng, source, looks, sizes, chosen.alike)
+            looks, sizes = chosen.looks(rng, pairs, numbers[i % len(numbers)])
+            scene = place_objects(rng, source, looks, sizes, chosen.alike)
             if scene is not None and in_split(scene, split) and relation in (None, scene.relation):
                 break
         scenes.append(
@@ -134,23 +128,25 @@ def draw_scenes(
 
 
 def judge_skills(reading: Reading, scene: Scene) -> dict[str, bool | None]:
-    """Which of SKILLS a picture that has been read shows, and "everything"; None where the scene
-    does not ask, or it cannot be told.
+    """Whether the picture shows each of SKILLS, and "everything"; None where the scene does not
+    test a skill, or where it cannot be decided.
 
-    count: as many objects as asked for. colour, shape, size: where the count is right, each value
-    as often as asked for; else the same values, however often, since the rest is the count's fault.
-    relation: the objects most like the first two asked for stand as asked; where two pairings are
-    equally like, as after a swap of colours, one that does is enough. binding: the values of all
-    three attributes being right (and the count), they are on the right objects, that is, the
-    objects' (size, colour, shape) are those asked for. It is None where a value is wrong, and where
-    the objects asked for differ in one attribute or none, so that nothing can be swapped. With two
-    objects that differ in all three, values put together at random are right in 1 of 4. everything:
-    what the caption says.
+        count       The picture has as many objects as the scene.
+        colour      With the right count, each value occurs as often as in the scene. With a
+        shape       wrong count, the same values occur, however often, because the rest is the
+        size        fault of the count.
+        relation    The two objects most like the scene's first two have its relation. Where two
+                    pairs are equally like, as after a swap of colours, one pair is enough.
+        binding     The count and the values of all three attributes are right, and the values
+                    are on the right objects: the objects' (size, colour, shape) are those of the
+                    scene. None where a value is wrong, and where the scene's objects differ in
+                    fewer than two attributes, so that nothing can be swapped. With two objects
+                    that differ in all three, values combined at random are right in 1 of 4.
+        everything  The picture shows everything that the caption says.
 
-    A picture that cannot be read shows nothing; its binding is None.
-    """
+    A picture that cannot be read shows nothing, and its binding is None."""
     seen, asked = reading.objects, scene.objects
-    varied = sum(len({getattr(o, name) for o in asked}) > 1 for name in ATTRIBUTES)
+    varied = sum(len({o.values([name]) for o in asked}) > 1 for name in ATTRIBUTES)
     if reading.reason:
         shown = dict.fromkeys((*SKILLS, "everything"), False)
         return shown | {"relation": None if scene.relation is None else False, "binding": None}
@@ -170,16 +166,15 @@ def judge_skills(reading: Reading, scene: Scene) -> dict[str, bool | None]:
 def same(
     seen: Sequence[Object], asked: Sequence[Object], names: tuple[str, ...], often: bool
 ) -> bool:
-    """Whether both have the same values of the attributes: each as often, or however often."""
-    a, b = (
-        Counter(tuple(getattr(o, name) for name in names) for o in objects)
-        for objects in (seen, asked)
-    )
+    """Whether both have the same values of the attributes: each as often, or, without `often`,
+    however often.
+    """
+    a, b = (Counter(o.values(names) for o in objects) for objects in (seen, asked))
     return a == b if often else set(a) == set(b)
 
 
 def stands(seen: Sequence[Object], scene: Scene) -> bool:
-    """Whether two of the objects seen, most like the first two asked for, stand as asked."""
+    """Whether two of the objects seen, most like the scene's first two, have its relation."""
     pairs = {
         pair: sum(likeness(s, o) for s, o in zip(pair, scene.objects, strict=False))
         for pair in permutations(seen, 2)
@@ -190,8 +185,3 @@ def stands(seen: Sequence[Object], scene: Scene) -> bool:
         for pair, like in pairs.items()
         if like == best
     )
-
-
-def likeness(a: Object, b: Object) -> int:
-    """How many attributes two objects share."""
-    return sum(getattr(a, name) == getattr(b, name) for name in ATTRIBUTES)

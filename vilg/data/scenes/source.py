@@ -1,32 +1,30 @@
-"""The `synthetic` data source: record i of a split is a pure function of (config, i), made on the
-fly.
-
-Separate from the sampler because it alone knows the record schema; the loader treats it like any
-other source."""
+"""The `synthetic` data source: record i of a split is a pure function of the config and i, and is
+made when it is read."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import cast
 
 from vilg.config import require
-from vilg.data.scenes.captions import LANGUAGES, WORDINGS, describe, kind_of, questions
+from vilg.data.records import Record
+from vilg.data.scenes.captions import LANGUAGES, WORDINGS, Caption, describe, kind_of, questions
 from vilg.data.scenes.render import render
-from vilg.data.scenes.sampling import SPLITS, SceneConfig, sample_scene
+from vilg.data.scenes.sampling import SPLITS, Pairs, SceneConfig, Split, sample_scene
 from vilg.data.scenes.scene import Object, Scene
 
 
 @dataclass(frozen=True)
 class Synthetic(SceneConfig):
-    """Procedural scenes. `n` is how many there are to draw; `annotations` adds boxes, words and
-    questions to a record, which training does not need. `omitted` is the share of pictures with
-    several different objects whose captions name the first of them only, as people's captions do;
-    what would have been said is then the record's `machine_captions`, where it is annotated."""
+    """Procedural scenes with captions."""
 
-    n: int = 1_000_000
+    n: int = 1_000_000  # records
     seed: int = 0
-    split: Literal["train", "valid", "test"] = "train"
+    split: Split = "train"
     languages: tuple[str, ...] = LANGUAGES
-    annotations: bool = False
+    annotations: bool = False  # adds boxes, words and questions, which training does not need
+    # Share of pictures with several different objects whose captions name the first object only, as
+    # people's captions often do. With annotations, `machine_captions` has the full captions.
     omitted: float = 0.0
 
     def __post_init__(self):
@@ -46,6 +44,7 @@ class Synthetic(SceneConfig):
         return self.n
 
     def _rng(self, i: int) -> random.Random:
+        """The random generator of record i."""
         if not 0 <= i < self.n:
             raise IndexError(f"record {i} of {self.n}")
         return random.Random(f"{self.seed}/{self.split}/{i}")
@@ -54,28 +53,26 @@ class Synthetic(SceneConfig):
         """Scene i, without its picture."""
         return sample_scene(self._rng(i), self, self.split)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        """Record i: `captions` has one wording a language; `words`, where annotated, a list for
-        each caption.
+    def __getitem__(self, i: int) -> Record:
+        """Record i, with one caption a language; with annotations, `words` has a list for each
+        caption.
         """
         rng = self._rng(i)
         scene = sample_scene(rng, self, self.split)
         kind = kind_of(scene)
-        whole = [
+        full = [
             describe(scene, language, rng.randrange(len(WORDINGS[language][kind])))
             for language in self.languages
         ]
         omits = self.omitted > 0 and kind in ("two", "three") and rng.random() < self.omitted
-        first, one = (
-            Scene(scene.objects[:1]),
-            [rng.randrange(len(WORDINGS[language]["one"])) for language in self.languages if omits],
-        )
-        captions = (
-            [describe(first, language, k) for language, k in zip(self.languages, one, strict=True)]
-            if omits
-            else whole
-        )
-        record = {
+        captions = full
+        if omits:
+            first = Scene(scene.objects[:1])
+            captions = [
+                describe(first, language, rng.randrange(len(WORDINGS[language]["one"])))
+                for language in self.languages
+            ]
+        record: Record = {
             "id": f"synthetic/{self.split}/{self.seed}/{i}",
             "image": render(scene, self.image_size),
             "captions": [
@@ -91,37 +88,44 @@ class Synthetic(SceneConfig):
                 {"xyxy": list(o.box), "label": n["en"], "labels": n}
                 for o, n in zip(scene.objects, names, strict=True)
             ]
-            record["words"] = [
-                [{"text": text, "tag": tag} for text, tag in caption.words] for caption in captions
-            ]
+            record["words"] = words_of(captions)
             if omits:
                 record["machine_captions"] = [
-                    {"text": caption.text, "language": caption.language} for caption in whole
+                    {"text": caption.text, "language": caption.language} for caption in full
                 ]
-                record["machine_words"] = [
-                    [{"text": text, "tag": tag} for text, tag in caption.words] for caption in whole
-                ]
+                record["machine_words"] = words_of(full)
             record["qa"] = [qa for language in self.languages for qa in questions(scene, language)]
         return record
 
 
+def words_of(captions: Sequence[Caption]) -> list[list[dict[str, str]]]:
+    """The words of each caption, {text, tag}."""
+    return [[{"text": text, "tag": tag} for text, tag in caption.words] for caption in captions]
+
+
 def name(o: Object, language: str) -> str:
-    """What an object is called: its caption without the article."""
+    """The name of an object in a language: its caption without the article."""
     return "".join(
         describe(Scene((o,)), language).text.split("一个" if language == "zh" else "a ", 1)
     )
 
 
 def cell(source: Synthetic, objects: int, pairs: str, n: int, split: str = "test") -> list[Scene]:
-    """n scenes of one cell of a result table: exactly `objects` objects, none alike, their
-    colour-shape pairs "seen" or "held_out".
+    """n scenes of one cell of a result table: exactly `objects` different objects, whose
+    colour-shape pairs are "seen" or "held_out".
 
-    Everything else (size, snap, backgrounds, seed) is as in the source that was trained on.
-    """
-    own: dict[str, Any] = {
-        name: getattr(source, name)
-        for name in ("image_size", "snap", "backgrounds", "withheld", "seed")
-    }
-    own |= {"pairs": pairs, "split": split}
-    drawn = Synthetic(**own, min_objects=objects, max_objects=objects, groups=0.0, n=n)
-    return [drawn.scene(i) for i in range(n)]
+    Everything else (size, snap, backgrounds, seed) is as in the source that was trained on."""
+    scenes = Synthetic(
+        image_size=source.image_size,
+        snap=source.snap,
+        backgrounds=source.backgrounds,
+        withheld=source.withheld,
+        seed=source.seed,
+        min_objects=objects,
+        max_objects=objects,
+        groups=0.0,
+        pairs=cast(Pairs, pairs),
+        split=cast(Split, split),
+        n=n,
+    )
+    return [scenes.scene(i) for i in range(n)]

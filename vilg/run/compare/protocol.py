@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vilg.config import require
-from vilg.experiment_file import deciding
+from vilg.experiment_file import run_identity
 from vilg.generators.options import SAMPLING_OPTIONS
 from vilg.run.compare.measure import protocols
 from vilg.run.compare.runs import Run
@@ -23,7 +23,7 @@ def same_protocol(runs: Sequence[Run]) -> None:
         evals = protocols(run.experiment)
         data = {
             k: v
-            for k, v in deciding(run.experiment.config)["data"].items()
+            for k, v in run_identity(run.experiment.config)["data"].items()
             if k in ("train", "valid")
         }
         measured = {n: {k: v for k, v in p.items() if k not in own} for n, p in evals.items()}

@@ -13,7 +13,7 @@ import jax
 
 from vilg.config import require
 from vilg.experiment import Experiment, build_experiment
-from vilg.experiment_file import all_generators
+from vilg.experiment_file import generator_configs
 from vilg.parallel.layouts import parse_layout
 from vilg.program import Program
 from vilg.run.compare.budget import steps_within
@@ -83,7 +83,7 @@ def planned_runs(
     path: str, config: dict[str, Any], budget: str, seeds: Sequence[int], out: Path
 ) -> list[Run]:
     """The runs of the file, their steps set to the budget."""
-    configs = all_generators(path, config, out / "codec")
+    configs = generator_configs(path, config, out / "codec")
     require(
         len(configs) > 1,
         "generators",

@@ -10,11 +10,11 @@ from typing import Any
 
 import jinja2
 
+from vilg.compiler.flags import parse_flags
 from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment
 from vilg.experiment_file import to_dict
 from vilg.fit import Fit
-from vilg.parallel.flags import parse_flags
 from vilg.paths import as_path
 from vilg.planning.topology import parse_topology
 from vilg.run.launch.machines import ordered

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from vilg.compiler.flags import FLAG_SETS, add_flags
 from vilg.evals.numbers import flat
 from vilg.experiment_file import to_dict
-from vilg.parallel.flags import FLAG_SETS, ask_for_flags
 from vilg.paths import Place, as_path, written_to
 from vilg.program import Program
 from vilg.report.dots import draw_dots
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
             "--config is missing: give --config=experiments/ablations/noise.py, or another file"
             " that has CELLS"
         )
-    ask_for_flags(args.flags)
+    add_flags(args.flags)
     ablation = read_ablation(args.config)
     seeds = parse_seeds(args.seeds) if args.seeds else ablation.seeds
     chosen = args.cells.split(",") if args.cells else list(ablation.cells)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vilg.planning.compiler_warnings import compiler_warnings, summary
+from vilg.compiler.warnings import compiler_warnings, summary
 
 REMATERIALIZED = (
     "W1127 14:36:17.179485    1088 spmd_partitioner.cc:656] [SPMD] Involuntary full"

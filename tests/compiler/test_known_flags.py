@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from vilg.parallel.flags import FLAG_SETS, FlagSet, ask_for_flags
-from vilg.parallel.known_flags import known
+from vilg.compiler.flags import FLAG_SETS, FlagSet, add_flags
+from vilg.compiler.known_flags import known
 
 TOPMOST, FAST = "--xla_backend_optimization_level=0", "--xla_cpu_enable_fast_math=false"
 MISSING, OTHER = "--xla_cpu_never_was=1", "--xla_no_such=false"
@@ -25,7 +25,7 @@ def test_a_callers_own_flags_are_not_asked_about(monkeypatch):
 def test_what_was_left_out_of_a_set_is_said(monkeypatch, capsys):
     monkeypatch.setitem(FLAG_SETS, "old", FlagSet("XLA_FLAGS", (TOPMOST, MISSING), "a test"))
     environment = {"XLA_FLAGS": "--mine=1"}
-    ask_for_flags("old", environment)
+    add_flags("old", environment)
     assert environment["XLA_FLAGS"] == f"{TOPMOST} --mine=1"
     message = "left out what the compiler installed here does not know"
     assert capsys.readouterr().err == f"flags='old': {message}: {MISSING}\n"

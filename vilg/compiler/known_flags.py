@@ -1,9 +1,8 @@
 """Which of some flags the installed compiler knows: XLA in jaxlib, or libtpu.
 
-Separate from flags.py because the tests need it before JAX and before anything else of vilg. Both
-compilers end the process that gives them a flag that they do not know, and flags come and go with
-their versions; so another process, which may end, is asked.
-"""
+Both compilers end a process that gives them an unknown flag, and flags come and go with their
+versions. So a process of its own, which may end, tries the flags. Separate from flags.py because
+the tests need this module before JAX and before anything else of vilg."""
 
 import functools
 import os
@@ -24,9 +23,9 @@ _ALONE = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
 
 @functools.cache
 def known(variable: str, flags: tuple[str, ...]) -> tuple[str, ...]:
-    """The flags ("--name=value") that the compiler which reads this environment variable knows, in
-    their order; all of them where it cannot be asked (no libtpu here). About a second the first
-    time.
+    """The flags ("--name=value") known to the compiler that reads this environment variable, in the
+    given order; all flags where that compiler is not installed (libtpu). The first call takes about
+    a second.
     """
     environment = {k: v for k, v in os.environ.items() if k not in _READS} | _ALONE
     while flags:
