@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from vilg.data.references import join, predictions_of, read_captions, references_of
+from vilg.data.caption_files import READERS, read_captions
+from vilg.data.references import KEYS, join, predictions_of, references_of
 from vilg.types import UserError
 
 
@@ -121,32 +122,46 @@ def named(write, *rows, field="references"):
     )
 
 
-@pytest.mark.parametrize(
-    "left, right, label",
-    [
-        ([{"id": 2}, {"id": 1}], [{"id": "1"}, {"id": "2"}], "id"),
-        (
-            [{"image": "b"}, {"image": "a"}],
-            [{"image": "a", "id": 5}, {"image": "b", "id": 6}],
-            "image",
-        ),
-        (
-            [{"id": "b.png"}, {"id": "a.png"}],
-            [{"image": "a.png"}, {"image": "b.png"}],
-            "id or image",
-        ),
-        (
-            [{"image": "out/b.png"}, {"image": "out\\a.png"}],
-            [{"image": "x/a.png", "id": 1}, {"image": "b.png", "id": 2}],
-            "file name",
-        ),
-        (
-            [{"image": "out/b.png"}, {"image": "out/a.v2.png"}],
-            [{"id": "a.v2"}, {"id": "b"}],
-            "file name without ending",
-        ),
-    ],
+PAIRS = (
+    ([{"id": 2}, {"id": 1}], [{"id": "1"}, {"id": "2"}], "id"),
+    (
+        [{"image": "b"}, {"image": "a"}],
+        [{"image": "a", "id": 5}, {"image": "b", "id": 6}],
+        "image",
+    ),
+    (
+        [{"id": "b.png"}, {"id": "a.png"}],
+        [{"image": "a.png"}, {"image": "b.png"}],
+        "id or image",
+    ),
+    (
+        [{"image": "out/b.png"}, {"image": "out\\a.png"}],
+        [{"image": "x/a.png", "id": 1}, {"image": "b.png", "id": 2}],
+        "file name",
+    ),
+    (
+        [{"image": "out/b.png"}, {"image": "out/a.v2.png"}],
+        [{"id": "a.v2"}, {"id": "b"}],
+        "file name without ending",
+    ),
 )
+AIC = "AIC-ICC number of the file name"
+
+
+def test_every_key_and_every_reader_has_a_test_here():
+    assert {label for *_, label in PAIRS} | {AIC} == set(KEYS)
+    one_item = {
+        ".jsonl": '{"id": 1, "caption": "a"}',
+        ".json": '[{"image_id": 1, "caption": "a"}]',
+        ".txt": "1#0\ta",
+    }
+    assert set(one_item) == set(READERS)
+    for ending, text in one_item.items():
+        (item,) = READERS[ending](text, "references='x'")
+        assert (item.name, item.captions) == ("1", (("a", None),))
+
+
+@pytest.mark.parametrize("left, right, label", PAIRS)
 def test_items_are_matched_by_what_both_sides_have(write, left, right, label):
     places, by = join(named(write, *left, field="predictions"), named(write, *right))
     assert places == [1, 0] and by == label
@@ -163,7 +178,7 @@ def test_aic_numbers_are_the_sha256_of_names(write):
     ):
         assert join(named(write, *rows, field="predictions"), references) == (
             [1, 0],
-            "AIC-ICC number of the file name",
+            AIC,
         )
 
 
@@ -208,10 +223,8 @@ def test_only_captions_of_the_language_count(write):
     assert references("zh", *told) == ([["LOGO"], ["狗"]], 2)
     assert references("en", *told) == ([["a dog"], ["a cat"]], 2)
     assert references("zh", ["a dog", "狗"], ["猫"]) == ([["狗"], ["猫"]], 1)
-    assert references("zh", *([["狗"]] * 19), ["NBA"]) == (
-        [["狗"]] * 19 + [["NBA"]],
-        0,
-    )  # a stray one in a file of one language
+    # one caption in another script, in a file of one language
+    assert references("zh", *([["狗"]] * 19), ["NBA"]) == ([["狗"]] * 19 + [["NBA"]], 0)
     with pytest.raises(
         UserError,
         match="references='x': 1 of 2 items have no caption in 'zh' .*'1', line 2.*zh, en",
@@ -233,11 +246,8 @@ def test_the_first_prediction_of_the_language_is_used(write):
         {"text": "狗", "language": "zh"},
         {"text": "大狗", "language": "zh"},
     ]
-    assert predictions("zh", both, ["a dog", "狗"], "") == [
-        "狗",
-        "a dog",
-        "",
-    ]  # what tells no language is an attempt at the one asked for
+    # a prediction without a stated language counts as one in the wanted language
+    assert predictions("zh", both, ["a dog", "狗"], "") == ["狗", "a dog", ""]
     assert predictions("en", both) == ["a dog"]
     with pytest.raises(
         UserError, match="predictions='x': 1 of 2 items have no caption in 'en' .*line 2"

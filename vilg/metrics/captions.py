@@ -3,7 +3,7 @@ pycocoevalcap, the code behind published numbers.
 
 Scores are fractions as pycocoevalcap returns them (CIDEr from 0 to 10). CIDEr's document
 frequencies come from the references of the whole set that is scored, as in pycocoevalcap.
-segment.py cuts captions into tokens; vilg/data/references.py reads files of captions."""
+segment.py cuts captions into tokens; vilg/data/caption_files.py reads files of captions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

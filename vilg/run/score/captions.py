@@ -24,7 +24,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vilg.data.references import join, predictions_of, read_captions, references_of
+from vilg.data.caption_files import read_captions
+from vilg.data.references import join, predictions_of, references_of
 from vilg.metrics.captions import RESAMPLES, Scores, describe, score_captions, tokenizer
 from vilg.metrics.segment import DEFAULT_UNIT, is_segmented, segmenter
 from vilg.run.terminal.outputs import output_file
