@@ -232,7 +232,7 @@ def test_bad_records_are_left_out_and_may_be_named(tmp_path, records):
 
 
 def test_long_sources_say_how_far_they_are(tmp_path, records, monkeypatch):
-    monkeypatch.setattr(module, "EVERY", -1.0)
+    monkeypatch.setattr(module, "REPORT_SECONDS", -1.0)
     said = []
     annotate(Listed(bare(records)), tmp_path / "out", log=said.append)
     assert len(said) == 7 and said[2].startswith("3 of 7 records annotated in ")
