@@ -73,6 +73,7 @@ def stats(
     bad: dict[str, str] = {}
     tally: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     lengths: dict[str, list[int]] = {language: [] for language in LANGUAGES}
+    short_sides: list[int] = []
     captions = read = 0
     for record in good_records(source, bad, bad_record_limit, count):
         read += 1
@@ -80,6 +81,7 @@ def stats(
         for caption in record["captions"]:
             lengths[caption["language"]].append(len(caption["text"]))
         height, width = record["image"].shape[:2]
+        short_sides.append(min(height, width))
         tally["image_sizes"][f"{width}x{height}"] += 1
         tally["sources"][record.get("source") or "not said"] += 1
         tally["licenses"][record.get("license") or "not said"] += 1
@@ -96,6 +98,7 @@ def stats(
         "caption_characters": {
             language: quantiles(values) for language, values in lengths.items() if values
         },
+        "short_side": quantiles(short_sides) if short_sides else None,
         "image_sizes": dict(tally["image_sizes"].most_common(10)),
         "distinct_image_sizes": len(tally["image_sizes"]),
         "sources": dict(tally["sources"]),

@@ -108,6 +108,10 @@ GROUPS: dict[str, dict[str, Verb]] = {
             "make, fetch, convert and look at data",
             "stats --source=folder:runs/photographs",
         ),
+        "new": Verb(
+            "an experiment for pictures of your own",
+            "--source=folder:runs/photographs --out=mine.py",
+        ),
     },
 }
 VERBS: dict[str, Verb] = {name: verb for group in GROUPS.values() for name, verb in group.items()}
