@@ -48,7 +48,7 @@ def test_the_experiment_builds_with_sizes_from_the_data(generator, side, size, t
     ids = {experiment.data.train[i]["id"] for i in range(36)}
     assert not ids & {experiment.data.valid[i]["id"] for i in range(4)}
     config = load_config(str(out))
-    assert config.data == config.codec.experiment.data or config.data.train.of.endswith("photos")
+    assert config.data.train.of == config.codec.experiment.data.train.of == f"folder:{folder}"
     assert config.training.steps == SCALES[0].steps
     assert config.data.text.vocabulary == SCALES[0].vocabulary and config.data.text.length == 16
 
