@@ -12,8 +12,10 @@ MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
 # What each package is for; a package without a phrase here is an error.
 WHAT = {
     "run": "the verbs: what a person types",
+    "api": "vilg.load: a run as a Python object",
     "planning": "what a program will cost on absent chips",
     "workdir": "a run's directory, and a run in memory",
+    "stepwise_program": "sampling one step at a time",
     "program": "compiled functions",
     "frozen": "networks not trained",
     "overrides": "--config.a.b=c",
@@ -41,7 +43,7 @@ WHAT = {
 BANDS = {
     "run": "verb",
     "planning": "run",
-    "program": "experiment",
+    "stepwise_program": "experiment",
     "evals": "measure",
     "training": "train",
     "generators": "model",

@@ -23,7 +23,7 @@ from vilg.experiment import build_experiment
 def code_of(page: str, defines: str) -> types.ModuleType:
     """A module of the page's block that defines a class."""
     found = re.findall(r"^```python\n(.*?)^```", Path(page).read_text(), re.M | re.S)
-    (block,) = (b for b in found if f"class {defines}:" in b)
+    (block,) = (b for b in found if f"class {defines}" in b)
     module = types.ModuleType(f"{Path(page).parent.as_posix().replace('/', '.')}.example")
     exec(block, vars(module))
     return module

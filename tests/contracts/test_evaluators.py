@@ -18,7 +18,7 @@ from vilg.config import build
 from vilg.data.sources import caption_texts
 from vilg.data.text import TextModel, train_text_model
 from vilg.evals import EVALUATORS
-from vilg.evals.base import Evaluator, FeatureSubject, Sampling
+from vilg.evals.base import EvaluatedModel, Evaluator, Sampling
 from vilg.experiment import Experiment, build_experiment
 from vilg.types import UserError
 
@@ -27,7 +27,9 @@ FEW = dict(n=12, images=4, records=16, batches=1, batch_size=8, changes=4, choic
 
 
 class Guessing:
-    """A FeatureSubject that answers at random, in the shapes that the protocol gives."""
+    """An EvaluatedModel and an EvaluatedRanker that answers at random, in the shapes that the
+    protocols give.
+    """
 
     params = frozen = None
 
@@ -37,17 +39,17 @@ class Guessing:
         self.program = types.SimpleNamespace(
             batch_shards=1,
             evaluate_loss=lambda params, batch, frozen: {"loss": jnp.float32(1.0)},
-            errors_at=lambda params, text, codes, t: jnp.asarray(self.rng.random(len(text))),
+            call=lambda method: lambda params, *rows: self.apply(method, *rows[:-1]),
         )
 
     def batched(self, call: Any, *arrays: np.ndarray) -> Any:
         return np.asarray(call(*arrays))
 
     def codes(self, images: np.ndarray) -> np.ndarray:
-        return self.rng.integers(0, 8, (len(images), *self.experiment.codec.grid))
+        return self.rng.integers(0, 8, (len(images), *self.experiment.image_codec.grid))
 
     def pictures(self, codes: np.ndarray) -> np.ndarray:
-        size = self.experiment.codec.image_size
+        size = self.experiment.image_codec.image_size
         return self.rng.integers(0, 256, (len(codes), size, size, 3)).astype(np.uint8)
 
     def sample(self, prompts, controls, seed=0, languages=None, number=1) -> list[Any]:
@@ -62,17 +64,18 @@ class Guessing:
         words = {"zh": "一个红色圆形", "en": "a red circle"}
         return [types.SimpleNamespace(text=words[language]) for language in languages]
 
-    def log_likelihood(self, codes, texts, languages) -> np.ndarray:
-        return -self.rng.random(len(texts))
+    def apply(self, method, *arrays, static=(), of_pictures=False) -> Any:
+        return self.rng.random(len(arrays[0]))
 
-    agreement = log_likelihood
+    def apply_to_texts(self, method, texts, languages, *arrays) -> np.ndarray:
+        return self.apply(method, np.zeros(len(texts)))
 
-    def image_features(self, images) -> np.ndarray:
+    def embed_images(self, images) -> np.ndarray:
         features = self.rng.normal(size=(len(images), 8))
         return features / np.linalg.norm(features, axis=1, keepdims=True)
 
-    def text_features(self, texts, languages) -> np.ndarray:
-        return self.image_features(texts)
+    def embed_texts(self, texts, languages) -> np.ndarray:
+        return self.embed_images(texts)
 
     def best(self, made, number, ranker) -> list[Any]:
         return list(made[::number])
@@ -117,7 +120,7 @@ def text_model(tmp_path_factory) -> TextModel:
 
 
 def test_the_subject_that_guesses_has_the_whole_protocol(text_model):
-    assert isinstance(Guessing(build_experiment(tiny_config()), text_model), FeatureSubject)
+    assert isinstance(Guessing(build_experiment(tiny_config()), text_model), EvaluatedModel)
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
