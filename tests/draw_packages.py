@@ -107,7 +107,7 @@ def picture(rows: list[list[str]]) -> str:
                 f' font-family="{MONO}">{escape(package)}</text>'
             )
             # the phrases of whole rows stand in one column, those of halves at the right
-            place = f'x="{LEFT + 148}"'
+            place = f'x="{LEFT + 158}"'
             if len(row) > 1:
                 place = f'x="{x + width - 10:g}" text-anchor="end"'
             out.append(
