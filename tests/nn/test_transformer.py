@@ -153,7 +153,7 @@ def test_a_column_layer_turned_around_for_its_kernel_is_the_same_layer(qk_norm):
     generator, params = made(("column", "row"), rotary_base=100.0, qk_norm=qk_norm)
 
     def both(attention):
-        other = dataclasses.replace(generator, attention=attention).model
+        other = dataclasses.replace(generator, attention=attention).network
         return jax.jit(
             jax.value_and_grad(
                 lambda p: jnp.mean(

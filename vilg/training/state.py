@@ -10,7 +10,7 @@ from vilg.types import Params
 @flax.struct.dataclass
 class TrainState:
     """`step` is the number of updates completed; `ema` is None where the experiment keeps none;
-    `statistics` belongs to Maintained.
+    `statistics` is what Model.init_statistics gives.
     """
 
     step: Any
