@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vilg.data import emoji_prepare
+from vilg.data import emoji_packages
 from vilg.data.emoji import INDEX, Emoji, own_split
-from vilg.data.emoji_prepare import NAMES, PACKS, emoji_id, prepare_emoji, read_pack, render, svg
+from vilg.data.emoji_concepts import concept, grouped, name_without_skin_tones
+from vilg.data.emoji_packages import NAMES, PACKS, emoji_id, read_pack, svg
+from vilg.data.emoji_prepare import prepare_emoji, render
 from vilg.data.records import validate
 from vilg.data.sources import fingerprint
 from vilg.types import UserError
@@ -239,7 +241,7 @@ def test_variants_of_a_concept_are_grouped():
         "1f3c3": "person running",
         "1f3c3-200d-2640": "woman running",
     }
-    groups = emoji_prepare.group({id: {"en": name} for id, name in names.items()})
+    groups = grouped({id: {"en": name} for id, name in names.items()})
     assert [groups.root(id) for id in names] == [
         "1f91d",
         "1f91d",
@@ -252,7 +254,7 @@ def test_variants_of_a_concept_are_grouped():
 
 
 def test_without_npm_it_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(emoji_prepare.shutil, "which", lambda name: None)
+    monkeypatch.setattr(emoji_packages.shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="needs npm") as caught:
         prepare_emoji(tmp_path / "emoji", cache=str(tmp_path / "cache"))
     assert "\n" not in str(caught.value) and not (tmp_path / "emoji").exists()
@@ -271,7 +273,7 @@ def test_ids_concepts_and_drawing():
         "1f468",
         "1f3fb",
     ]
-    assert [emoji_prepare.concept(id) for id in concepts] == [
+    assert [concept(id) for id in concepts] == [
         "1f3c3",
         "1f3c3",
         "1f9d1-200d-1f33e",
@@ -279,8 +281,8 @@ def test_ids_concepts_and_drawing():
         "1f468",
         "1f3fb",
     ]
-    assert emoji_prepare.toneless("handshake: light skin tone, dark skin tone") == "handshake"
-    assert emoji_prepare.toneless("man: light skin tone, red hair") == "man: red hair"
+    assert name_without_skin_tones("handshake: light skin tone, dark skin tone") == "handshake"
+    assert name_without_skin_tones("man: light skin tone, red hair") == "man: red hair"
     wide = {
         "body": '<rect width="32" height="16" fill="#f00"/>',
         "left": 0,

@@ -31,11 +31,15 @@ def abstract(like: dict, sharding=None) -> dict:
     )
 
 
-def saved(path, steps=(1, 2, 3), **options) -> Checkpoints:
+def save(path, steps=(1, 2, 3), **options) -> None:
     checkpoints = Checkpoints(path, digest=jax.jit(digest), **options)
     for s in steps:
         checkpoints.save(s, state(s), {"step": s})
     checkpoints.close()
+
+
+def saved(path, steps=(1, 2, 3), **options) -> Checkpoints:
+    save(path, steps, **options)
     return Checkpoints(path, digest=jax.jit(digest), **options)
 
 
@@ -95,7 +99,7 @@ def files(directory):
 
 def test_a_reader_changes_nothing(tmp_path):
     """A run may be saving there: what looks like a rest of a save is one under way."""
-    saved(tmp_path / "c").manager.close()
+    save(tmp_path / "c")  # a manager that has only been opened may still be removing such rests
     damage(tmp_path / "c" / "3")
     (tmp_path / "c" / "4.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     before = files(tmp_path)

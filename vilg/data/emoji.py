@@ -1,9 +1,8 @@
-"""The `emoji` data source: what `vilg data prepare emoji` made, in several art styles, with names
-in Chinese and English.
+"""The `emoji` data source: emoji in several art styles with Chinese and English names, from a
+directory that `vilg data prepare emoji` made.
 
-Separate from the preparation because it only reads. It decides which emoji a run may see (a split
-table, or its own split by concept, so that skin-tone variants and pixel twins stay on one side) and
-how the captions are worded."""
+The source decides which emoji a run may see, by a split table or by a split of concepts, which
+keeps variants of skin tone and emoji of equal pixels on one side. It also words the captions."""
 
 import csv
 import functools
@@ -19,17 +18,18 @@ from vilg.paths import local
 from vilg.types import UserError
 
 INDEX = "emoji.jsonl"
+# style -> its name in captions
 STYLES = {
     "noto": "Noto",
     "twemoji": "Twemoji",
     "openmoji": "OpenMoji",
     "fluent_flat": "Fluent",
-}  # as captions call them
+}
 WORDINGS = ("name", "style", "keywords")
 
 
 def wordings_of(row: dict[str, Any], wordings: tuple[str, ...] = WORDINGS) -> list[dict[str, str]]:
-    """The captions of an index row, each wording in Chinese and English."""
+    """The captions of a row of the index, in Chinese and English for each wording."""
     style = STYLES[row["style"]]
     texts = {
         "name": {"zh": row["zh"], "en": row["en"]},
@@ -42,33 +42,31 @@ def wordings_of(row: dict[str, Any], wordings: tuple[str, ...] = WORDINGS) -> li
             "en": f"{row['en']} ({', '.join(row['en_keywords'][:3])})",
         },
     }
-    kept = [
+    possible = [
         name
         for name in wordings
         if name != "keywords" or (row["zh_keywords"] and row["en_keywords"])
     ]
     return [
         {"text": texts[name][language], "language": language}
-        for name in kept
+        for name in possible
         for language in ("zh", "en")
     ]
 
 
 @dataclass(frozen=True)
 class Emoji(Lazy):
-    """Emoji of the prepared directory `path`. `split` is a .tsv with the columns id and split; rows
-    marked `use` are taken, and emoji that the table does not list are never used. Without a table 5
-    % of the concepts are "valid"."""
+    """Emoji of the prepared directory `path`."""
 
     path: str
+    # A .tsv with the columns id and split: rows whose split is `use` are taken, and emoji that are
+    # not in the table are never taken. Without a table 5 % of the concepts are "valid".
     split: str = ""
     use: str = "train"  # or "valid"
     styles: tuple[str, ...] = tuple(STYLES)
     wordings: tuple[str, ...] = ("name", "style")
-    skin_tones: bool = True
-    duplicates: bool = (
-        True  # also pictures that equal another emoji's of the style, pixel for pixel
-    )
+    skin_tones: bool = True  # also emoji with a skin tone
+    duplicates: bool = True  # also pictures whose pixels equal those of another emoji in the style
 
     def __post_init__(self):
         for name, values, known in (
@@ -86,13 +84,13 @@ class Emoji(Lazy):
 
     @functools.cached_property
     def shards(self) -> Shards:
-        """The pictures."""
+        """The records with their pictures."""
         return Shards(self.path)
 
     @functools.cached_property
     def rows(self) -> list[tuple[int, dict[str, Any]]]:
-        """(number of the record in the shards, index row) of what this source may use; UserError if
-        that is nothing.
+        """(number of the record in the shards, row of the index) of each emoji that this source
+        uses. Errors: UserError if there is none.
         """
         require(
             (local(self.path) / INDEX).is_file(),
@@ -106,7 +104,7 @@ class Emoji(Lazy):
             self.split,
             "there is no such file; give an id/split table",
         )
-        table = self._table()
+        split_of = self._split_table()
         rows = []
         with open(local(self.path) / INDEX, encoding="utf-8") as file:
             for number, line in enumerate(file):
@@ -115,7 +113,8 @@ class Emoji(Lazy):
                     continue
                 if row["duplicate_of"] and not self.duplicates:
                     continue
-                if (own_split(row["root"]) if table is None else table.get(row["id"])) == self.use:
+                split = own_split(row["root"]) if split_of is None else split_of.get(row["id"])
+                if split == self.use:
                     rows.append((number, row))
         if not rows:
             raise UserError(
@@ -124,7 +123,10 @@ class Emoji(Lazy):
             )
         return rows
 
-    def _table(self) -> dict[str, str] | None:
+    def _split_table(self) -> dict[str, str] | None:
+        """id -> split, from the file `split`; None without one. Errors: UserError for a file that
+        is no such table.
+        """
         if not self.split:
             return None
         with open(local(self.split), encoding="utf-8-sig", newline="") as file:
@@ -134,22 +136,19 @@ class Emoji(Lazy):
                     f"emoji split={self.split!r}: needs the tab-separated columns id and split, has"
                     f" {reader.fieldnames}"
                 )
-            table = {}
+            split_of: dict[str, str] = {}
             for row in reader:
-                id = "-".join(
-                    point
-                    for point in (row["id"] or "").strip().lower().split("-")
-                    if point != "fe0f"
-                )
-                if table.setdefault(id, row["split"]) != row["split"]:
+                points = (row["id"] or "").strip().lower().split("-")
+                id = "-".join(point for point in points if point != "fe0f")
+                if split_of.setdefault(id, row["split"]) != row["split"]:
                     raise UserError(
                         f"emoji split={self.split!r}: {id} is listed twice with different splits;"
                         " keep one row"
                     )
-        return table
+        return split_of
 
     def content(self) -> str:
-        """The shards' digest and a digest of which of them are used and how they are worded."""
+        """The shards' digest, and a digest of the used records and the wordings."""
         numbers = json.dumps([[number for number, _ in self.rows], self.wordings])
         return f"emoji:{self.shards.content()}:{hashlib.sha256(numbers.encode()).hexdigest()}"
 
@@ -162,5 +161,5 @@ class Emoji(Lazy):
 
 
 def own_split(root: str) -> str:
-    """ "valid" for one concept in twenty, by its hash."""
+    """The split of a concept by its hash: "valid" for one in twenty, else "train"."""
     return "valid" if hashlib.sha256(root.encode()).digest()[0] % 20 == 0 else "train"

@@ -23,7 +23,8 @@ from typing import Any
 
 from vilg.data.annotate import annotate
 from vilg.data.convert import WRITERS, convert, stats
-from vilg.data.emoji_prepare import PACKS, prepare_emoji
+from vilg.data.emoji_packages import PACKS
+from vilg.data.emoji_prepare import prepare_emoji
 from vilg.data.scenes.source import Synthetic
 from vilg.data.show import show
 from vilg.data.sources import parse_source
