@@ -2,7 +2,8 @@
 run compiles nothing.
 
 JAX's persistent compilation cache keeps them; here is said where, how many bytes at most, and what
-happens where they cannot be kept. `vilg plan` keeps results of its own (planning/row.py)."""
+happens where they cannot be kept. `vilg plan` keeps results of its own
+(planning/compilation.py)."""
 
 import contextlib
 import hashlib

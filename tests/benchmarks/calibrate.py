@@ -26,11 +26,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vilg.compiler.flags import add_flags
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh
+from vilg.planning.chips import GIB
+from vilg.planning.compilation import cache_file, compile_kept
 from vilg.planning.costs import count
 from vilg.planning.estimate import estimate
-from vilg.planning.hlo import parse
-from vilg.planning.row import bytes_needed, compiled_text, kept_at
-from vilg.planning.topology import GIB, parse_topology
+from vilg.planning.hlo_parser import parse
+from vilg.planning.topology import parse_topology
 from vilg.run.plan import prepare
 
 
@@ -265,17 +266,17 @@ def main() -> None:
     add_flags(args.flags)
     began = time.process_time()
     mesh, topology, program = lowered(model)
-    compiled = compiled_text(program, kept_at(program, topology), True)
-    text = compiled["text"]
+    compiled = compile_kept(program, cache_file(program, topology), True)
+    text = compiled.text
     if args.hlo:
         Path(args.hlo).write_text(text)
     found = estimate(count(parse(text), dict(mesh.shape)), topology, list(mesh.devices.flat))
     mfu = found.mfu(model.model_flops * model.rows * model.length, topology.chip)
     held, spent = (
-        bytes_needed(compiled) / GIB,
+        compiled.bytes_needed / GIB,
         (
             "kept"
-            if compiled["cached"]
+            if compiled.cached
             else f"compiled in {time.process_time() - began:.0f} CPU-seconds"
         ),
     )

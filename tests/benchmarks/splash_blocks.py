@@ -14,9 +14,9 @@ from vilg.nn.geometry import DIRECTIONS, Geometry
 from vilg.nn.layer_patterns import schedule
 from vilg.nn.patterns import make_pattern
 from vilg.nn.splash import BLOCK, active_blocks, kernel_mask
+from vilg.planning.chips import CHIPS
 from vilg.planning.estimate import KERNEL_EFFICIENCY
 from vilg.planning.kernels import PRODUCTS
-from vilg.planning.topology import CHIPS
 
 GRID, LAYERS, HEADS, SIZE = (32, 32), 48, 64, 64
 

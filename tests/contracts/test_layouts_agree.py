@@ -10,7 +10,7 @@ from tests.conftest import tiny_config, tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.parallel.layouts import LAYOUTS, parse_layout
 from vilg.program import Program
-from vilg.run.verify import Inputs, Step, compared
+from vilg.run.verify.step import Inputs, Step, compared
 
 SPECS = [name for name in LAYOUTS if name != "group_sharded"] + [
     f"group_sharded:stage={s}" for s in (1, 2, 3)

@@ -12,7 +12,7 @@ from vilg.experiment import build_experiment
 from vilg.generators.dual_encoder import alike, contrast
 from vilg.parallel.axes import unbox
 from vilg.parallel.layouts import parse_layout
-from vilg.run.verify import Inputs, Step, compared
+from vilg.run.verify.step import Inputs, Step, compared
 from vilg.types import Embedder, Generator, Ranker, Trainable, UserError
 
 

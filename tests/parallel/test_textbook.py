@@ -17,7 +17,7 @@ from vilg.parallel.constrain import placing
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh, resolver
 from vilg.planning.costs import count
-from vilg.planning.hlo import parse
+from vilg.planning.hlo_parser import parse
 
 ROWS, LAYERS, WIDTH, LENGTH = 16, 4, 64, 8 + 16
 CONFIG = TrunkConfig(
@@ -70,7 +70,7 @@ def collectives(layout: str, remat: str = "full") -> tuple[dict[str, float], int
 
     text = jax.jit(gradient, out_shardings=placed("gradients")).lower(params, x).compile().as_text()
     kinds = {}
-    for by_kind in count(parse(text), dict(mesh.shape)).table().values():
+    for by_kind in count(parse(text), dict(mesh.shape)).collective_table().values():
         for kind, entry in by_kind.items():
             kinds[kind] = kinds.get(kind, 0) + entry["bytes"]
     return kinds, sum(x.size for x in jax.tree.leaves(params)), 4.0 * x.size
@@ -137,7 +137,7 @@ def test_fsdp_of_a_convolutional_block_gathers_weights_and_not_pictures(resample
         .compile()
         .as_text()
     )
-    moved = count(parse(text), dict(mesh.shape)).table()["data"]
+    moved = count(parse(text), dict(mesh.shape)).collective_table()["data"]
     weights = 4.0 * sum(p.size for p in jax.tree.leaves(params))
     assert 1.0 * weights <= moved["all-gather"]["bytes"] <= 2.1 * weights
     assert (

@@ -12,7 +12,7 @@ from tests.conftest import tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.parallel.layouts import parse_layout
 from vilg.planning.costs import count
-from vilg.planning.hlo import parse
+from vilg.planning.hlo_parser import parse
 from vilg.program import Program, unbox
 
 
@@ -127,8 +127,8 @@ def test_forward_and_backward_are_told_apart():
 
 def test_plain_data_parallelism_sums_every_gradient_once():
     costs, program = gradients("dp")
-    reduced = costs.table()["data"]["all-reduce"]["bytes"]
-    assert set(costs.table()) == {"data"}
+    reduced = costs.collective_table()["data"]["all-reduce"]["bytes"]
+    assert set(costs.collective_table()) == {"data"}
     assert reduced == pytest.approx(4 * program.parameters, rel=0.05)
 
 
@@ -142,11 +142,11 @@ def test_scanned_layers_cost_what_unrolled_layers_cost(layout):
         gradients(layout, **made, generator__denoiser__scan=scan)[0] for scan in (True, False)
     )
     assert scanned.total_flops == pytest.approx(unrolled.total_flops, rel=0.02)
-    for axis, kinds in unrolled.table().items():
+    for axis, kinds in unrolled.collective_table().items():
         total = sum(kind["bytes"] for kind in kinds.values())
-        assert sum(kind["bytes"] for kind in scanned.table()[axis].values()) == pytest.approx(
-            total, rel=0.02
-        ), axis
+        assert sum(
+            kind["bytes"] for kind in scanned.collective_table()[axis].values()
+        ) == pytest.approx(total, rel=0.02), axis
 
 
 def test_a_weight_on_the_wrong_axis_shows_as_bytes_on_that_axis():
@@ -163,7 +163,7 @@ def test_a_weight_on_the_wrong_axis_shows_as_bytes_on_that_axis():
             .compile()
             .as_text()
         )
-        return count(parse(text), dict(mesh.shape)).table()
+        return count(parse(text), dict(mesh.shape)).collective_table()
 
     assert run(PartitionSpec()) == {}
     assert set(run(PartitionSpec("model"))) == {"model"}
@@ -237,7 +237,9 @@ _xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
 
 def test_what_goes_between_slices_is_a_collective_over_the_axis_that_crosses_them():
     costs = count(parse(BETWEEN), {"replica": 2, "data": 4})
-    assert costs.table() == {"replica": {"all-reduce": {"count": 1.0, "bytes": 8 * 128 * 4.0}}}
+    assert costs.collective_table() == {
+        "replica": {"all-reduce": {"count": 1.0, "bytes": 8 * 128 * 4.0}}
+    }
     (sum_,) = costs.collectives
     assert (
         sum_.groups == ((0, 4), (1, 5), (2, 6), (3, 7)) and sum_.members == 2 and sum_.asynchronous
@@ -293,4 +295,4 @@ ENTRY %main (p: f32[64,64]) -> f32[64,64] {
 def test_a_computation_that_is_called_twice_counts_twice_with_its_collectives():
     costs = count(parse(SHARED), {"data": 4})
     assert costs.total_flops == 2 * 2 * 64**3
-    assert costs.table()["data"]["all-reduce"]["count"] == 2
+    assert costs.collective_table()["data"]["all-reduce"]["count"] == 2

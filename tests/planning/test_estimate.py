@@ -12,9 +12,15 @@ import pytest
 from tests.conftest import tiny_config, tiny_diffusion
 from vilg.experiment import build_experiment
 from vilg.parallel.model_flops import traced_flops
+from vilg.planning.chips import CHIPS
 from vilg.planning.costs import Collective, Costs, Kernel
-from vilg.planning.estimate import KERNEL_EFFICIENCY, estimate, rate, seconds_of
-from vilg.planning.topology import CHIPS, parse_topology
+from vilg.planning.estimate import (
+    KERNEL_EFFICIENCY,
+    collective_seconds,
+    estimate,
+    group_bandwidth,
+)
+from vilg.planning.topology import parse_topology
 from vilg.program import Program, unbox
 from vilg.types import UserError
 
@@ -73,37 +79,47 @@ def test_groups_use_the_links_of_the_dimensions_that_they_cross():
     devices, link = torus(topology), CHIPS["v5p"].link
     ids = np.arange(128).reshape(4, 4, 8)
     assert (
-        rate(ids.reshape(16, 8).tolist(), devices, topology) == 2 * link
+        group_bandwidth(ids.reshape(16, 8).tolist(), devices, topology) == 2 * link
     )  # a ring of 8: both ways round
-    assert rate(ids.transpose(2, 0, 1).reshape(8, 16).tolist(), devices, topology) == 4 * link
-    assert rate([ids.reshape(-1).tolist()], devices, topology) == 6 * link
     assert (
-        rate(ids[..., :4].reshape(16, 4).tolist(), devices, topology) == link
+        group_bandwidth(ids.transpose(2, 0, 1).reshape(8, 16).tolist(), devices, topology)
+        == 4 * link
+    )
+    assert group_bandwidth([ids.reshape(-1).tolist()], devices, topology) == 6 * link
+    assert (
+        group_bandwidth(ids[..., :4].reshape(16, 4).tolist(), devices, topology) == link
     )  # a part of a ring is a line
     open_ends = parse_topology("v5e:8x8")
     assert (
-        rate(np.arange(64).reshape(8, 8).tolist(), torus(open_ends), open_ends) == CHIPS["v5e"].link
+        group_bandwidth(np.arange(64).reshape(8, 8).tolist(), torus(open_ends), open_ends)
+        == CHIPS["v5e"].link
     )  # 8 of a pod's 16 do not close
 
 
 def test_between_slices_the_network_is_used():
     topology = parse_topology("v5e:4x4,slices=2")
     devices = torus(topology)
-    assert rate(np.arange(32).reshape(2, 16).T.tolist(), devices, topology) == CHIPS["v5e"].network
-    assert rate(np.arange(32).reshape(2, 16).tolist(), devices, topology) == 2 * CHIPS["v5e"].link
+    assert (
+        group_bandwidth(np.arange(32).reshape(2, 16).T.tolist(), devices, topology)
+        == CHIPS["v5e"].network
+    )
+    assert (
+        group_bandwidth(np.arange(32).reshape(2, 16).tolist(), devices, topology)
+        == 2 * CHIPS["v5e"].link
+    )
 
 
 def test_seconds_of_collectives():
     assert (
-        seconds_of("all-gather", 800.0, 8, 100.0)
-        == seconds_of("reduce-scatter", 800.0, 8, 100.0)
+        collective_seconds("all-gather", 800.0, 8, 100.0)
+        == collective_seconds("reduce-scatter", 800.0, 8, 100.0)
         == 7.0
     )
     assert (
-        seconds_of("all-reduce", 800.0, 8, 100.0) == 14.0
-        and seconds_of("all-reduce", 800.0, 1, 100.0) == 0.0
+        collective_seconds("all-reduce", 800.0, 8, 100.0) == 14.0
+        and collective_seconds("all-reduce", 800.0, 1, 100.0) == 0.0
     )
-    assert seconds_of("collective-permute", 800.0, 2, 100.0) == 8.0
+    assert collective_seconds("collective-permute", 800.0, 2, 100.0) == 8.0
 
 
 def test_best_likely_and_serial():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from vilg.planning.hlo import axes_of, groups_of, kind_of, parse
+from vilg.planning.collectives import axes_along, groups_of, kind_of
+from vilg.planning.hlo_parser import parse
+from vilg.planning.loops import walk
 
 LOOP = """HloModule toy, is_scheduled=true
 
@@ -42,7 +44,7 @@ ENTRY %main (p: f32[4,8]) -> f32[4,8] {
 
 def test_a_body_goes_on_after_a_kernels_braces_and_runs_as_often_as_the_condition_says():
     module = parse(LOOP)
-    visited = {i.name: times for _, i, times in module.walk([])}
+    visited = {i.name: times for _, i, times in walk(module, [])}
     assert (
         visited["sum"] == 5
         and visited["loop"] == 1
@@ -65,10 +67,10 @@ def test_known_trip_counts_come_first_and_a_loop_without_end_is_said():
     module = parse(
         LOOP.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"11"}}')
     )
-    assert {i.name: t for _, i, t in module.walk([])}["sum"] == 11
+    assert {i.name: t for _, i, t in walk(module, [])}["sum"] == 11
     endless = parse(LOOP.replace("s32[] constant(7)", "s32[] parameter(1)"))
     warnings: list[str] = []
-    assert {i.name: t for _, i, t in endless.walk(warnings)}[
+    assert {i.name: t for _, i, t in walk(endless, warnings)}[
         "sum"
     ] == 1 and "no trip count is known" in warnings[0]
 
@@ -106,7 +108,7 @@ def test_groups_in_every_spelling(written, expected, axes):
     text = LOOP.replace("[2,4]<=[4,2]T(1,0)", written)
     instruction = parse(text).computations["body"].by_name["sum"]
     groups = groups_of(instruction, 8)
-    assert groups == expected and axes_of(groups, {"a": 2, "b": 4}) == axes
+    assert groups == expected and axes_along(groups, {"a": 2, "b": 4}) == axes
     assert sorted(np.concatenate(groups)) == list(range(8))
 
 

@@ -5,7 +5,7 @@ of which nothing is known.
 import pytest
 
 from vilg.planning.costs import count
-from vilg.planning.hlo import parse
+from vilg.planning.hlo_parser import parse
 
 PROGRAM = """HloModule step
 

@@ -4,8 +4,9 @@ have.
 
 import pytest
 
-from vilg.planning.hlo import parse
-from vilg.planning.memory import fullest, moved
+from vilg.planning.hlo_parser import parse
+from vilg.planning.memory import buffers_at_peak
+from vilg.planning.traffic import traffic_of
 
 TEXT = """HloModule jit_update, is_scheduled=true
 
@@ -67,7 +68,7 @@ def module():
 
 
 def moved_by(module, computation: str, name: str) -> float:
-    return moved(
+    return traffic_of(
         module, module.computations[computation], module.computations[computation].by_name[name]
     )
 
@@ -83,7 +84,7 @@ def test_a_slice_seen_through_views_reads_the_slice_only(module):
 
 
 def test_what_is_stacked_is_held_once_under_the_name_of_what_fills_it(module):
-    found = fullest(module)
+    found = buffers_at_peak(module)
     assert [(b.bytes, b.name, b.phase) for b in found] == [
         (11 * ROW, "jit(update)/jvp(Model)/layer/dot_general", "forward"),  # the stack
         (

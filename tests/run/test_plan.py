@@ -17,12 +17,15 @@ import pytest
 
 from tests.conftest import tiny_config, tiny_diffusion
 from vilg.planning import row as plan_row
-from vilg.planning.advice import first_that_fits, told
-from vilg.planning.row import Task, assigned, blank, compiled_text, out_of_memory, row_of
-from vilg.planning.topology import GIB
+from vilg.planning.advice import first_that_fits, remedy
+from vilg.planning.chips import GIB
+from vilg.planning.compilation import Compiled, assigned_bytes, compile_kept, out_of_memory
+from vilg.planning.row import Task, empty_row, row_of
 from vilg.report.plans import write_plan
-from vilg.run import cli, plan
-from vilg.run.plan import ranked
+from vilg.run import cli
+from vilg.run.plan import processes
+from vilg.run.plan import verb as plan
+from vilg.run.plan.table import ranked
 from vilg.types import UserError
 
 CPU = Task({"training": {"batch_size": 16}}, "cpu:8")
@@ -154,13 +157,13 @@ def test_what_does_not_fit_is_told_what_would():
     assert config["generator"]["remat"] == "none"
     nothing = first_that_fits(config, "train", needs, 0.5)
     assert nothing["would_fit"] is None and min(t["needs"] for t in nothing["tried"]) == 1
-    assert "generator.[...].remat=full training.accumulation=2, or under fsdp" in told(
+    assert "generator.[...].remat=full training.accumulation=2, or under fsdp" in remedy(
         found, "fsdp"
     )
     assert (
-        "take more chips" in told(nothing, "")
-        and "fsdp fits" in told(nothing, "fsdp")
-        and "more chips" in told({}, "")
+        "take more chips" in remedy(nothing, "")
+        and "fsdp fits" in remedy(nothing, "fsdp")
+        and "more chips" in remedy({}, "")
     )
     fewer = first_that_fits(config, "sample", lambda c: float(c["training"]["batch_size"]), 4.0)
     assert fewer["would_fit"] == {"training.batch_size": 4}
@@ -176,9 +179,9 @@ def test_a_layout_that_does_not_fit_is_advised_in_its_row(monkeypatch):
             types.SimpleNamespace(sizes={}, sharded_fraction=0.0),
             types.SimpleNamespace(model_flops=1.0),
         )
-        return program, planned, {"oom": next(verdicts), "cached": False, "warnings": []}
+        return program, planned, Compiled(oom=next(verdicts))
 
-    monkeypatch.setattr(plan_row, "compiled", compiled)
+    monkeypatch.setattr(plan_row, "compile_layout", compiled)
     task = Task({"training": {"batch_size": 16, "accumulation": 1}, "generator": {}}, "cpu:8")
     row = row_of(task, "dp")
     assert (
@@ -217,8 +220,10 @@ def test_the_page_shows_every_layout(tmp_path):
         collectives={"data": {"all-reduce": {"bytes": 5e9, "count": 2.0}}},
     )
     task = Task({"training": {"batch_size": 16}}, "v5p:2x2x1")
-    large = blank("large", task) | {"status": "oom", "hbm_bytes": 9.0 * GIB}
-    rows = ranked([blank("good", task) | fits, large, blank("broken", task) | {"error": "<why>"}])
+    large = empty_row("large", task) | {"status": "oom", "hbm_bytes": 9.0 * GIB}
+    rows = ranked(
+        [empty_row("good", task) | fits, large, empty_row("broken", task) | {"error": "<why>"}]
+    )
     report = {"rows": rows, "versions": {"jax": "0"}, "assumptions": ["one"], "config_hash": "x"}
     report["estimator_error"] = [
         dict(
@@ -278,7 +283,7 @@ def test_the_optimized_program_is_kept_where_asked(rows):
 
 def test_rows_are_ranked_by_step_then_bytes_then_failure():
     def row(layout, **fields):
-        return blank(layout, CPU) | fields
+        return empty_row(layout, CPU) | fields
 
     rows = [
         row("broken"),
@@ -311,14 +316,14 @@ def test_a_compilers_refusal_is_a_verdict():
 
 def test_main_memory_is_what_the_compilers_own_report_says(tmp_path):
     report = tmp_path / "x.after_optimizations-memory-usage-report.txt"
-    assert assigned(report) is None
+    assert assigned_bytes(report) is None
     report.write_text("Memory Space: vmem (color=1)\nTotal bytes: 7 (7B)\n")
-    assert assigned(report) is None
+    assert assigned_bytes(report) is None
     report.write_text(
         "Memory Space: default (color=0)\nTotal bytes: 1099041888 (1.02GiB)\n  x\n\nMemory Space:"
         " vmem\nTotal bytes: 7 (7B)\n"
     )
-    assert assigned(report) == 1099041888
+    assert assigned_bytes(report) == 1099041888
 
 
 def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkeypatch):
@@ -335,7 +340,7 @@ def test_the_verb_prints_a_table_and_exits_by_what_fits(tmp_path, capsys, monkey
         plan,
         "compile_all",
         lambda task, layouts, *_: [
-            blank(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts
+            empty_row(n, CPU) | made.get(n, {"error": "broken"}) for n in layouts
         ],
     )
     argv = [
@@ -406,13 +411,12 @@ def test_a_plan_of_which_every_layout_was_refused_for_what_was_asked_exits_with_
 
 def test_a_row_that_fails_after_it_was_compiled_does_not_fit(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    made = {"memory": {}, "text": "", "oom": None, "warnings": [], "cached": False}
     program, planned = (
         types.SimpleNamespace(sizes={}, sharded_fraction=0.0),
         types.SimpleNamespace(model_flops=0),
     )
-    monkeypatch.setattr(plan_row, "compiled", lambda *_: (program, planned, made))
-    monkeypatch.setattr(plan_row, "measured", lambda *_: {"status": "fits"})
+    monkeypatch.setattr(plan_row, "compile_layout", lambda *_: (program, planned, Compiled()))
+    monkeypatch.setattr(plan_row, "measures", lambda *_: {"status": "fits"})
     row = row_of(Task(CPU.config, "cpu:8", hlo=str(tmp_path / "file" / "below")), "dp")
     assert row["status"] == "error" and "NotADirectoryError" in row["error"]
 
@@ -421,7 +425,7 @@ def test_a_failure_that_says_nothing_is_a_row(monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(plan_row, "compiled", full)
+    monkeypatch.setattr(plan_row, "compile_layout", full)
     assert row_of(CPU, "dp")["error"] == "MemoryError"
 
 
@@ -433,29 +437,27 @@ def test_what_is_kept_and_damaged_is_compiled_again(there, tmp_path):
     place.write_bytes(there)
     lowered = jax.jit(lambda x: x + 1).lower(1.0)
     assert (
-        not compiled_text(lowered, place, False)["cached"]
-        and compiled_text(lowered, place, False)["cached"]
+        not compile_kept(lowered, place, False).cached
+        and compile_kept(lowered, place, False).cached
     )
 
 
 def test_what_cannot_be_kept_is_a_warning(tmp_path):
     (tmp_path / "file").write_text("")
-    found = compiled_text(
+    found = compile_kept(
         jax.jit(lambda x: x + 1).lower(1.0), tmp_path / "file" / "plan.json.gz", False
     )
-    assert "ENTRY" in found["text"] and re.search(
-        "is not kept: .*VILG_CACHE", found["warnings"][-1]
-    )
+    assert "ENTRY" in found.text and re.search("is not kept: .*VILG_CACHE", found.warnings[-1])
 
 
 def one_of_which_dies(task, layout):
     """Stands for row_of in the children."""
-    return os._exit(1) if layout == "dp" else blank(layout, task) | {"status": "fits"}
+    return os._exit(1) if layout == "dp" else empty_row(layout, task) | {"status": "fits"}
 
 
 def test_a_compiler_that_dies_is_one_row(monkeypatch):
-    monkeypatch.setattr(plan, "row_of", one_of_which_dies)
-    rows = {row["layout"]: row for row in plan.compile_all(CPU, ("dp", "fsdp", "zero2"), 1)}
+    monkeypatch.setattr(processes, "row_of", one_of_which_dies)
+    rows = {row["layout"]: row for row in processes.compile_all(CPU, ("dp", "fsdp", "zero2"), 1)}
     assert (
         "process died" in rows["dp"]["error"]
         and rows["fsdp"]["status"] == rows["zero2"]["status"] == "fits"
@@ -467,7 +469,7 @@ def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(
         plan,
         "compile_all",
-        lambda task, layouts, *_: asked.append(task.hlo) or [blank(n, CPU) for n in layouts],
+        lambda task, layouts, *_: asked.append(task.hlo) or [empty_row(n, CPU) for n in layouts],
     )
     argv = [
         "plan",
@@ -483,8 +485,8 @@ def test_programs_of_several_topologies_lie_apart(tmp_path, monkeypatch):
 def test_no_compilation_outlives_a_killed_command(tmp_path):
     """The child of a pool says who it is, then compiles for ever; its parent is killed."""
     (tmp_path / "endless.py").write_text(
-        "import concurrent.futures, multiprocessing, os, time\nfrom vilg.run.plan import"
-        f" end_with_parent\ndef forever():\n    open({str(tmp_path / 'pid')!r},"
+        "import concurrent.futures, multiprocessing, os, time\nfrom vilg.run.plan.processes"
+        f" import end_with_parent\ndef forever():\n    open({str(tmp_path / 'pid')!r},"
         " 'w').write(f'{os.getpid()} ')\n    time.sleep(600)\nif __name__ == '__main__':\n   "
         " context = multiprocessing.get_context('spawn')\n   "
         " concurrent.futures.ProcessPoolExecutor(1, mp_context=context,"

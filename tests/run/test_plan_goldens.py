@@ -20,7 +20,7 @@ from vilg.experiment import build_experiment
 from vilg.experiment_file import load_config
 from vilg.program import Program
 from vilg.planning.programs import PROGRAMS
-from vilg.planning.row import bytes_of
+from vilg.planning.measures import bytes_of
 
 found = []
 for row in json.loads(sys.argv[2]):
@@ -33,7 +33,7 @@ for row in json.loads(sys.argv[2]):
             "mesh": program.sizes,
             "sharded_fraction": program.sharded_fraction,
             "parameters": bytes_of(planned.params),
-            "optimizer": bytes_of(planned.beside),
+            "optimizer": bytes_of(planned.other_state),
             "model_flops_per_device": planned.model_flops / row["devices"],
         }
     )

@@ -17,8 +17,11 @@ from vilg.experiment_file import load_config, to_dict
 from vilg.parallel import constrain
 from vilg.parallel.axes import named
 from vilg.parallel.layouts import parse_layout
-from vilg.run import cli, plan, verify
-from vilg.run.verify import Inputs, Step, compared, options_of, with_options
+from vilg.run import cli
+from vilg.run.plan import verb as plan
+from vilg.run.verify import verb as verify
+from vilg.run.verify.options import options_of, with_options
+from vilg.run.verify.step import Inputs, Step, compared
 
 ROWS, WIDTH = 16, 8
 

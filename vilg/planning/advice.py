@@ -1,35 +1,36 @@
-"""What would make a program fit that does not: the same layout with less in memory at once, tried
-until the compiler takes it.
+"""Options with which a program would fit that does not: the same layout with less in memory at
+once.
 
-Separate from plan.py, which compiles what it is asked for. Nothing is guessed: what is told has
-been compiled, for the topology, and the cheapest in time comes first. The compiler refuses what
-does not fit within a second or so, so that a failed try costs little but tracing."""
+Separate from row.py, which compiles what is asked for. No option is guessed: each is compiled for
+the topology, the one that costs the least time first, until one fits. The compiler refuses what
+does not fit within about a second, so that a failed attempt costs little more than its tracing."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vilg.overrides import override, values
+from vilg.planning.chips import GIB
 from vilg.types import UserError
 
-ACCUMULATIONS = (2, 4, 8, 16)
+FACTORS = (2, 4, 8, 16)  # by which a batch is divided
 REMAT = "generator.*.remat"
 Changes = dict[str, Any]  # {dotted path of a field: value}, as vilg.overrides.override takes them
 
 
-def variants(config: Mapping[str, Any], program: str) -> Iterator[Changes]:
-    """What to try, in order: of training, microbatches, then rematerialisation, then both; of
-    sampling, fewer pictures at once.
+def attempts(config: Mapping[str, Any], program: str) -> Iterator[Changes]:
+    """The changes to try, in order: for training, more microbatches, then rematerialisation, then
+    both; for sampling, fewer pictures at once.
     """
     rows = config["training"]["batch_size"]
     if program == "sample":
-        yield from ({"training.batch_size": rows // k} for k in ACCUMULATIONS if rows % k == 0)
+        yield from ({"training.batch_size": rows // k} for k in FACTORS if rows % k == 0)
         return
     now = config["training"].get("accumulation", 1)
-    more = [now * k for k in ACCUMULATIONS if rows % (now * k) == 0]
-    yield from ({"training.accumulation": k} for k in more[:2])
+    accumulations = [now * k for k in FACTORS if rows % (now * k) == 0]
+    yield from ({"training.accumulation": k} for k in accumulations[:2])
     if any(remat != "full" for remat in values(config, REMAT)):
         yield {REMAT: "full"}
-        yield from ({REMAT: "full", "training.accumulation": k} for k in more)
+        yield from ({REMAT: "full", "training.accumulation": k} for k in accumulations)
 
 
 def first_that_fits(
@@ -38,14 +39,15 @@ def first_that_fits(
     needs: Callable[[dict[str, Any]], float | None],
     limit: float,
 ) -> dict[str, Any]:
-    """{"would_fit": overrides or None, "tried": [{"options", "needs"}]}. `needs` compiles a config:
-    its bytes, None where it has none.
-    """
+    """{"would_fit": Changes or None, "tried": [{"options": Changes, "needs": bytes}]}.
+
+    `needs` compiles a config and gives its bytes, None where the compiler tells none; `limit` is
+    the memory of a device in bytes."""
     tried = []
-    for changes in variants(config, program):
+    for changes in attempts(config, program):
         try:
             size = needs(override(config, changes))
-        except UserError:  # a batch that the layout cannot share out
+        except UserError:  # a batch that the layout cannot divide
             continue
         tried.append({"options": changes, "needs": size})
         if size is not None and size <= limit:
@@ -53,8 +55,10 @@ def first_that_fits(
     return {"would_fit": None, "tried": tried}
 
 
-def told(row: Mapping[str, Any], fitting: str) -> str:
-    """A sentence on a row that does not fit; `fitting` is a layout that does, "" for none."""
+def remedy(row: Mapping[str, Any], fitting: str) -> str:
+    """A sentence that says what would make a row fit; `fitting` is a layout that fits, "" for
+    none.
+    """
     if row.get("would_fit"):
         options = " ".join(
             f"{path.replace('*', '[...]')}={value}" for path, value in row["would_fit"].items()
@@ -63,5 +67,5 @@ def told(row: Mapping[str, Any], fitting: str) -> str:
     if not row.get("tried"):
         return f"{fitting} fits" if fitting else "more chips would be needed"
     least = min((t["needs"] for t in row["tried"] if t["needs"]), default=None)
-    also = f"; the least that was tried needs {least / 2**30:.2f} GiB" if least else ""
+    also = f"; the least that was tried needs {least / GIB:.2f} GiB" if least else ""
     return (f"{fitting} fits" if fitting else "take more chips or a layout that shards more") + also

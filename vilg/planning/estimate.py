@@ -1,18 +1,21 @@
-"""What a step may take on a chip: the compiler's cycles, memory traffic and the links, put together
+"""Estimated seconds of a step: the compiler's cycles, memory traffic and communication, combined
 under stated assumptions.
 
-Separate from costs.py, because every figure here is a model, not a count. Nothing was measured: say
-"XLA-estimated" wherever a number of this is shown, and compare only what one compiler made.
-ASSUMPTIONS is printed beside the numbers."""
+Separate from costs.py, because every figure of this module comes from a model and none from a
+count. Nothing is measured: wherever such a number is shown, "XLA-estimated" stands beside it and
+ASSUMPTIONS are printed; only numbers of one compiler can be compared."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import jax
+
+from vilg.parallel.mesh import slice_of
+from vilg.planning.chips import Chip
 from vilg.planning.costs import Costs
-from vilg.planning.topology import Chip, Topology
+from vilg.planning.topology import Topology
 
-KERNEL_EFFICIENCY = 0.35  # of the chip's peak: what attention kernels are taken to reach
+KERNEL_EFFICIENCY = 0.35  # share of the chip's peak that attention kernels are taken to reach
 ASSUMPTIONS = (
     "compute: XLA's estimated_cycles over the chip's clock, loops multiplied out, no contention",
     (
@@ -37,8 +40,8 @@ ASSUMPTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """The estimator on a model whose MFU on real chips is published
-    (tests/benchmarks/calibrate.py), compiled with sets of flags.
+    """The estimated MFU of a model whose MFU on real chips is published, compiled with sets of
+    flags (tests/benchmarks/calibrate.py).
     """
 
     generation: str
@@ -50,8 +53,8 @@ class Calibration:
 
 LLAMA2 = "Llama2-70B, 4 rows of 4096 a chip, v5p-512 (256 chips)"
 LLAMA3 = "Llama3.1-8B, 3 rows of 8192 a chip, v6e-256, recomputed instead of offloaded"
-# jax 0.10.2, libtpu 0.0.42.1; the first and the third before tpu_async_gather preferred gathers to
-# sums
+# With jax 0.10.2 and libtpu 0.0.42.1; the first and the third before tpu_async_gather contained
+# --xla_tpu_prefer_async_allgather_to_allreduce.
 CALIBRATION = (
     Calibration("v5p", LLAMA2, "tpu_async_gather", 0.654, 0.565),
     Calibration("v5p", LLAMA2, "tpu_async_gather,tpu_vmem_v5", 0.654, 0.700),
@@ -60,9 +63,9 @@ CALIBRATION = (
 )
 
 
-def calibration(topologies: Sequence[Topology]) -> list[dict[str, Any]]:
-    """What is known of the estimator's error on these generations: of each published configuration,
-    the relative error of the likely MFU.
+def calibration(topologies: Sequence[Topology]) -> list[dict[str, str | float]]:
+    """The known errors of the estimate on these generations: for each published configuration, the
+    fields of Calibration and "error", the relative error of the likely MFU.
     """
     wanted = {t.generation for t in topologies}
     return [
@@ -85,22 +88,22 @@ class Estimate:
 
     @property
     def best(self) -> float:
-        """Everything overlaps."""
+        """Seconds if everything overlaps."""
         return max(self.compute, self.memory, self.host, self.asynchronous + self.synchronous)
 
     @property
     def likely(self) -> float:
-        """What is asynchronous overlaps."""
+        """Seconds if asynchronous communication overlaps."""
         return max(self.compute, self.memory, self.host, self.asynchronous) + self.synchronous
 
     @property
     def serial(self) -> float:
-        """Nothing overlaps with communication."""
+        """Seconds if nothing overlaps with communication."""
         return max(self.compute, self.memory) + self.host + self.asynchronous + self.synchronous
 
     @property
     def bound_by(self) -> str:
-        """The largest term: compute, memory, or the links of a mesh axis."""
+        """The largest term: compute, memory, host, or the links of a mesh axis."""
         terms = {
             "compute": self.compute,
             "memory": self.memory,
@@ -110,8 +113,8 @@ class Estimate:
         return max(terms, key=lambda name: terms[name])
 
     def mfu(self, model_flops: float, chip: Chip) -> dict[str, float]:
-        """Share of a device's peak that the model's FLOPs (of one device) would be, by each of the
-        three.
+        """The share of a device's peak that the model FLOPs of one device are, {"best", "likely",
+        "serial"}.
         """
         peak = chip.peak / chip.devices
         return {
@@ -124,72 +127,74 @@ class Estimate:
         }
 
 
-def estimate(costs: Costs, topology: Topology, devices: Sequence[Any]) -> Estimate:
-    """The estimate of a program whose mesh holds these devices in this order (row-major)."""
+def estimate(costs: Costs, topology: Topology, devices: Sequence[jax.Device]) -> Estimate:
+    """The estimate of a program whose mesh holds these devices in this (row-major) order."""
     chip = topology.chip
     peak = chip.peak / chip.devices
     compute = sum(costs.cycles.values()) / chip.clock
     compute += sum(k.flops * k.times for k in costs.kernels) / (KERNEL_EFFICIENCY * peak)
-    if not any(costs.cycles.values()):  # a compiler that estimates nothing (CPU): FLOPs at peak
+    if not any(costs.cycles.values()):  # the CPU's compiler estimates nothing: FLOPs at peak
         compute = costs.total_flops / peak
     parts = {True: 0.0, False: 0.0}
     by_axis: dict[str, float] = {}
     for c in costs.collectives:
-        seconds = c.times * seconds_of(
-            c.kind, c.bytes, c.members, rate(c.groups, devices, topology)
-        )
+        bandwidth = group_bandwidth(c.groups, devices, topology)
+        seconds = c.times * collective_seconds(c.kind, c.bytes, c.members, bandwidth)
         parts[c.asynchronous] += seconds
         by_axis[c.axis] = by_axis.get(c.axis, 0.0) + seconds
-    memory, host = (
-        costs.traffic / (chip.hbm_bandwidth / chip.devices),
-        costs.host / (chip.host / chip.devices),
-    )
+    memory = costs.traffic / (chip.hbm_bandwidth / chip.devices)
+    host = costs.host / (chip.host / chip.devices)
     return Estimate(compute, memory, parts[True], parts[False], by_axis, host)
 
 
-def seconds_of(kind: str, size: float, members: int, bandwidth: float) -> float:
-    """One collective of `size` bytes (the larger of what goes in and what comes out) among
-    `members`, at so many bytes/s in and out.
+def collective_seconds(kind: str, size: float, members: int, bandwidth: float) -> float:
+    """Seconds of one collective among `members`, whose larger side (input or output) has `size`
+    bytes, at so many bytes/s in and out of a device.
     """
     if members < 2:
         return 0.0
-    moved = (
-        size
-        if kind in ("collective-permute", "collective-broadcast")
-        else size * (members - 1) / members
-    )
+    moved = size
+    if kind not in ("collective-permute", "collective-broadcast"):
+        moved = size * (members - 1) / members
     if kind == "all-reduce":
         moved *= 2
     if kind in ("all-to-all", "ragged-all-to-all"):
-        moved *= max(
-            1.0, members / 4
-        )  # on a ring an array crosses a quarter of it on average, both ways used
+        # on a ring whose both directions are used, data cross a quarter of it on average
+        moved *= max(1.0, members / 4)
     return moved / bandwidth
 
 
-def rate(groups: Sequence[Sequence[int]], devices: Sequence[Any], topology: Topology) -> float:
-    """Bytes/s that a device can take in while such groups talk: of the links of the torus
-    dimensions along which members differ, or of the network where they are in several slices."""
+def group_bandwidth(
+    groups: Sequence[Sequence[int]], devices: Sequence[jax.Device], topology: Topology
+) -> float:
+    """Bytes/s that a device can take in while such groups communicate: over the links of the torus
+    dimensions along which members differ, or over the network where they are in several slices.
+    """
     chip = topology.chip
     group = max(groups, key=len, default=())
     members = [devices[i] for i in group]
-    if len({getattr(d, "slice_index", 0) for d in members}) > 1:
+    if len({slice_of(d) for d in members}) > 1:
         return chip.network
-    places = [
-        tuple(getattr(d, "coords", None) or (i,)) for i, d in zip(group, members, strict=True)
-    ]
+    places = [_coordinates(d, i) for i, d in zip(group, members, strict=True)]
+    dimensions = len(places[0]) if places else 0
     links = 0
-    for k, size in enumerate(
-        (*topology.shape, *[1] * len(places[0]))[: len(places[0])] if places else ()
-    ):
-        seen = len({place[k] for place in places})
-        if seen > 1:
-            links += 2 if seen == size and closes(topology, size) else 1
+    for k, size in enumerate((*topology.shape, *[1] * dimensions)[:dimensions]):
+        crossed = len({place[k] for place in places})
+        if crossed > 1:
+            links += 2 if crossed == size and is_ring(topology, size) else 1
     return max(1, links) * chip.link
 
 
-def closes(topology: Topology, size: int) -> bool:
-    """Whether a torus dimension of this size is a ring: v4, v5p, tpu7x where it is a multiple of 4,
-    v5e and v6e at their pod's 16.
+def _coordinates(device: jax.Device, position: int) -> tuple[int, ...]:
+    """A chip's place in the torus; the position in the mesh for a platform without a torus."""
+    try:
+        return tuple(device.coords)
+    except AttributeError:
+        return (position,)
+
+
+def is_ring(topology: Topology, size: int) -> bool:
+    """Whether a torus dimension of this size is a ring: on v4, v5p and tpu7x if it is a multiple of
+    4, on v5e and v6e if it is 16, the pod's size.
     """
     return size % 4 == 0 if topology.chip.torus == 3 else size == 16

@@ -1,4 +1,6 @@
-"""Which part of a training step an instruction belongs to, as far as JAX's names say."""
+"""The part of a training step to which an instruction belongs, as far as JAX's names tell."""
+
+from collections.abc import Callable, Iterable
 
 from vilg.planning.hlo import Computation, Instruction, Module
 
@@ -6,43 +8,39 @@ PHASES: tuple[str, ...] = ("forward", "backward", "optimizer", "other")
 
 
 def phase_of(module: Module, instruction: Instruction) -> str:
-    """Forward, backward (recomputation too), optimizer, or other: from JAX's path; of a fusion
-    without one, from what is in it.
+    """The phase by JAX's path of the operation; recomputation is backward. For a fusion without a
+    path, the phase of most instructions inside it.
     """
-    names = (
-        [instruction.op_name]
-        if instruction.op_name
-        else [inner.op_name for _, inner in module.fused(instruction) if inner.op_name]
-    )
-    votes = [
-        (
-            "optimizer"
-            if "/optimizer/" in n
-            else "backward"
-            if "transpose(" in n
-            else "forward"
-            if "jvp(" in n
-            else "other"
-        )
-        for n in names
-    ]
+    names = [instruction.op_name]
+    if not instruction.op_name:
+        names = [inner.op_name for _, inner in module.fused(instruction) if inner.op_name]
+    votes = [_phase(name) for name in names]
     return max(PHASES, key=votes.count) if votes else "other"
+
+
+def _phase(op_name: str) -> str:
+    if "/optimizer/" in op_name:
+        return "optimizer"
+    if "transpose(" in op_name:
+        return "backward"
+    return "forward" if "jvp(" in op_name else "other"
 
 
 def phase_near(
     module: Module, computation: Computation, instruction: Instruction, reach: int = 6
 ) -> str:
-    """Of an instruction whose own name says nothing (a collective of a program for several slices):
-    the phase of the nearest producer, else of the nearest user, that has one."""
-    directions = (
-        lambda i: [computation.by_name[n] for n in i.operands if n in computation.by_name],
+    """The phase of the nearest producer that has one, else of the nearest user, within `reach`
+    steps: for an instruction whose own name tells nothing, such as a collective between slices.
+    """
+    directions: tuple[Callable[[Instruction], Iterable[Instruction]], ...] = (
+        computation.operand_instructions,
         lambda i: computation.users.get(i.name, ()),
     )
     for neighbours in directions:
         front = [instruction]
         for _ in range(reach):
-            front = list(dict.fromkeys(near for one in front for near in neighbours(one)))
-            for one in front:
-                if (phase := phase_of(module, one)) != "other":
+            front = list(dict.fromkeys(near for i in front for near in neighbours(i)))
+            for near in front:
+                if (phase := phase_of(module, near)) != "other":
                     return phase
     return "other"

@@ -22,7 +22,7 @@ from vilg.evals.base import Paired, Reranking, Scored
 from vilg.evals.scenes import Scenes, summarize
 from vilg.experiment import Experiment, build_experiment
 from vilg.planning import costs as counting
-from vilg.planning.hlo import parse
+from vilg.planning.hlo_parser import parse
 from vilg.planning.programs import lower_train_step
 from vilg.program import Program
 from vilg.training.checkpoint import Checkpoints
@@ -211,7 +211,7 @@ class Measures:
         """FLOPs of an update as compiled for this machine's devices."""
 
         def measure() -> dict[str, Any]:
-            text = lower_train_step(program).compile().as_text()
+            text = lower_train_step(program).compile().as_text() or ""
             return {"flops": counting.count(parse(text), program.sizes).total_flops}
 
         return self.once(

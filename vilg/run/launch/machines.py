@@ -1,7 +1,7 @@
 """What Google's products call TPU slices: gcloud's accelerator types, GKE's labels and machine
 types, how many hosts a slice has.
 
-Separate from planning/topology.py, which has what compilers and estimates need of a chip, because
+Separate from planning/chips.py, which has what compilers and estimates need of a chip, because
 these are names of products."""
 
 import dataclasses
