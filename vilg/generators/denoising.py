@@ -106,7 +106,7 @@ class DenoisingNetwork(Model):
 
     @functools.cached_property
     def _denoiser(self) -> nn.Module:
-        outputs = self.process.outputs(self.latent_channels, self.image_vocabulary)
+        outputs = self.process.output_channels(self.latent_channels, self.image_vocabulary)
         mode = self.knowledge.attention_mode
         return self.denoiser.module(outputs, self.grid, mode)
 
