@@ -463,6 +463,6 @@ def test_an_experiment_that_comes_first_is_trained_first_and_started_from(run, t
     assert len(lines(tmp_path / "one")) == 3 and not (tmp_path / "one" / "first").exists()
     wider = tiny_config(generator__width=64).to_dict()
     with pytest.raises(
-        UserError, match="training.first.model.width=64: must be as in this experiment"
+        UserError, match="training.first.generator.width=64: must be as in this experiment"
     ):
         train(tiny_config(training__first=wider), tmp_path / "x", quiet=True)

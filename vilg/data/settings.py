@@ -12,8 +12,8 @@ from vilg.data.loader import Loader
 class Text:
     """The text model to train from the captions: `vocabulary` ids at most, rows of `length` ids."""
 
-    vocabulary: int = 512
-    length: int = 32
+    vocabulary: int = 512  # ids of the text model at most, 256 bytes and the marks among them
+    length: int = 32  # ids of a caption; longer ones are cut
     han_characters: bool = True  # no piece spans two Han characters
     records: int = 4_000  # records whose captions the model is trained from, at most
 

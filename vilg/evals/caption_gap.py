@@ -31,8 +31,8 @@ class CaptionGap(Evaluator):
     little; where the caption matters is told by the difference, since the own error of a good model
     is next to nothing at low noise."""
 
-    levels: int = 12
-    records: int = 256
+    levels: int = 12  # times, evenly spread over all of time
+    records: int = 256  # validation records
 
     def __post_init__(self) -> None:
         require(self.levels >= 2, "evals.caption_gap.levels", self.levels, "must be at least 2")

@@ -10,7 +10,7 @@ unmasks each masked position with probability 1 - m(s) / m(t), by an id of the p
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from vilg.processes.base import Carry, DenoisingControls, Number, SamplingPlan
 from vilg.processes.samplers import spaced_times
 from vilg.processes.schedules import array_module
 from vilg.processes.training_times import stratified
+from vilg.types import Composite
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,18 @@ MASKINGS: dict[str, type[Linear]] = {"linear": Linear, "sine": Sine}
 
 
 @dataclass(frozen=True)
-class Absorbing:
+class Absorbing(Composite):
     """The fields are the config; masking is a section whose "name" is in MASKINGS. `largest_weight`
     limits the weight m'(t) / m(t), with which the loss is no bound any more (0: no limit).
     """
 
     vocabulary: int  # given by the codec
+    # section of the share of masked ids over time: "name" is one of MASKINGS
     masking: Section[Linear] = section(name="linear")
+    # cuts the loss's weight m'(t) / m(t), then no bound any more; 0: never
     largest_weight: float = 0.0
 
+    PARTS: ClassVar[Mapping[str, Any]] = {"masking": MASKINGS}
     space: ClassVar[str] = "ids"
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ of v is (s + 1) times. The loss is the squared error of the prediction itself, s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from vilg.processes.base import Carry, DenoisingControls, Number, SamplingPlan
 from vilg.processes.samplers import sampling_plan
 from vilg.processes.schedules import SCHEDULES, Schedule
 from vilg.processes.training_times import TIME_DISTRIBUTIONS, Uniform, stratified
+from vilg.types import Composite
 
 PATH = "generator.process"
 
@@ -73,7 +74,7 @@ class TruncatedSNR(Unit):
 class MinSNR(Unit):
     """min(SNR, gamma)."""
 
-    gamma: float = 5.0
+    gamma: float = 5.0  # largest weight, in SNR
 
     def __post_init__(self) -> None:
         require(
@@ -117,17 +118,20 @@ def from_clean(
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Composite):
     """The fields are the config. schedule, weighting and times (which times training draws) may be
     given as sections, whose "name" is in the table that PARTS has for the field.
     """
 
+    # section of the noise over time: "name" is one of SCHEDULES
     schedule: Section[Schedule] = section(name="ldm_linear")
-    prediction: Prediction = "eps"
+    prediction: Prediction = "eps"  # what the network puts out: the noise, the clean codes, or v
+    # section of the loss's weight over time: "name" is one of WEIGHTINGS
     weighting: Section[Unit] = section(name="unit")
+    # section of the times that training draws: "name" is one of TIME_DISTRIBUTIONS
     times: Section[Uniform] = section(name="table")
 
-    PARTS: ClassVar[Mapping[str, Mapping[str, type]]] = {
+    PARTS: ClassVar[Mapping[str, Any]] = {
         "schedule": SCHEDULES,
         "weighting": WEIGHTINGS,
         "times": TIME_DISTRIBUTIONS,

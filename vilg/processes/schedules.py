@@ -33,7 +33,7 @@ def array_module(value: float | np.ndarray | jax.Array) -> ModuleType:
 class Schedule(abc.ABC):
     """The methods of every schedule, of which `levels`, its inverse `time` and `ends` differ."""
 
-    shift: float = 1.0
+    shift: float = 1.0  # multiplies sigma / alpha: above 1 is more noise (2301.11093)
 
     # whether the samplers keep to integer timesteps, which are those of the schedule's betas
     integer_timesteps: ClassVar[bool] = False
@@ -85,7 +85,7 @@ class BetaSchedule(Schedule):
     (2305.08891, algorithm 1).
     """
 
-    zero_terminal_snr: bool = False
+    zero_terminal_snr: bool = False  # rescales the table so that t = 1 holds noise only
 
     integer_timesteps: ClassVar[bool] = True
 
@@ -125,8 +125,8 @@ class BetaSchedule(Schedule):
 class DDPMLinear(BetaSchedule):
     """Betas from 1e-4 to 2e-2 (2006.11239)."""
 
-    first_beta: float = 1e-4
-    last_beta: float = 2e-2
+    first_beta: float = 1e-4  # beta of the first timestep
+    last_beta: float = 2e-2  # beta of the last timestep
 
     def betas(self) -> np.ndarray:
         return np.linspace(self.first_beta, self.last_beta, TIMESTEPS)
@@ -149,8 +149,8 @@ class DDPMLinear(BetaSchedule):
 class LDMLinear(DDPMLinear):
     """Latent diffusion's schedule named "linear", which is linear in sqrt(beta) (PAPERS 1.5)."""
 
-    first_beta: float = 0.00085
-    last_beta: float = 0.012
+    first_beta: float = 0.00085  # beta of the first timestep
+    last_beta: float = 0.012  # beta of the last timestep
 
     def betas(self) -> np.ndarray:
         return np.linspace(math.sqrt(self.first_beta), math.sqrt(self.last_beta), TIMESTEPS) ** 2
@@ -173,8 +173,8 @@ class LogLinear(Schedule):
     t = 1, so that an experiment can choose the noise that its data needs.
     """
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float = 0.002  # sigma / alpha just above t = 0
+    sigma_max: float = 80.0  # sigma / alpha at t = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

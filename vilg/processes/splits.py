@@ -39,7 +39,7 @@ class Uniform:
     experts)).
     """
 
-    experts: int = 1
+    experts: int = 1  # given by experts.n
 
     def __post_init__(self) -> None:
         fits = self.experts > 0 and TIMESTEPS % self.experts == 0
@@ -60,7 +60,7 @@ class Ends:
     all between them. The tree halves the training times at each level.
     """
 
-    level: int = 2
+    level: int = 2  # of the tree of equal masses whose first and last leaves are experts
 
     experts: ClassVar[int] = 3
 
@@ -81,7 +81,7 @@ class Ends:
 class Tree:
     """All leaves of eDiff-I's tree: slices that hold equally many training times."""
 
-    experts: int = 2
+    experts: int = 2  # given by experts.n
 
     def __post_init__(self) -> None:
         power = self.experts > 0 and self.experts & (self.experts - 1) == 0

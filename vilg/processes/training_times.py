@@ -55,8 +55,8 @@ class LogNormal(Uniform):
     sees most of the noise levels at which the caption matters.
     """
 
-    mean: float = field(default=0.0, metadata={"signed": True})
-    std: float = 1.0
+    mean: float = field(default=0.0, metadata={"signed": True})  # of log(sigma / alpha)
+    std: float = 1.0  # standard deviation of log(sigma / alpha)
 
     def __post_init__(self) -> None:
         require(self.std > 0, f"{PATH}.std", self.std, "must be above 0")
