@@ -1,11 +1,11 @@
 """The section `data` of an experiment, and its part `text`."""
 
 import dataclasses
-from typing import Any
 
 from vilg.config import require
 from vilg.data.knowledge import Knowledge
 from vilg.data.loader import Loader
+from vilg.data.sources import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Text:
 class Data:
     """Where records come from and how they become batches."""
 
-    train: Any
-    valid: Any
+    train: Source
+    valid: Source
     loader: Loader
     text: Text
     # of training samples (ERNIE-ViLG 2.0); without the section there is none
