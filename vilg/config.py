@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar
 
 from vilg.types import UserError
 
@@ -22,7 +22,28 @@ class Dataclass(Protocol):
 
 
 Entry = TypeVar("Entry")
+Held = TypeVar("Held")
 Part = TypeVar("Part", bound=Dataclass)
+
+if TYPE_CHECKING:
+    Section = Annotated[Held, "given as a section"]
+else:
+
+    class Section:
+        """The type of a dataclass's field that a config gives as a section, and that holds an
+        object after `__post_init__`.
+
+        To a type checker Section[Schedule] is Schedule. At run time it is Any, because `__init__`
+        takes the section's mapping as well.
+        """
+
+        def __class_getitem__(cls, held: object) -> object:
+            return Any
+
+
+def section(**fields: object) -> Any:
+    """The default of a field of type Section: a section that holds these fields."""
+    return dataclasses.field(default_factory=lambda: dict(fields))
 
 
 def require(condition: bool, field: str, value: object, remedy: str) -> None:

@@ -13,16 +13,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vilg.codecs import CODECS
 from vilg.config import require, suggestion
-from vilg.data.knowledge import Knowledge
-from vilg.data.loader import Loader
-from vilg.data.settings import Text
-from vilg.evals import EVALUATORS
-from vilg.experiment import LAYOUT_FIELD, MODELS, evaluator_of
-from vilg.experiment_file import NESTED_EXPERIMENTS
-from vilg.training.optimizer import Optimizer
-from vilg.training.settings import Training
+from vilg.experiment import LAYOUT_FIELD
+from vilg.experiment_file import NESTED_EXPERIMENTS, to_dict
+from vilg.sections import section_class, section_defaults
 from vilg.types import UserError
 
 UNKNOWN = object()  # the default of a field whose section's dataclass is not known
@@ -136,10 +130,10 @@ def _field_default(config: Any, path: Sequence[str]) -> Any:
     Errors: UserError where the dataclass has no such field."""
     config, path = _innermost(config, path)
     *section, field = path
-    kind = _section_class(config, tuple(section))
-    if kind is None:
+    config = to_dict(config)
+    kind, defaults = section_class(config, section), section_defaults(config, section)
+    if kind is None or defaults is None:
         return UNKNOWN
-    defaults = {f.name: f.default for f in dataclasses.fields(kind) if f.init}
     if field not in defaults:
         near = suggestion(field, defaults)
         raise UserError(
@@ -147,30 +141,3 @@ def _field_default(config: Any, path: Sequence[str]) -> Any:
             f" {', '.join(defaults)}"
         )
     return defaults[field]
-
-
-def _section_class(config: Any, section: tuple[str, ...]) -> Any:
-    """The dataclass whose fields a section holds, or None."""
-    fixed = {
-        ("training",): Training,
-        ("optimizer",): Optimizer,
-        ("data", "loader"): Loader,
-        ("data", "text"): Text,
-        ("data", "knowledge"): Knowledge,
-    }
-    if section in fixed:
-        return fixed[section]
-    if section[:1] == ("evals",) and len(section) == 2:
-        return EVALUATORS.get(evaluator_of(section[1], (config.get("evals") or {}).get(section[1])))
-    tables: dict[str, Mapping[str, Any]] = {"generator": MODELS, "codec": CODECS}
-    if not 1 <= len(section) <= 2 or section[0] not in tables:
-        return None
-    kind = tables[section[0]].get((config.get(section[0]) or {}).get("name", ""))
-    if len(section) == 1:
-        return kind
-    part = kind.PARTS.get(section[1]) if kind else None
-    return (
-        part.get(config[section[0]][section[1]].get("name", ""))
-        if isinstance(part, Mapping)
-        else part
-    )

@@ -47,7 +47,14 @@ class Trainable(Protocol):
         ...
 
 
-class Model:
+class Composite:
+    """A config dataclass with sections among its fields."""
+
+    # by field: the dataclass of the section, or the table in which the section's "name" finds it
+    PARTS: ClassVar[Mapping[str, Any]] = {}
+
+
+class Model(Composite):
     """Base class of codecs, generators and rankers: what a run may ask of the model that it trains.
 
     Every answer has a default that holds for most models, so that a new model overrides only what
@@ -55,8 +62,6 @@ class Model:
     protocols below.
     """
 
-    # the classes of the config's sections in this model's section, or tables of such classes
-    PARTS: ClassVar[Mapping[str, Any]] = {}
     role: ClassVar[str] = ""  # "codec", "generator" or "ranker"
     batch_field: ClassVar[str] = ""  # the config field that decides `batch_multiple`
     compares_rows: ClassVar[bool] = False  # whether the loss compares rows of one batch

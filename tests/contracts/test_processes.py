@@ -31,13 +31,13 @@ def codes_of(process, b):
 
 def output_of(process, noisy, key=0):
     """A "denoiser": any function of a row that is not of its batch mates."""
-    width = process.outputs(CHANNELS, VOCABULARY)
+    width = process.output_channels(CHANNELS, VOCABULARY)
     weights = jax.random.normal(jax.random.key(key), (*GRID, width))
     return jnp.tanh(weights + (noisy[..., None] if process.space == "ids" else noisy))
 
 
 def sample(process, controls, keys, codes=None):
-    plan = process.plan(controls)
+    plan = process.sampling_plan(controls)
     carry = process.start(keys, row_shape(process), plan, codes)
     for j, t in enumerate(plan.times):
         noisy = process.noisy(carry)
@@ -77,7 +77,7 @@ def test_more_time_is_more_corruption(process):
 
 
 def test_loss_is_float32_at_each_position_with_gradients(process):
-    codes, t = codes_of(process, 4), process.draw(jax.random.key(0), 4)
+    codes, t = codes_of(process, 4), process.draw_times(jax.random.key(0), 4)
     noisy = process.corrupt(codes, t, jax.random.key(1))
     output = output_of(process, noisy).astype(jnp.bfloat16)
     loss, gradient = jax.value_and_grad(lambda o: process.loss(o, codes, noisy, t).sum())(output)
@@ -110,13 +110,13 @@ def test_guidance_one_is_the_conditional_bit_for_bit(process):
 
 def test_draws_lie_in_their_slice(process):
     for low, high in ((0.0, 1.0), (0.25, 0.5), (0.9, 1.0)):
-        t = np.asarray(process.draw(jax.random.key(0), 128, low, high))
+        t = np.asarray(process.draw_times(jax.random.key(0), 128, low, high))
         assert t.shape == (128,) and np.all(t > low) and np.all(t <= np.float32(high))
     assert process.quantile(np.array([0.5])).dtype == np.float64
 
 
 def test_the_plan_is_float64_and_its_times_fall(process):
-    plan = process.plan(DenoisingControls(steps=7))
+    plan = process.sampling_plan(DenoisingControls(steps=7))
     assert (
         plan.times.dtype == np.float64
         and np.all(np.diff(plan.times) <= 0)
@@ -124,10 +124,10 @@ def test_the_plan_is_float64_and_its_times_fall(process):
     )
     for values in plan.rows.values():
         assert values.dtype == np.float64 and len(values) == len(plan.times)
-    narrow = process.plan(DenoisingControls(steps=5, first=0.6, last=0.2))
+    narrow = process.sampling_plan(DenoisingControls(steps=5, first=0.6, last=0.2))
     assert narrow.times[0] == pytest.approx(0.6) and narrow.times[-1] > 0.2
     with pytest.raises(UserError, match="steps=0"):
-        process.plan(DenoisingControls(steps=0))
+        process.sampling_plan(DenoisingControls(steps=0))
 
 
 def test_a_row_does_not_depend_on_its_batch_mates(process):
@@ -141,16 +141,16 @@ def test_a_row_does_not_depend_on_its_batch_mates(process):
 def test_a_variation_of_hardly_any_strength_is_the_codes(process):
     codes, keys = codes_of(process, 2), jax.random.split(jax.random.key(0), 2)
     controls = DenoisingControls(steps=1, first=0.001)
-    carry = process.start(keys, row_shape(process), process.plan(controls), codes)
+    carry = process.start(keys, row_shape(process), process.sampling_plan(controls), codes)
     np.testing.assert_allclose(process.noisy(carry), codes, atol=0.15)
 
 
 def test_one_who_is_certain_is_taken_at_his_word(process):
     codes, keys = codes_of(process, 2), jax.random.split(jax.random.key(0), 2)
-    plan = process.plan(DenoisingControls(steps=2))
+    plan = process.sampling_plan(DenoisingControls(steps=2))
     carry = process.start(keys, row_shape(process), plan)
     for j in range(len(plan.times)):
-        carry = process.advance(carry, process.certain(codes), plan.row(j), keys, j)
+        carry = process.advance(carry, process.as_prediction(codes), plan.row(j), keys, j)
     np.testing.assert_array_equal(process.result(carry), codes)
 
 

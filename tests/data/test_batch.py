@@ -1,4 +1,4 @@
-"""The contract of every entry of a batch: what the loader makes is what the table promises."""
+"""The contract of every entry of a batch: the loader makes what the table promises."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def training_batch(text_model, inputs=None, knowledge: Knowledge | None = KNOWLE
 
 @pytest.fixture(scope="module")
 def batch(text_model):
-    """Every entry of the table: those of a training batch and those of one pass."""
+    """Every entry of the table, from a training batch and a batch of one pass."""
     once = Loader().once(SOURCE, text_model, image_size=16, text_length=24, batch_size=ROWS)
     return {**next(once), **training_batch(text_model)}
 

@@ -13,7 +13,7 @@ from vilg.types import UserError
 
 
 class Listed:
-    """A source of given records; an exception is raised."""
+    """A source of a list of records, in which an exception is raised when it is read."""
 
     def __init__(self, records):
         self.records = records

@@ -33,9 +33,8 @@ def package(cache: Path, name: str, members: dict) -> None:
 
 @pytest.fixture
 def cache(tmp_path) -> str:
-    """npm packages as they are: aliases, flips, fe0f in names, skin tones, twins, extras, icons
-    without a name.
-    """
+    """npm packages with aliases, flips, fe0f in ids, skin tones, emoji of equal pixels, extras, and
+    icons without a name."""
     folder = tmp_path / "cache"
     folder.mkdir()
     plain = {

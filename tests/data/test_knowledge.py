@@ -48,7 +48,7 @@ def model(captions, tmp_path_factory) -> TextModel:
 
 @dataclass(frozen=True)
 class Made:
-    """Wide pictures, one box and one machine caption a record."""
+    """Wide pictures, each with one box and machine captions."""
 
     n: int = 400
 
@@ -108,7 +108,7 @@ def OFF_BUT(**on):
 
 
 def key_characters(text, language):
-    """Indices of non-blank characters of key words, by the tagger alone."""
+    """Indices of the non-blank characters of key words, by the tagger alone."""
     out, k = set(), 0
     for word, tag in tagged(text, language):
         out |= set(range(k, k + len(word))) if key_class(tag) else set()

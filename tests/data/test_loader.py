@@ -22,7 +22,7 @@ SIZES = {"image_size": 8, "text_length": 24}
 
 @dataclass(frozen=True)
 class Made:
-    """Record i has the colour i and captions that say i; the numbers in `bad` are bad."""
+    """Record i has colour i and captions that contain i; `bad` are numbers of bad records."""
 
     n: int = 10
     bad: tuple[int, ...] = ()

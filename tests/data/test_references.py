@@ -1,4 +1,4 @@
-"""Files of captions in every form, and how two of them are matched."""
+"""Files of captions in every form, and the matching of two of them."""
 
 import json
 
@@ -11,7 +11,7 @@ from vilg.types import UserError
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes a file of lines, JSON or bytes and gives its path."""
+    """A function that writes a file of lines, JSON or bytes and returns its path."""
 
     def write(name, content):
         path = tmp_path / name

@@ -28,7 +28,7 @@ PNG = encode_png(np.full((4, 5, 3), 9, np.uint8))
 
 
 class Listed:
-    """A source of given records."""
+    """A source of a list of records."""
 
     def __init__(self, records):
         self.records = records

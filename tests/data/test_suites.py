@@ -1,6 +1,5 @@
-"""Suites in the formats that were published, with prompts of our own; real files only where they
-lie beside the checkout.
-"""
+"""Suites in their published formats, with prompts made for the tests; the real files are read only
+where they lie beside the checkout."""
 
 import json
 from collections import Counter

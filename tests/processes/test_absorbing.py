@@ -75,7 +75,7 @@ def test_training_draws_estimate_the_bound():
     """The same number by what training does: draw, corrupt, loss."""
     process, denoise, n = Absorbing(V), conditionals(2), 40_000
     codes = jnp.broadcast_to(jnp.array([[[0, 2]]], jnp.int32), (n, 1, 2))
-    t = process.draw(jax.random.key(0), n)
+    t = process.draw_times(jax.random.key(0), n)
     noisy = process.corrupt(codes, t, jax.random.key(1))
     nats = np.asarray(process.loss(denoise(noisy), codes, noisy, t)).sum((1, 2))
     assert nats.mean() == pytest.approx(
@@ -112,7 +112,7 @@ def test_corrupt_masks_the_schedules_share_and_nothing_at_time_zero(masking):
 
 def sample(process, denoise, controls, n, codes=None, shape=(1, 2), key=0):
     """Ids of n rows, and those before each evaluation."""
-    plan, keys = process.plan(controls), jax.random.split(jax.random.key(key), n)
+    plan, keys = process.sampling_plan(controls), jax.random.split(jax.random.key(key), n)
     carry, seen = process.start(keys, shape, plan, codes), []
     advance = jax.jit(process.advance)
     for j, t in enumerate(plan.times):
@@ -185,7 +185,11 @@ def test_a_variation_keeps_what_was_not_masked_and_certain_is_kept():
     assert np.mean(seen[0] == V) == pytest.approx(0.3, abs=0.12)
     np.testing.assert_array_equal(ids[seen[0] != V], np.asarray(codes)[seen[0] != V])
     ids, _ = sample(
-        process, lambda ids: process.certain(codes), DenoisingControls(steps=2), 40, shape=(2, 2)
+        process,
+        lambda ids: process.as_prediction(codes),
+        DenoisingControls(steps=2),
+        40,
+        shape=(2, 2),
     )
     np.testing.assert_array_equal(ids, codes)
 
@@ -193,6 +197,6 @@ def test_a_variation_keeps_what_was_not_masked_and_certain_is_kept():
 def test_controls_of_other_processes_are_refused():
     for options in (dict(sampler="heun"), dict(eta=0.5), dict(rescale=0.7)):
         with pytest.raises(UserError, match="means nothing to an absorbing process"):
-            Absorbing(V).plan(DenoisingControls(**options))
+            Absorbing(V).sampling_plan(DenoisingControls(**options))
     with pytest.raises(UserError, match="codec.vocabulary=1"):
         Absorbing(1)

@@ -158,7 +158,7 @@ def test_corrupted_codes_start_at_the_first_evaluation():
     of.
     """
     process = Gaussian()
-    plan = process.plan(DenoisingControls(steps=10, first=0.4))
+    plan = process.sampling_plan(DenoisingControls(steps=10, first=0.4))
     codes = jnp.full((400, 1, 1, 1), 2.0)
     x = process.noisy(
         process.start(jax.random.split(jax.random.key(0), 400), (1, 1, 1), plan, codes)
@@ -177,17 +177,17 @@ def test_known_positions_keep_their_codes():
     mask = jnp.array([True, False, True, False]).reshape(1, 2, 2, 1)
     keys = jax.random.split(jax.random.key(0), 1)
     for sampler in ("ddim", "unipc"):
-        plan = process.plan(DenoisingControls(sampler=sampler, steps=4))
+        plan = process.sampling_plan(DenoisingControls(sampler=sampler, steps=4))
         carry = process.start(keys, (2, 2, 1), plan)
         for j in range(len(plan.times)):
-            prediction = jnp.where(mask, process.certain(known), 0.9 * process.noisy(carry))
+            prediction = jnp.where(mask, process.as_prediction(known), 0.9 * process.noisy(carry))
             carry = process.advance(carry, prediction, plan.row(j), keys, j)
         np.testing.assert_array_equal(process.result(carry)[mask], known[mask])
 
 
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(UserError, match="temperature=0.5: means nothing to a Gaussian"):
-        Gaussian().plan(DenoisingControls(temperature=0.5))
+        Gaussian().sampling_plan(DenoisingControls(temperature=0.5))
     with pytest.raises(
         UserError, match="generator.process.times.mean=50.0: leaves under 1 % of the draws"
     ):

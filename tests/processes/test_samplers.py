@@ -9,7 +9,7 @@ from tests.oracles import oracle
 from tests.processes.analytic import flow, posterior_mean, walk
 from vilg.processes import DenoisingControls
 from vilg.processes.gaussian import Gaussian, draw_noise
-from vilg.processes.samplers import SAMPLERS, table
+from vilg.processes.samplers import SAMPLERS, sampling_plan
 from vilg.processes.schedules import SCHEDULES
 from vilg.types import UserError
 
@@ -82,7 +82,7 @@ def compare(schedule, controls, monkeypatch, prediction="eps", tolerance=1e-4, *
         {"name": schedule, "zero_terminal_snr": options.get("rescale_betas_zero_snr", False)},
         "x0" if prediction == "eps" else prediction,
     )
-    plan = process.plan(controls)
+    plan = process.sampling_plan(controls)
     rng = np.random.default_rng(0)
     x, noise = rng.normal(size=SHAPE), rng.normal(size=(len(plan.times), *SHAPE)).astype(np.float32)
     times, expected = theirs(schedule, controls, x, noise, monkeypatch, prediction, **options)
@@ -153,7 +153,7 @@ def test_zero_terminal_snr_equals_diffusers(monkeypatch):
 def test_ddim_without_noise_is_euler_where_diffusers_ddim_goes_astray():
     for steps, spacing in ((7, "trailing"), (30, "leading")):
         plans = [
-            table(
+            sampling_plan(
                 SCHEDULES["ldm_linear"](),
                 DenoisingControls(sampler=s, steps=steps, spacing=spacing),
             )
@@ -175,7 +175,7 @@ def test_order_of_convergence(sampler, order):
         [],
     )
     for steps in (80, 160, 320):
-        plan = table(schedule, DenoisingControls(sampler=sampler, steps=steps, last=0.2))
+        plan = sampling_plan(schedule, DenoisingControls(sampler=sampler, steps=steps, last=0.2))
         seen = walk(plan, schedule, x)[:-1]  # the last row is first order, to the clean end
         errors.append(
             np.abs(
@@ -194,7 +194,7 @@ def test_a_perfect_prediction_is_kept_and_the_last_one_is_the_result(sampler, te
     """
     schedule = SCHEDULES["ldm_linear"](zero_terminal_snr=terminal)
     for steps in (1, 2, 3, 10):
-        plan = table(schedule, DenoisingControls(sampler=sampler, steps=steps))
+        plan = sampling_plan(schedule, DenoisingControls(sampler=sampler, steps=steps))
         alpha, sigma = schedule.levels(plan.times)
         clean, eps, base = 0.3, -1.2, 0.0
         x = alpha[0] * clean + sigma[0] * eps
@@ -209,7 +209,7 @@ def test_a_perfect_prediction_is_kept_and_the_last_one_is_the_result(sampler, te
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "unipc"])
 def test_advance_does_what_the_table_says(sampler):
     process = Gaussian({"name": "ldm_linear"})
-    plan = process.plan(
+    plan = process.sampling_plan(
         DenoisingControls(sampler=sampler, steps=6, eta=0.5 if sampler == "ddim" else 0.0)
     )
     keys = jax.random.split(jax.random.key(0), 2)
@@ -234,7 +234,7 @@ def test_stochastic_samplers_keep_the_distribution():
         DenoisingControls(eta=1.0, steps=200),
         DenoisingControls(eta=0.5, steps=200),
     ):
-        plan, rng = process.plan(controls), np.random.default_rng(1)
+        plan, rng = process.sampling_plan(controls), np.random.default_rng(1)
         result = walk(plan, process.schedule, rng.normal(size=4000), rng.normal(size=(200, 4000)))[
             -1
         ]
@@ -262,5 +262,5 @@ def test_controls_that_do_not_fit_are_refused():
     ]
     for options, message in cases:
         with pytest.raises(UserError) as error:
-            table(schedule, DenoisingControls(**options))
+            sampling_plan(schedule, DenoisingControls(**options))
         assert message in str(error.value), error.value

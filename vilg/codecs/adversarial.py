@@ -26,13 +26,14 @@ class Adversary:
     """weight 0: no discriminator at all, no parameters. It trains from step `start`; `warmup` steps
     later its loss reaches the codec. `limit`: the most that the adaptive weight's ratio may be."""
 
+    # weight of the adversarial term; 0: no discriminator and no parameters of it
     weight: float = 0.0
-    start: int = 0
-    warmup: int = 0
-    width: int = 64
-    layers: int = 3
-    groups: int = 32
-    limit: float = 1e4
+    start: int = 0  # update from which the discriminator is trained
+    warmup: int = 0  # updates after `start` until the discriminator's loss reaches the codec
+    width: int = 64  # channels of its first convolution
+    layers: int = 3  # convolutions of stride 2
+    groups: int = 32  # groups of the group norms
+    limit: float = 1e4  # largest ratio of gradients by which the weight is multiplied
 
     def __post_init__(self) -> None:
         for field in ("width", "layers", "groups"):

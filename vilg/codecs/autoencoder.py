@@ -48,13 +48,16 @@ class Autoencoder(Model, abc.ABC):
     role: ClassVar[str] = "codec"
     moments: ClassVar[int] = 1  # arrays of `width` channels that the encoder puts out
 
-    image_size: int
+    image_size: int  # rows and columns of a picture in pixels
+    # section of the encoder and decoder: "name" is one of ARCHITECTURES
     architecture: Any = field(default_factory=lambda: {"name": "patch"})
+    # section of the adversarial loss; the default has none
     discriminator: Any = field(default_factory=dict)
-    l1: float = 1.0
-    l2: float = 0.0
-    perceptual: str = ""
-    perceptual_weight: float = 1.0
+    l1: float = 1.0  # weight of the absolute error in the loss
+    l2: float = 0.0  # weight of the squared error in the loss
+    perceptual: str = ""  # path of LPIPS-VGG weights; "" leaves the perceptual term out
+    perceptual_weight: float = 1.0  # weight of the perceptual term in the loss
+    # of activations; parameters and the optimizer's moments are float32
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

@@ -35,12 +35,14 @@ class Convolutional:
     block of the levels whose size, for the configured image size and not for the image at hand, is
     in `attention_at`."""
 
-    channels: int = 128
+    channels: int = 128  # channels at full size
+    # of the channels, one for each level; each level halves the picture
     multipliers: tuple[int, ...] = (1, 1, 2, 4)
-    blocks: int = 2
-    attention_at: tuple[int, ...] = (32,)
+    blocks: int = 2  # residual blocks of a level
+    attention_at: tuple[int, ...] = (32,)  # sizes of the grid at which attention follows each block
+    # channels of the encoder's output; a KL codec puts out a mean and a log-variance of so many
     latent_channels: int = 256
-    groups: int = 32
+    groups: int = 32  # groups of the group norms
 
     def __post_init__(self) -> None:
         require(

@@ -37,8 +37,8 @@ class KL(Autoencoder):
 
     moments: ClassVar[int] = 2
 
-    latent_channels: int
-    kl_weight: float = 1e-6
+    latent_channels: int  # channels of a latent
+    kl_weight: float = 1e-6  # weight of the divergence from the unit Gaussian
 
     def __post_init__(self) -> None:
         require(

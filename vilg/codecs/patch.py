@@ -132,13 +132,14 @@ class Patch:
     convolution is `output_size` square: with 1 and no other 3x3 convolution a patch is a function
     of its code alone."""
 
-    patch: int = 4
-    width: int = 128
-    depth: int = 2
-    encoder_context: int = 0
-    context: int = 0
-    channels: int = 16
-    refinements: int = 0
+    patch: int = 4  # rows and columns of pixels that become one code
+    width: int = 128  # width of a position's state
+    depth: int = 2  # residual blocks of the encoder, and of the decoder, within a patch
+    encoder_context: int = 0  # 3x3 convolutions between patches in the encoder; 0: patches alone
+    context: int = 0  # 3x3 convolutions between patches in the decoder; 0: patches alone
+    channels: int = 16  # channels of the refinements at full size
+    refinements: int = 0  # 3x3 convolutions of the decoder at full size
+    # size of the last convolution; 1: a patch depends on its own code alone
     output_size: Literal[1, 3] = 3
 
     def __post_init__(self) -> None:

@@ -20,8 +20,8 @@ class Pixels(Model):
     this order.
     """
 
-    image_size: int
-    patch: int = 1
+    image_size: int  # rows and columns of a picture in pixels
+    patch: int = 1  # rows and columns of pixels in one position; 1: plain pixels
 
     def __post_init__(self) -> None:
         require(self.patch > 0, "codec.patch", self.patch, "must be at least 1")

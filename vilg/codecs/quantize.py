@@ -71,8 +71,8 @@ class Nearest:
     loss = mean((sg[z] - e)^2) + beta mean((z - sg[e])^2). `legacy_beta` puts beta on the first term
     instead, as taming's default does (PAPERS 3.4): only for reproducing runs of that code."""
 
-    beta: float = 0.25
-    legacy_beta: bool = False
+    beta: float = 0.25  # weight of the commitment term
+    legacy_beta: bool = False  # beta weighs the codebook's term instead, as taming's default does
 
     def __post_init__(self) -> None:
         require(self.beta >= 0, "quantizer.beta", self.beta, "must not be negative")
@@ -122,10 +122,10 @@ class Gumbel:
     = kl_weight mean over positions of KL(softmax(logits) || uniform). Encoding is the argmax of the
     logits: the released code adds noise there too (PAPERS 3.2, trap)."""
 
-    temperature: float = 0.9
-    temperature_end: float = 1e-6
-    temperature_steps: int = 1_000_001
-    kl_weight: float = 1e-8
+    temperature: float = 0.9  # of the Gumbel-softmax at the first update
+    temperature_end: float = 1e-6  # of the Gumbel-softmax in the end, along a cosine
+    temperature_steps: int = 1_000_001  # updates until then
+    kl_weight: float = 1e-8  # weight of the divergence from equally used codes
 
     def __post_init__(self) -> None:
         falls = 0 < self.temperature_end <= self.temperature

@@ -37,15 +37,18 @@ class VQ(Autoencoder):
 
     PARTS: ClassVar[Mapping[str, Any]] = {**Autoencoder.PARTS, "quantizer": QUANTIZERS}
 
-    vocabulary: int
-    code_width: int
+    vocabulary: int  # codes in the codebook
+    code_width: int  # length of a code's vector
+    # section: "name" is one of QUANTIZERS
     quantizer: Any = field(default_factory=lambda: {"name": "nearest"})
-    codebook_weight: float = 1.0
+    codebook_weight: float = 1.0  # weight of the quantizer's loss
+    # updates without quantization, then k-means sets the codes; 0: none
     autoencoder_warmup: int = 0
+    # updates without use after which a code moves to a recent latent; 0: never
     revive_after: int = 0
-    usage_window: int = 100
-    bank: int = 8192
-    kmeans_rounds: int = 10
+    usage_window: int = 100  # updates over which usage and perplexity are reported
+    bank: int = 8192  # recent latents from which k-means and revived codes choose
+    kmeans_rounds: int = 10  # rounds of k-means
 
     def __post_init__(self) -> None:
         for name in ("code_width", "usage_window", "bank", "kmeans_rounds"):

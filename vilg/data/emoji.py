@@ -58,12 +58,13 @@ def wordings_of(row: dict[str, Any], wordings: tuple[str, ...] = WORDINGS) -> li
 class Emoji(Lazy):
     """Emoji of the prepared directory `path`."""
 
-    path: str
+    path: str  # directory that `vilg data prepare emoji` wrote
     # A .tsv with the columns id and split: rows whose split is `use` are taken, and emoji that are
     # not in the table are never taken. Without a table 5 % of the concepts are "valid".
     split: str = ""
-    use: str = "train"  # or "valid"
-    styles: tuple[str, ...] = tuple(STYLES)
+    use: str = "train"  # which records: "train" or "valid"
+    styles: tuple[str, ...] = tuple(STYLES)  # styles of pictures, a key of STYLES each
+    # captions of a record: its name, or its name with the style
     wordings: tuple[str, ...] = ("name", "style")
     skin_tones: bool = True  # also emoji with a skin tone
     duplicates: bool = True  # also pictures whose pixels equal those of another emoji in the style

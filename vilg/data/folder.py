@@ -23,7 +23,7 @@ class Folder(Lazy):
     `captions`, and any other field of the schema.
     """
 
-    path: str
+    path: str  # directory with captions.jsonl, to which its pictures' paths are relative
 
     def __post_init__(self):
         if not (local(self.path) / CAPTIONS).is_file():

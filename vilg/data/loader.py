@@ -24,10 +24,10 @@ from vilg.types import UserError
 class Loader:
     """The fields are the config; what a model fixes (sizes, text model) is given to the methods."""
 
-    seed: int = 0
-    shuffle: bool = True
-    languages: tuple[str, ...] = LANGUAGES
-    random_crop: bool = False
+    seed: int = 0  # of the order of records, the choice of captions and the crops
+    shuffle: bool = True  # records in another order in each epoch; else in their own
+    languages: tuple[str, ...] = LANGUAGES  # languages of the captions that are trained on
+    random_crop: bool = False  # crops at random places; else in the middle
     workers: int = 0  # processes that make batches; 0: one thread of this process
     prefetch: int = 4  # batches made ahead, for each worker
     bad_record_limit: int = 100  # distinct bad records that a run may meet

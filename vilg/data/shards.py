@@ -60,7 +60,7 @@ def unpack(id: str, data: bytes) -> Record:
 class Shards(Lazy):
     """A directory that ShardsWriter wrote."""
 
-    path: str
+    path: str  # directory that `vilg data convert --to=shards:DIR` wrote
 
     def __post_init__(self):
         if not (local(self.path) / INDEX).is_file():

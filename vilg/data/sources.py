@@ -48,35 +48,36 @@ class HasContent(Protocol):
 class Split(Lazy):
     """The records of another source that are for training, or those that are for validation.
 
-    A record's number alone decides, so both parts stay what they are wherever the files lie. A
-    picture that the source holds twice may be in both."""
+    The number of a record alone decides, so that the parts do not depend on the place of the files.
+    A picture that the source holds twice may be in both parts."""
 
-    of: str  # the whole source as KIND:PATH, such as folder:my_photos
-    part: Literal["train", "valid"] = "train"  # which of the records
-    every: int = 20  # of so many records in a row the last one is for validation
+    of: str  # the other source as KIND:PATH, such as folder:my_photos
+    part: Literal["train", "valid"] = "train"
+    every: int = 20  # the last of so many records in a row is for validation
 
     def __post_init__(self) -> None:
         require(self.every >= 2, "every", self.every, "must be at least 2")
-        _ = self.source  # refuses a source that is not there
+        _ = self.source  # refuses a source that does not exist
 
     @functools.cached_property
     def source(self) -> Source:
-        """The whole source."""
+        """The other source."""
         return parse_source(self.of)
 
     def content(self) -> str:
-        """What the whole source says of its records, and which of them these are."""
+        """The fingerprint of the other source, and the part of it."""
         return f"split:{fingerprint(self.source)}:{self.part}:{self.every}"
 
     def __len__(self) -> int:
-        last = len(self.source) // self.every
-        return last if self.part == "valid" else len(self.source) - last
+        valid = len(self.source) // self.every
+        return valid if self.part == "valid" else len(self.source) - valid
 
     def __getitem__(self, i: int) -> Record:
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
-        whole = self.every * (i + 1) - 1 if self.part == "valid" else i + i // (self.every - 1)
-        return self.source[whole]
+        if self.part == "valid":
+            return self.source[self.every * (i + 1) - 1]
+        return self.source[i + i // (self.every - 1)]
 
 
 SOURCES: dict[str, type] = {

@@ -6,7 +6,6 @@ import dataclasses
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -30,7 +29,7 @@ class Stream:
         self.workers, self.prefetch = workers, prefetch
         self.step = 0
         self.bad: dict[str, str] = {}  # id -> reason, of every bad record met
-        self._batches: Any = None
+        self._batches: grain.DatasetIterator | None = None
 
     def __iter__(self) -> "Stream":
         return self
@@ -49,7 +48,8 @@ class Stream:
         self.step += 1
         return batch
 
-    def _open(self) -> Iterator[dict[str, Any]]:
+    def _open(self) -> grain.DatasetIterator:
+        """Starts making batches from this position."""
         steps = grain.MapDataset.range(self.step, STEPS).map(self.assembly)
         if not self.workers:
             ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=self.prefetch)
@@ -65,7 +65,7 @@ class Stream:
 
     def close(self) -> None:
         """Stops making batches ahead. The next batch that is asked for is still the right one."""
-        if hasattr(self._batches, "close"):
+        if self._batches is not None:
             self._batches.close()
         self._batches = None
 
@@ -110,10 +110,10 @@ class Stream:
         UserError that names the first part of the identity that differs from this stream's."""
         identity = self.identity()
         for name in dict.fromkeys((*identity, "knowledge", "grid")):
-            mine = identity.get(name)
-            if state.get(name) != mine:
+            here = identity.get(name)
+            if state.get(name) != here:
                 raise UserError(
-                    f"data {name}={mine!r}: the checkpoint was written with {state.get(name)!r}; "
+                    f"data {name}={here!r}: the checkpoint was written with {state.get(name)!r}; "
                     "continue with that, or start a new workdir"
                 )
         self.close()

@@ -32,9 +32,9 @@ class TFDS(Lazy):
     (DEFAULT_FIELDS), or the feature is not read.
     """
 
-    dataset: str
-    split: str = "train"
-    data_dir: str = ""
+    dataset: str  # TFDS's name of the data set, such as coco_captions
+    split: str = "train"  # TFDS's name of the split
+    data_dir: str = ""  # where TFDS prepared it; "": its own default
     image: str = "image"  # path of the picture
     text: str = ""  # path of the captions: one string, or a sequence of strings
     id: str = ""  # path of the id

@@ -176,6 +176,7 @@ class Sampling(Evaluator):
     default. In a config the options stand in the section itself: `scenes=dict(n=256,
     guidance=2.0)`."""
 
+    # options of the sampler, which stand in the section itself
     sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def controls(self, generator: Generator) -> Any:
@@ -215,8 +216,8 @@ class Reranking(Sampling):
     features of `ranker`, a dual encoder's workdir.
     """
 
-    best_of: int = 1
-    ranker: str = ""
+    best_of: int = 1  # samples of each prompt, of which `ranker` chooses the best
+    ranker: str = ""  # workdir of the dual encoder that chooses
 
     def with_ranker(self, best_of: int, ranker: str) -> "Reranking":
         """The same evaluator, looking at the best of so many samples."""

@@ -31,8 +31,8 @@ class CaptionGap(Evaluator):
     little; where the caption matters is told by the difference, since the own error of a good model
     is next to nothing at low noise."""
 
-    levels: int = 12
-    records: int = 256
+    levels: int = 12  # times, evenly spread over all of time
+    records: int = 256  # validation records
 
     def __post_init__(self) -> None:
         require(self.levels >= 2, "evals.caption_gap.levels", self.levels, "must be at least 2")
@@ -63,7 +63,7 @@ class CaptionGap(Evaluator):
             rows.append(
                 {
                     "t": t,
-                    "noise": float(generator.process.noise(t)),
+                    "noise": float(generator.process.noise_level(t)),
                     "own": float(own),
                     "other": float(others),
                     "gap": gap,
@@ -103,7 +103,7 @@ def summary(rows: list[dict[str, float]], generator: Any) -> dict[str, float]:
     gaps = np.array([row["gap"] for row in rows])
     costs = np.array([row["other"] - row["own"] for row in rows])
     edges = np.arange(len(rows) + 1) / len(rows)
-    drawn = np.diff(generator.process.mass(edges))
+    drawn = np.diff(generator.process.cdf(edges))
     best = int(np.argmax(gaps))
     matters = np.flatnonzero(costs >= MATTERS * costs.max()) if costs.max() > 0 else np.arange(0)
     from_noise, to_noise = (

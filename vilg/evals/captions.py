@@ -39,11 +39,11 @@ class Captions(Evaluator):
     `zh` and `en` are the units that are counted. METEOR and SPICE are Java programs that start
     slowly; without `java` they are null."""
 
-    n: int = 256
-    zh: Literal["char", "word"] = "char"
-    en: Literal["char", "word"] = "word"
-    java: bool = False
-    seed: int = 0
+    n: int = 256  # validation records, evenly spaced, captioned in each of their languages
+    zh: Literal["char", "word"] = "char"  # what is counted in Chinese captions
+    en: Literal["char", "word"] = "word"  # what is counted in English captions
+    java: bool = False  # also METEOR and SPICE, Java programs that start slowly
+    seed: int = 0  # of the captions
 
     def __post_init__(self) -> None:
         require(

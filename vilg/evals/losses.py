@@ -15,8 +15,8 @@ from vilg.evals.base import EvaluatedModel, Evaluator
 class Losses(Evaluator):
     """Mean loss terms over the first `batches` batches of the validation source."""
 
-    batches: int = 4
-    batch_size: int = 64
+    batches: int = 4  # batches of the validation source
+    batch_size: int = 64  # rows of a batch
 
     def __post_init__(self) -> None:
         require(self.batches > 0, "evals.losses.batches", self.batches, "must be at least 1")

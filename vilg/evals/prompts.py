@@ -54,13 +54,14 @@ class Prompts(Sampling):
     training never draws. `categories` and `languages`: none is all that there are. `translation`
     says who translated the Chinese captions of a suite whose file does not."""
 
-    suite: str = "synthetic"
-    n: int = 32
-    categories: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
-    seed: int = 0
-    split: Literal["valid", "test"] | None = None
-    ranker: str = ""
+    suite: str = "synthetic"  # name of a suite of prompts, or a file; synthetic draws scenes
+    n: int = 32  # prompts of each category in each language, evenly spaced; 0: all of them
+    categories: tuple[str, ...] = ()  # categories of the suite; empty: all of them
+    languages: tuple[str, ...] = ()  # languages of the suite; empty: all of them
+    seed: int = 0  # of the pictures
+    split: Literal["valid", "test"] | None = None  # synthetic's scenes, which training never draws
+    ranker: str = ""  # workdir of the ranker that judges the pictures; synthetic needs none
+    # who translated the Chinese captions of a suite whose file does not say it
     translation: str = ""
 
     def __post_init__(self) -> None:

@@ -21,8 +21,8 @@ class Reconstruction(Evaluator):
     scenes that read right.
     """
 
-    images: int = 512
-    split: str = "valid"
+    images: int = 512  # validation records, and on synthetic scenes as many scenes of two objects
+    split: str = "valid"  # of the synthetic scenes
 
     def __post_init__(self) -> None:
         require(self.images > 0, "evals.reconstruction.images", self.images, "must be at least 1")

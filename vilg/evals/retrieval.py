@@ -32,8 +32,8 @@ class Retrieval(Evaluator):
     kind of change (0: none).
     """
 
-    n: int = 256
-    changes: int = 256
+    n: int = 256  # validation records of each language, no two with the same caption
+    changes: int = 256  # scenes for each kind of changed caption; 0: none
 
     def __post_init__(self) -> None:
         require(self.n > max(RECALLS), "evals.retrieval.n", self.n, f"must be above {max(RECALLS)}")

@@ -50,11 +50,11 @@ class Scenes(Reranking):
     tokens.
     """
 
-    n: int = 256
-    split: Literal["valid", "test"] = "valid"
-    seed: int = 0
-    captions: bool = True
-    cells: tuple[str, ...] = tuple(CELLS)
+    n: int = 256  # scenes of a cell
+    split: Literal["valid", "test"] = "valid"  # scenes that training never draws
+    seed: int = 0  # of the pictures
+    captions: bool = True  # also captions the scenes' pictures
+    cells: tuple[str, ...] = tuple(CELLS)  # kinds of scenes, keys of CELLS (vilg/evals/scenes.py)
 
     def __post_init__(self) -> None:
         require(self.n >= 2, "evals.scenes.n", self.n, "must be at least 2, one a language")

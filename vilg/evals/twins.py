@@ -27,8 +27,8 @@ class Twins(Sampling):
     other records of the set.
     """
 
-    n: int = 128
-    choices: int = 16
+    n: int = 128  # validation records, evenly spaced
+    choices: int = 16  # captions to tell a picture's own from, the own one among them
 
     def __post_init__(self) -> None:
         require(self.choices >= 2, "evals.twins.choices", self.choices, "must be at least 2")

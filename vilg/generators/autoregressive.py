@@ -46,31 +46,35 @@ class Autoregressive(Model):
     text_vocabulary: int  # given by data.text
     text_length: int  # given by data.text
     code_width: int = 0  # given by the codec: the length of its code vectors
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp_ratio: float = 4.0
+    width: int = 128  # width of a position's state
+    layers: int = 4  # transformer blocks
+    heads: int = 4  # attention heads
+    mlp_ratio: float = 4.0  # width of a block's feed-forward layer, in widths of a state
     patterns: Any = "dense"  # "dense", "ernie_vilg" (PAPERS 2.1), or one name a layer
+    # positions before a code that its row sees: the last ones, or its own row's
     row_mode: Literal["raster_window", "same_row"] = "raster_window"
-    convolution: int = 11
+    convolution: int = 11  # rows and columns that the pattern convolution sees
     # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
     attention: str = "blockwise"
-    qk_norm: bool = False
+    qk_norm: bool = False  # RMS norm of queries and keys, each head for itself
     # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
     rotary_base: float = 0.0
-    tie: bool = False
+    tie: bool = False  # output heads share the embeddings' tables
     # a row a code (the paper), or that and a function of its code vector
     code_embedding: Literal["table", "codec"] = "table"
-    embed_scale: float = 0.02
+    embed_scale: float = 0.02  # standard deviation of the embeddings' initial values
     # ids before it that each text state holds too (vilg/nn/embed.py; the paper: 0)
     text_window: int = 0
     # radius of the square whose codes before it each image state holds too (the paper: 0)
     image_window: int = 0
+    # of activations; parameters and the optimizer's moments are float32
     dtype: Literal["float32", "bfloat16"] = "float32"
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
     remat: str = "none"
+    # blocks as one scanned loop: quick to compile; unrolled ones run faster on a CPU
     scan: bool = True
     text_to_image_weight: float = 1.0  # PAPERS 2.4: both directions, equal weight
-    image_to_text_weight: float = 1.0
+    image_to_text_weight: float = 1.0  # weight of the loss of texts given images
     # one pass through the layers for each, or one for both (weights fetched once)
     directions: Literal["apart", "together"] = "apart"
     caption_every: int = 1  # every so many rows of a batch, one also trains image_to_text

@@ -49,10 +49,13 @@ class DenoisingNetwork(Model):
     latent_channels: int  # given by the codec
     text_vocabulary: int  # given by data.text
     text_length: int  # given by data.text
+    # section of what noise does: "name" is one of PROCESSES
     process: Any = dataclasses.field(default_factory=lambda: {"name": "gaussian"})
+    # section of the network: "name" is one of DENOISERS
     denoiser: Any = dataclasses.field(default_factory=lambda: {"name": "dit"})
-    text: Any = dataclasses.field(default_factory=dict)
-    experts: Any = dataclasses.field(default_factory=dict)
+    text: Any = dataclasses.field(default_factory=dict)  # section of the text encoder
+    experts: Any = dataclasses.field(default_factory=dict)  # section of the denoising experts
+    # section of the weights on key words and regions (PAPERS 1.6, 1.7)
     knowledge: Any = dataclasses.field(default_factory=dict)
     # share of rows whose text becomes the empty prompt, for classifier-free guidance
     drop_text: float = 0.1
@@ -106,7 +109,7 @@ class DenoisingNetwork(Model):
 
     @functools.cached_property
     def _denoiser(self) -> nn.Module:
-        outputs = self.process.outputs(self.latent_channels, self.image_vocabulary)
+        outputs = self.process.output_channels(self.latent_channels, self.image_vocabulary)
         mode = self.knowledge.attention_mode
         return self.denoiser.module(outputs, self.grid, mode)
 

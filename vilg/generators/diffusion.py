@@ -36,7 +36,10 @@ class Diffusion(StepwiseSampling):
         keys, rows = jax.random.split(key, len(slices)), b // len(slices)
         edges = [(float(self.edges[k]), float(self.edges[k + 1])) for k in slices]
         return jnp.concatenate(
-            [self.process.draw(keys[i], rows, low, high) for i, (low, high) in enumerate(edges)]
+            [
+                self.process.draw_times(keys[i], rows, low, high)
+                for i, (low, high) in enumerate(edges)
+            ]
         )
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
@@ -137,7 +140,7 @@ class Diffusion(StepwiseSampling):
             if self.experts.only < 0
             else self.edges[self.experts.only : self.experts.only + 2]
         )
-        return jnp.sort(self.process.draw(jax.random.key(0), n, float(low), float(high)))
+        return jnp.sort(self.process.draw_times(jax.random.key(0), n, float(low), float(high)))
 
     def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
         """Minus the mean training loss at LEVELS times."""

@@ -37,8 +37,8 @@ class DualEncoder(Model):
     latent_channels: int  # given by the codec
     text_vocabulary: int  # given by data.text
     text_length: int  # given by data.text
-    image: Any = dataclasses.field(default_factory=dict)
-    text: Any = dataclasses.field(default_factory=dict)
+    image: Any = dataclasses.field(default_factory=dict)  # section of the image encoder
+    text: Any = dataclasses.field(default_factory=dict)  # section of the text encoder
     projection: int = 128  # length of the features
     first_scale: float = 1 / 0.07  # of the cosines, learned from there on (CLIP)
 

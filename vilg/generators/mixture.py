@@ -7,7 +7,7 @@ of a row."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +18,24 @@ from vilg.config import build, lookup, require
 from vilg.parallel.axes import is_box
 from vilg.parallel.constrain import constrain, map_experts
 from vilg.processes.splits import SPLITS
-from vilg.types import Params
+from vilg.types import Composite, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Experts:
+class Experts(Composite):
     """n experts by a split of time. With `only` one of them is trained alone (one job an expert;
     `vilg assemble` joins them).
     """
 
-    n: int = 1
+    n: int = 1  # denoisers, each of which owns a slice of time
+    # section of how time is shared out: "name" is one of SPLITS
     split: Any = dataclasses.field(default_factory=lambda: {"name": "uniform"})
+    # trains this expert alone, for `vilg assemble`; -1: all of them
     only: int = dataclasses.field(default=-1, metadata={"signed": True})
     # whether the text encoder goes on learning when there are several experts: unknown in the paper
     train_text: bool = False
+
+    PARTS: ClassVar[Mapping[str, Any]] = {"split": SPLITS}
 
     def __post_init__(self) -> None:
         require(self.n >= 1, "generator.experts.n", self.n, "must be at least 1")

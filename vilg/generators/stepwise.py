@@ -19,7 +19,7 @@ from vilg.generators.denoising import DenoisingNetwork
 from vilg.generators.guidance import empty_prompt, with_options
 from vilg.generators.mixture import SamplingSchedule
 from vilg.processes.base import DenoisingControls
-from vilg.processes.splits import group
+from vilg.processes.splits import expert_runs
 from vilg.types import Params, UserError
 
 
@@ -38,7 +38,7 @@ class StepwiseSampling(DenoisingNetwork):
             given,
             "a diffusion generator",
         )
-        _ = self.process.plan(controls)
+        _ = self.process.sampling_plan(controls)
         trained = self.drop_text > 0 or controls.guidance == 1
         require(
             trained,
@@ -53,8 +53,8 @@ class StepwiseSampling(DenoisingNetwork):
 
         Errors: UserError where only one expert was trained, and the plan asks for others.
         """
-        plan = self.process.plan(controls)
-        runs = group(plan.times, self.edges)
+        plan = self.process.sampling_plan(controls)
+        runs = expert_runs(plan.times, self.edges)
         if self.experts.only >= 0 and {k for k, _, _ in runs} != {self.experts.only}:
             raise UserError(
                 f"generator.experts.only={self.experts.only}: this run trained one of"
@@ -85,7 +85,9 @@ class StepwiseSampling(DenoisingNetwork):
         states, pooled = self.encode_text(params, prompts)
         kept = {k: inputs[k] for k in ("init", "mask") if k in inputs}
         shape = (*(grid or self.grid), *(() if self.space == "ids" else (self.latent_channels,)))
-        start = self.process.start(keys, shape, self.process.plan(controls), kept.get("init"))
+        start = self.process.start(
+            keys, shape, self.process.sampling_plan(controls), kept.get("init")
+        )
         return {"states": states, "pooled": pooled, "kept": kept, "process": start}
 
     def advance(
@@ -107,7 +109,7 @@ class StepwiseSampling(DenoisingNetwork):
         clean = process.clean(output, noisy, jnp.full((b,), row["t"]))
         if "mask" in kept:
             painted = kept["mask"].reshape(*kept["mask"].shape, *(1,) * (clean.ndim - 3))
-            clean = jnp.where(painted > 0, clean, process.certain(kept["init"]))
+            clean = jnp.where(painted > 0, clean, process.as_prediction(kept["init"]))
         return {**state, "process": process.advance(state["process"], clean, row, keys, index)}
 
     def finish(self, state: Any) -> Any:

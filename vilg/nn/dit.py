@@ -36,22 +36,24 @@ PATH = "generator.denoiser"
 class DiTConfig:
     """A transformer over patches of the code grid, as a section of an experiment."""
 
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp_ratio: float = 4.0
+    width: int = 128  # width of a position's state
+    layers: int = 4  # transformer blocks
+    heads: int = 4  # attention heads
+    mlp_ratio: float = 4.0  # width of a block's feed-forward layer, in widths of a state
     patch: int = 1  # rows and columns of codes in a token
     # every block starts as the identity (adaLN-Zero, as published); False: its gates start at 1, as
     # in an ordinary transformer
     zero_gates: bool = True
     rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none
-    qk_norm: bool = False
-    embed_scale: float = 0.02
+    qk_norm: bool = False  # RMS norm of queries and keys, each head for itself
+    embed_scale: float = 0.02  # standard deviation of the embeddings' initial values
     query_chunk: int = 0  # queries taken at a time, to save memory on large grids; 0: all
     # auto, chunked, dot_product or splash (vilg/nn/cross_attention.py)
     attention_implementation: str = "auto"
-    dtype: Dtype = "float32"
+    dtype: Dtype = "float32"  # of activations; parameters and the optimizer's moments are float32
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
     remat: str = "none"
+    # blocks as one scanned loop: quick to compile; unrolled ones run faster on a CPU
     scan: bool = True
 
     def __post_init__(self) -> None:

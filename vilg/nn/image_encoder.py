@@ -32,16 +32,18 @@ class ImageEncoderConfig:
     patches of 16 pixels).
     """
 
-    width: int = 128
-    layers: int = 3
-    heads: int = 4
-    mlp_ratio: float = 4.0
+    width: int = 128  # width of a position's state
+    layers: int = 3  # transformer blocks
+    heads: int = 4  # attention heads
+    mlp_ratio: float = 4.0  # width of a block's feed-forward layer, in widths of a state
     patch: int = 1  # rows and columns of codes in a patch
     rotary_base: float = 0.0  # rotary positions beside the learned ones; 0: none
-    qk_norm: bool = False
-    embed_scale: float = 0.02
-    dtype: Dtype = "float32"
+    qk_norm: bool = False  # RMS norm of queries and keys, each head for itself
+    embed_scale: float = 0.02  # standard deviation of the embeddings' initial values
+    dtype: Dtype = "float32"  # of activations; parameters and the optimizer's moments are float32
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
     remat: str = "none"
+    # blocks as one scanned loop: quick to compile; unrolled ones run faster on a CPU
     scan: bool = True
 
     def __post_init__(self) -> None:

@@ -29,15 +29,17 @@ PATH = "generator.text"
 class TextEncoderConfig:
     """The text encoder as a section of an experiment (paper: 24 layers of 2048, 32 heads)."""
 
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    mlp_ratio: float = 4.0
+    width: int = 128  # width of a position's state
+    layers: int = 2  # transformer blocks
+    heads: int = 4  # attention heads
+    mlp_ratio: float = 4.0  # width of a block's feed-forward layer, in widths of a state
     window: int = 0  # ids before it that each state holds too (vilg/nn/embed.py; the paper: 0)
-    embed_scale: float = 0.02
-    qk_norm: bool = False
-    dtype: Dtype = "float32"
+    embed_scale: float = 0.02  # standard deviation of the embeddings' initial values
+    qk_norm: bool = False  # RMS norm of queries and keys, each head for itself
+    dtype: Dtype = "float32"  # of activations; parameters and the optimizer's moments are float32
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
     remat: str = "none"
+    # blocks as one scanned loop: quick to compile; unrolled ones run faster on a CPU
     scan: bool = True
 
     def __post_init__(self) -> None:

@@ -42,12 +42,12 @@ class UNetConfig:
     a text encoder of width 2048 (its ablation: 320 and 1280), all else as here.
     """
 
-    channels: int = 64
+    channels: int = 64  # channels at the size of the grid
     multipliers: tuple[int, ...] = (1, 2, 3, 4)  # of `channels`, one a level
     blocks: int = 3  # residual blocks a level, one more on the way up
     # attention where the grid is smaller by one of these factors, and always in the middle
     attention: tuple[int, ...] = (2, 4, 8)
-    head_width: int = 64
+    head_width: int = 64  # width of an attention head
     groups: int = 32  # of the group norms
     # adds a linear function of the pooled text to the time embedding, as GLIDE does (unknown for
     # the paper, whose parameter count is without)
@@ -55,9 +55,10 @@ class UNetConfig:
     query_chunk: int = 0  # queries taken at a time, to save memory on large grids; 0: all
     # auto, chunked, dot_product or splash (vilg/nn/cross_attention.py)
     attention_implementation: str = "auto"
-    dtype: Dtype = "float32"
+    dtype: Dtype = "float32"  # of activations; parameters and the optimizer's moments are float32
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
     remat: str = "none"
-    scan: bool = True
+    scan: bool = True  # blocks of one kind as one scanned loop: quick to compile
 
     def __post_init__(self) -> None:
         require(

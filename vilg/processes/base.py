@@ -1,12 +1,12 @@
 """The protocol of a process: how codes are destroyed with time t in [0, 1] (0 clean, 1 noisiest),
 what the denoiser learns, and how sampling walks back from noise to codes.
 
-    training    t = draw(key, b, low, high)
+    training    t = draw_times(key, b, low, high)
                 noisy = corrupt(codes, t, key)
                 output = denoiser(noisy, 1000 t, text)
                 loss(output, codes, noisy, t) -> [b y x]
 
-    sampling    plan = plan(controls)            (numbers, computed before anything is compiled)
+    sampling    plan = sampling_plan(controls)       (numbers, computed before anything is compiled)
                 carry = start(keys, shape, plan)
                 for each evaluation j:
                     noisy = noisy(carry)
@@ -22,24 +22,31 @@ The denoiser, the text and the choice of the expert that owns a slice of time
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vilg.config import option, require
 
-TIMESTEPS = 1000  # of the papers' tables: integer timestep i lives at t = (i + 1) / 1000
-SAME_TIME = 1e-6  # times nearer than this are one: float32 and float64 must find the same expert
+TIMESTEPS = 1000  # of the papers' tables: the integer timestep i is the time t = (i + 1) / 1000
+# Times nearer than this count as equal, so that float32 and float64 find the same expert.
+SAME_TIME = 1e-6
+Number = TypeVar("Number", float, np.ndarray, Array)
+"""A number, or an array of numpy (float64) or JAX; a result is of the argument's kind."""
+Carry = dict[str, Array]  # the state of a sampler between evaluations
 
 
 @dataclass(frozen=True)
 class DenoisingControls:
-    """How to sample. guidance w (1 is none); rescale phi of 2305.08891; eta: noise of DDIM;
-    temperature: of ids.
+    """The options of sampling, refused with a UserError that names the option.
 
-    first: t that the evaluations begin at (strength of a variation); last: no evaluation lies below
-    it. After the last evaluation the clean prediction is the result."""
+    guidance: w of classifier-free guidance (1 is none). rescale: phi of 2305.08891. eta: noise of
+    DDIM. temperature: of ids. first: the t at which the evaluations begin (the strength of a
+    variation). last: no evaluation has a t below it; the clean prediction of the last evaluation is
+    the result.
+    """
 
     guidance: float = option(1.0, "classifier-free guidance; 1 is none")
     rescale: float = option(0.0, "guided outputs to their deviation unguided, 0 to 1")
@@ -91,46 +98,48 @@ class DenoisingControls:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """A sampler as numbers, float64: `times` [k] that evaluation j asks the denoiser at,
-    non-increasing; `rows` of arrays [k, ...].
+class SamplingPlan:
+    """A sampler as numbers, float64: `times` [k] are the times of the denoiser's evaluations,
+    non-increasing; `rows` holds arrays [k, ...], of which evaluation j uses entry j.
     """
 
     times: np.ndarray
     rows: Mapping[str, np.ndarray]
 
     def row(self, index: int) -> dict[str, np.ndarray]:
-        """What `advance` is given at evaluation `index`."""
+        """The row that `advance` takes at evaluation `index`."""
         return {name: np.asarray(values[index]) for name, values in self.rows.items()}
 
 
 @runtime_checkable
 class Process(Protocol):
-    """A frozen dataclass; "codes" are float [b y x c] of unit variance (space "latents") or int32
+    """A frozen dataclass. "Codes" are float [b y x c] of unit variance (space "latents") or int32
     [b y x] (space "ids").
     """
 
-    space: str
+    space: ClassVar[str]  # the codes that it destroys: a codec's "latents" or "ids"
 
-    def outputs(self, channels: int, vocabulary: int) -> int:
-        """Channels that the denoiser must put out."""
+    def output_channels(self, channels: int, vocabulary: int) -> int:
+        """Channels that the denoiser must put out, for codes of so many channels or ids."""
         ...
 
-    def draw(self, key: Array, b: int, low: Any = 0.0, high: Any = 1.0) -> Float[Array, " b"]:
-        """Training times in the slice (low, high], one from each of b equal shares of its mass, in
-        random order.
+    def draw_times(
+        self, key: Array, b: int, low: ArrayLike = 0.0, high: ArrayLike = 1.0
+    ) -> Float[Array, " b"]:
+        """Training times in the slice (low, high], one from each of b equal shares of its
+        probability, in random order.
         """
         ...
 
-    def quantile(self, mass: Any) -> np.ndarray:
-        """The t below which training spends this share of its draws (float64)."""
+    def quantile(self, share: np.ndarray) -> np.ndarray:
+        """The t at or below which this share of the training times lies (float64)."""
         ...
 
-    def mass(self, t: Any) -> np.ndarray:
-        """The share of training draws at or below t (float64)."""
+    def cdf(self, t: np.ndarray) -> np.ndarray:
+        """The share of the training times at or below t (float64): the inverse of `quantile`."""
         ...
 
-    def noise(self, t: Any) -> np.ndarray:
+    def noise_level(self, t: float | np.ndarray) -> np.ndarray:
         """How noisy codes are at t, as a number for people: sigma / alpha, or the share of masked
         positions.
         """
@@ -143,55 +152,70 @@ class Process(Protocol):
     def loss(
         self, output: Float[Array, "b y x o"], codes: Array, noisy: Array, t: Float[Array, " b"]
     ) -> Float[Array, "b y x"]:
-        """Weighted loss at each position, float32."""
+        """The weighted loss at each position, float32."""
         ...
 
     def error(
         self, output: Float[Array, "b y x o"], codes: Array, noisy: Array, t: Float[Array, " b"]
     ) -> Float[Array, "b y x"]:
-        """How wrong the output is about the clean codes, whatever the loss weighs: mean squared
-        error of codes, or nats; float32.
+        """The error of the output about the clean codes, whatever the loss weighs: squared error of
+        codes, or nats; float32.
         """
         ...
 
-    def guide(self, conditional: Array, unconditional: Array, guidance: Any, rescale: Any) -> Array:
+    def guide(
+        self,
+        conditional: Array,
+        unconditional: Array,
+        guidance: ArrayLike,
+        rescale: ArrayLike,
+    ) -> Array:
         """Raw outputs combined; guidance 1 gives `conditional` bit for bit."""
         ...
 
     def clean(self, output: Float[Array, "b y x o"], noisy: Array, t: Float[Array, " b"]) -> Array:
-        """What the output says about clean codes: the codes, or log-probabilities of ids."""
+        """The prediction of the clean codes that the output stands for: the codes, or
+        log-probabilities of ids.
+        """
         ...
 
-    def certain(self, codes: Array) -> Array:
-        """The prediction of one who knows the codes: put in place of `clean` at known positions
+    def as_prediction(self, codes: Array) -> Array:
+        """Known codes in the form of `clean`'s result, which they replace at known positions
         (inpainting).
         """
         ...
 
-    def plan(self, controls: DenoisingControls) -> Plan:
-        """UserError where the controls do not fit this process."""
+    def sampling_plan(self, controls: DenoisingControls) -> SamplingPlan:
+        """The sampler's numbers. Errors: UserError where the controls do not fit this process."""
         ...
 
     def start(
-        self, keys: Array, shape: tuple[int, ...], plan: Plan, codes: Array | None = None
-    ) -> Any:
-        """The carry before the first evaluation: noise, or `codes` corrupted to plan.times[0]. One
-        key a row; `shape` is one row's.
+        self,
+        keys: Array,
+        shape: tuple[int, ...],
+        plan: SamplingPlan,
+        codes: Array | None = None,
+    ) -> Carry:
+        """The state before the first evaluation: noise, or `codes` corrupted to plan.times[0].
+        `keys` has one key for each row of the batch; `shape` is one row's.
         """
         ...
 
-    def noisy(self, carry: Any) -> Array:
-        """What the denoiser is shown."""
+    def noisy(self, carry: Carry) -> Array:
+        """The noisy codes that the denoiser gets."""
         ...
 
     def advance(
-        self, carry: Any, prediction: Array, row: Mapping[str, Any], keys: Array, index: Any
-    ) -> Any:
-        """The carry after evaluation `index`, whose clean prediction is given; `row` is the plan's
-        row of it.
-        """
+        self,
+        carry: Carry,
+        prediction: Array,
+        row: Mapping[str, ArrayLike],
+        keys: Array,
+        index: ArrayLike,
+    ) -> Carry:
+        """The state after evaluation `index`, from its clean prediction and its row of the plan."""
         ...
 
-    def result(self, carry: Any) -> Array:
-        """Codes, after the last evaluation."""
+    def result(self, carry: Carry) -> Array:
+        """The codes, after the last evaluation."""
         ...

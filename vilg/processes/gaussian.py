@@ -1,9 +1,9 @@
-"""Gaussian diffusion of latents: noisy = alpha(t) codes + sigma(t) eps; the denoiser predicts eps,
+"""Gaussian diffusion of latents: noisy = alpha(t) codes + sigma(t) eps. The denoiser predicts eps,
 x0 or v = alpha eps - sigma x0.
 
-Weightings are factors of the squared error of x0, which makes them one number whatever is
-predicted. With s = SNR = alpha^2 / sigma^2 the squared error of eps is s times that of x0, and of v
-(s + 1) times; so the loss, which is taken on what is predicted, gets
+Weightings are factors of the squared error of x0, so that a weighting is one number whatever is
+predicted. With s = SNR = alpha^2 / sigma^2 the squared error of eps is s times that of x0, and that
+of v is (s + 1) times. The loss is the squared error of the prediction itself, so it gets the factor
 
     weighting      factor of x0's error    x0           eps            v
     unit           (the prediction's own)  1            1              1
@@ -12,34 +12,36 @@ predicted. With s = SNR = alpha^2 / sigma^2 the squared error of eps is s times 
     truncated_snr  max(s, 1)               max(s, 1)    max(1, 1 / s)  max(s, 1) / (s + 1)
     min_snr        min(s, gamma)           min(s, g)    min(1, g / s)  min(s, g) / (s + 1)
 
-"snr" is the papers' loss on eps; truncated_snr is 2202.00512's, min_snr 2303.09556's.
+"snr" is the papers' loss on eps; truncated_snr is that of 2202.00512, min_snr that of 2303.09556.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from vilg.config import build_part, require
-from vilg.processes.base import DenoisingControls, Plan
-from vilg.processes.draws import DRAWS, stratified
-from vilg.processes.samplers import table
-from vilg.processes.schedules import SCHEDULES
+from vilg.config import Section, build_part, require, section
+from vilg.processes.base import Carry, DenoisingControls, Number, SamplingPlan
+from vilg.processes.samplers import sampling_plan
+from vilg.processes.schedules import SCHEDULES, Schedule
+from vilg.processes.training_times import TIME_DISTRIBUTIONS, Uniform, stratified
+from vilg.types import Composite
 
 PATH = "generator.process"
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Weight 1 on the loss of what is predicted."""
+    """Weight 1 on the loss of the prediction itself."""
 
     def log_factor(self, log_snr: Array, log_own: Array) -> Array:
-        """log of the factor of x0's squared error, from log SNR and from log_own, the factor that
-        the prediction's own loss has.
+        """The logarithm of the factor of x0's squared error, from log SNR and from `log_own`, the
+        logarithm of the factor that the unweighted loss of the prediction has.
         """
         return log_own
 
@@ -72,7 +74,7 @@ class TruncatedSNR(Unit):
 class MinSNR(Unit):
     """min(SNR, gamma)."""
 
-    gamma: float = 5.0
+    gamma: float = 5.0  # largest weight, in SNR
 
     def __post_init__(self) -> None:
         require(
@@ -86,17 +88,28 @@ class MinSNR(Unit):
         return jnp.minimum(log_snr, np.log(self.gamma))
 
 
-WEIGHTINGS = {"unit": Unit, "x0": X0, "snr": SNR, "truncated_snr": TruncatedSNR, "min_snr": MinSNR}
+WEIGHTINGS: dict[str, type[Unit]] = {
+    "unit": Unit,
+    "x0": X0,
+    "snr": SNR,
+    "truncated_snr": TruncatedSNR,
+    "min_snr": MinSNR,
+}
+Prediction = Literal["eps", "x0", "v"]
 
 
-def to_clean(kind: str, output: Any, noisy: Any, alpha: Any, sigma: Any) -> Any:
+def to_clean(
+    kind: Prediction, output: Number, noisy: Number, alpha: Number, sigma: Number
+) -> Number:
     """The x0 that a prediction of this kind stands for."""
     if kind == "eps":
         return (noisy - sigma * output) / alpha
     return output if kind == "x0" else alpha * noisy - sigma * output
 
 
-def from_clean(kind: str, clean: Any, noisy: Any, alpha: Any, sigma: Any) -> Any:
+def from_clean(
+    kind: Prediction, clean: Number, noisy: Number, alpha: Number, sigma: Number
+) -> Number:
     """The prediction of this kind that stands for x0; sigma must not be 0 for eps and v."""
     if kind == "x0":
         return clean
@@ -105,54 +118,68 @@ def from_clean(kind: str, clean: Any, noisy: Any, alpha: Any, sigma: Any) -> Any
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """The fields are the config; schedule, weighting and times (which times training draws) are
-    sections whose "name" is in a table.
+class Gaussian(Composite):
+    """The fields are the config. schedule, weighting and times (which times training draws) may be
+    given as sections, whose "name" is in the table that PARTS has for the field.
     """
 
-    schedule: Any = field(default_factory=lambda: {"name": "ldm_linear"})
-    prediction: Literal["eps", "x0", "v"] = "eps"
-    weighting: Any = field(default_factory=lambda: {"name": "unit"})
-    times: Any = field(default_factory=lambda: {"name": "table"})
+    # section of the noise over time: "name" is one of SCHEDULES
+    schedule: Section[Schedule] = section(name="ldm_linear")
+    prediction: Prediction = "eps"  # what the network puts out: the noise, the clean codes, or v
+    # section of the loss's weight over time: "name" is one of WEIGHTINGS
+    weighting: Section[Unit] = section(name="unit")
+    # section of the times that training draws: "name" is one of TIME_DISTRIBUTIONS
+    times: Section[Uniform] = section(name="table")
 
-    space = "latents"
+    PARTS: ClassVar[Mapping[str, Any]] = {
+        "schedule": SCHEDULES,
+        "weighting": WEIGHTINGS,
+        "times": TIME_DISTRIBUTIONS,
+    }
+    space: ClassVar[str] = "latents"
     # fields in which a run may differ from the run that it starts from
     fields_free_at_start: ClassVar[tuple[str, ...]] = ("weighting", "times")
 
     def __post_init__(self) -> None:
-        for name, names in (("schedule", SCHEDULES), ("weighting", WEIGHTINGS), ("times", DRAWS)):
-            object.__setattr__(self, name, build_part(names, getattr(self, name), f"{PATH}.{name}"))
-        self.times.fits(self.schedule)
-        turns = self.prediction != "eps" or bool(self.schedule.alpha(1.0) > 0)
+        for name, table in self.PARTS.items():
+            part = build_part(table, getattr(self, name), f"{PATH}.{name}")
+            object.__setattr__(self, name, part)
+        self.times.check(self.schedule)
+        possible = self.prediction != "eps" or self.schedule.alpha(1.0) > 0
         require(
-            turns,
+            bool(possible),
             f"{PATH}.prediction",
             self.prediction,
             "says nothing of x0 where the terminal SNR is zero: predict 'v' or 'x0'",
         )
 
-    def outputs(self, channels: int, vocabulary: int) -> int:
+    def output_channels(self, channels: int, vocabulary: int) -> int:
         """As many as the codes have."""
         return channels
 
-    def draw(self, key: Array, b: int, low: Any = 0.0, high: Any = 1.0) -> Float[Array, " b"]:
-        """Training times in (low, high], stratified (draws.py)."""
-        cdf, inverse = (
-            (lambda t: self.times.cdf(t, self.schedule)),
-            (lambda mass: self.times.inverse(mass, self.schedule)),
-        )
-        return stratified(cdf, inverse, key, b, low, high)
+    def draw_times(
+        self, key: Array, b: int, low: ArrayLike = 0.0, high: ArrayLike = 1.0
+    ) -> Float[Array, " b"]:
+        """Stratified training times in (low, high] (training_times.py)."""
 
-    def quantile(self, mass: Any) -> np.ndarray:
-        """The t below which training spends this share of its draws."""
-        return self.times.inverse(np.asarray(mass, np.float64), self.schedule)
+        def cdf(t: Array) -> Array:
+            return self.times.cdf(t, self.schedule)
 
-    def mass(self, t: Any) -> np.ndarray:
-        """The share of training draws at or below t: `quantile`'s inverse."""
+        def quantile(share: Array) -> Array:
+            return self.times.quantile(share, self.schedule)
+
+        return stratified(cdf, quantile, key, b, low, high)
+
+    def quantile(self, share: np.ndarray) -> np.ndarray:
+        """The t at or below which this share of the training times lies."""
+        return self.times.quantile(np.asarray(share, np.float64), self.schedule)
+
+    def cdf(self, t: np.ndarray) -> np.ndarray:
+        """The share of the training times at or below t."""
         return self.times.cdf(np.asarray(t, np.float64), self.schedule)
 
-    def noise(self, t: Any) -> np.ndarray:
-        """sigma / alpha, for people."""
+    def noise_level(self, t: float | np.ndarray) -> np.ndarray:
+        """sigma / alpha."""
         return np.asarray(np.exp(self.schedule.log_ratio(np.asarray(t, np.float64))))
 
     def corrupt(
@@ -168,17 +195,12 @@ class Gaussian:
         noisy: Float[Array, "b y x c"],
         t: Float[Array, " b"],
     ) -> Float[Array, "b y x"]:
-        """weight(t) times the squared error of what is predicted, mean over channels."""
+        """weight(t) times the squared error of the prediction, mean over channels."""
         alpha, sigma = self._levels(t)
-        codes, noisy, sigma = (
-            codes.astype(jnp.float32),
-            noisy.astype(jnp.float32),
-            jnp.maximum(sigma, 1e-5),
-        )
-        target = from_clean(self.prediction, codes, noisy, alpha, sigma)
-        return self.weight(t)[:, None, None] * jnp.mean(
-            jnp.square(output.astype(jnp.float32) - target), -1
-        )
+        codes, noisy = codes.astype(jnp.float32), noisy.astype(jnp.float32)
+        target = from_clean(self.prediction, codes, noisy, alpha, jnp.maximum(sigma, 1e-5))
+        weight = self.weight(t)[:, None, None]
+        return weight * jnp.mean(jnp.square(output.astype(jnp.float32) - target), -1)
 
     def error(
         self,
@@ -191,7 +213,7 @@ class Gaussian:
         return jnp.mean(jnp.square(self.clean(output, noisy, t) - codes.astype(jnp.float32)), -1)
 
     def weight(self, t: Float[Array, " b"]) -> Float[Array, " b"]:
-        """The factor of the loss of what is predicted (the table above)."""
+        """The factor of the loss (the table above)."""
         log_snr = jnp.clip(self.schedule.log_snr(t), -60.0, 60.0)
         log_own = {"x0": jnp.zeros_like(log_snr), "eps": log_snr, "v": jax.nn.softplus(log_snr)}[
             self.prediction
@@ -202,15 +224,15 @@ class Gaussian:
         self,
         conditional: Float[Array, "b y x c"],
         unconditional: Float[Array, "b y x c"],
-        guidance: Any,
-        rescale: Any,
+        guidance: ArrayLike,
+        rescale: ArrayLike,
     ) -> Float[Array, "b y x c"]:
-        """u + w (c - u); then `rescale` of the way to the deviation that c has over each row
-        (2305.08891, eq. 14-16).
+        """u + w (c - u), then moved by `rescale` (0 to 1) towards the standard deviation of c in
+        each row (2305.08891, eq. 14-16).
         """
         guided = unconditional + guidance * (conditional - unconditional)
-        wanted, got = (jnp.std(x, axis=(1, 2, 3), keepdims=True) for x in (conditional, guided))
-        factor = wanted / jnp.maximum(got, 1e-12)
+        deviation, own = (jnp.std(x, axis=(1, 2, 3), keepdims=True) for x in (conditional, guided))
+        factor = deviation / jnp.maximum(own, 1e-12)
         guided = guided * (rescale * factor + (1 - rescale))
         return jnp.where(jnp.asarray(guidance) == 1, conditional, guided)
 
@@ -220,49 +242,47 @@ class Gaussian:
         """The x0 that the output stands for, float32."""
         return to_clean(self.prediction, output.astype(jnp.float32), noisy, *self._levels(t))
 
-    def certain(self, codes: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
-        """The codes."""
+    def as_prediction(self, codes: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
+        """The codes themselves."""
         return codes
 
-    def plan(self, controls: DenoisingControls) -> Plan:
-        """The sampler's table (samplers.py)."""
+    def sampling_plan(self, controls: DenoisingControls) -> SamplingPlan:
+        """The sampler's table of numbers (samplers.py)."""
         require(
             controls.temperature == 1,
             "temperature",
             controls.temperature,
             "means nothing to a Gaussian process: leave it 1",
         )
-        return table(self.schedule, controls)
+        return sampling_plan(self.schedule, controls)
 
     def start(
         self,
         keys: Array,
         shape: tuple[int, ...],
-        plan: Plan,
+        plan: SamplingPlan,
         codes: Float[Array, "b y x c"] | None = None,
-    ) -> dict[str, Array]:
+    ) -> Carry:
         """{"x", "base", "m1", "m2"}: unit noise, or codes corrupted to plan.times[0]. `shape` is
         (y, x, c).
         """
-        eps = draw_noise(keys, shape, 0)
-        if codes is None:
-            x = eps
-        else:
-            x = self._mix(codes, jnp.full(len(keys), plan.times[0], jnp.float32), eps)
+        x = draw_noise(keys, shape, 0)
+        if codes is not None:
+            x = self._mix(codes, jnp.full(len(keys), plan.times[0], jnp.float32), x)
         return {"x": x, "base": jnp.zeros_like(x), "m1": jnp.zeros_like(x), "m2": jnp.zeros_like(x)}
 
-    def noisy(self, carry: dict[str, Array]) -> Float[Array, "b y x c"]:
+    def noisy(self, carry: Carry) -> Float[Array, "b y x c"]:
         """x."""
         return carry["x"]
 
     def advance(
         self,
-        carry: dict[str, Array],
+        carry: Carry,
         prediction: Float[Array, "b y x c"],
-        row: Mapping[str, Any],
+        row: Mapping[str, ArrayLike],
         keys: Array,
-        index: Any,
-    ) -> dict[str, Array]:
+        index: ArrayLike,
+    ) -> Carry:
         """(x, base) <- matrix @ (x, base, prediction, m1, m2) + noise eps."""
         matrix = jnp.asarray(row["matrix"], jnp.float32)
         parts = (carry["x"], carry["base"], prediction, carry["m1"], carry["m2"])
@@ -271,12 +291,11 @@ class Gaussian:
             for o in range(2)
         )
         if "noise" in row:
-            x = x + jnp.asarray(row["noise"], jnp.float32) * draw_noise(
-                keys, x.shape[1:], index + 1
-            )
+            eps = draw_noise(keys, x.shape[1:], jnp.add(index, 1))
+            x = x + jnp.asarray(row["noise"], jnp.float32) * eps
         return {"x": x, "base": base, "m1": prediction, "m2": carry["m1"]}
 
-    def result(self, carry: dict[str, Array]) -> Float[Array, "b y x c"]:
+    def result(self, carry: Carry) -> Float[Array, "b y x c"]:
         """x."""
         return carry["x"]
 
@@ -289,9 +308,7 @@ class Gaussian:
         return alpha * codes.astype(jnp.float32) + sigma * eps
 
 
-def draw_noise(keys: Array, shape: tuple[int, ...], index: Any) -> Float[Array, "b ..."]:
-    """Unit noise for each row from its own key; index 0 is the start's, j + 1 that of evaluation
-    j.
-    """
+def draw_noise(keys: Array, shape: tuple[int, ...], index: ArrayLike) -> Float[Array, "b ..."]:
+    """Unit noise for each row from its own key: index 0 for the start, j + 1 for evaluation j."""
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

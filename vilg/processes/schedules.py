@@ -1,39 +1,42 @@
 """Noise schedules: how much signal (alpha) and noise (sigma) there is at time t, variance
 preserving: alpha^2 + sigma^2 = 1.
 
-Every method takes numpy (float64: the samplers' tables are made from it) or JAX arrays (training)
-and answers in kind. Tables of T = 1000 betas hold at t = (i + 1) / 1000; between them the angle
-atan(sigma / alpha) is interpolated. t = 0 is clean exactly. `shift` multiplies sigma / alpha, so
-log SNR + 2 log(1 / shift) (simple diffusion, 2301.11093)."""
+Every method takes numbers and numpy arrays (float64: the samplers' plans are computed of them) or
+JAX arrays (training) and answers in kind. A schedule of T = 1000 betas holds at t = (i + 1) / 1000;
+between these times the angle atan(sigma / alpha) is interpolated. t = 0 is clean exactly. `shift`
+multiplies sigma / alpha, which adds 2 log(1 / shift) to log SNR (simple diffusion, 2301.11093).
+"""
 
 import abc
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vilg.config import require
-from vilg.processes.base import TIMESTEPS
+from vilg.processes.base import TIMESTEPS, Number
 
 PATH = "generator.process.schedule"
 
 
-def numeric(value: Any) -> Any:
-    """The module (numpy or jax.numpy) that works on the value."""
+def array_module(value: float | np.ndarray | jax.Array) -> ModuleType:
+    """The module that computes with the value: jax.numpy or numpy."""
     return jnp if isinstance(value, jax.Array) else np
 
 
 @dataclass(frozen=True)
 class Schedule(abc.ABC):
-    """What all schedules share; they differ in `log_ratio` and its inverse `time`."""
+    """The methods of every schedule, of which `levels`, its inverse `time` and `ends` differ."""
 
-    shift: float = 1.0
+    shift: float = 1.0  # multiplies sigma / alpha: above 1 is more noise (2301.11093)
 
-    whole = False  # whether it is a table, whose samplers keep to whole timesteps
+    # whether the samplers keep to integer timesteps, which are those of the schedule's betas
+    integer_timesteps: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(
@@ -44,46 +47,47 @@ class Schedule(abc.ABC):
         )
 
     @abc.abstractmethod
-    def levels(self, t: Any) -> tuple[Any, Any]:
+    def levels(self, t: Number) -> tuple[Number, Number]:
         """(alpha, sigma) at times t."""
 
     @abc.abstractmethod
-    def time(self, log_ratio: Any) -> Any:
-        """The t at which log(sigma / alpha) has this value, held to [0, 1]."""
+    def time(self, log_ratio: Number) -> Number:
+        """The t at which log(sigma / alpha) has this value, clipped to [0, 1]."""
 
     @property
     @abc.abstractmethod
     def ends(self) -> tuple[float, float]:
         """log(sigma / alpha) just above t = 0, and at t = 1."""
 
-    def alpha(self, t: Any) -> Any:
+    def alpha(self, t: Number) -> Number:
         """The factor of the clean codes."""
         return self.levels(t)[0]
 
-    def sigma(self, t: Any) -> Any:
+    def sigma(self, t: Number) -> Number:
         """The factor of the noise."""
         return self.levels(t)[1]
 
-    def log_ratio(self, t: Any) -> Any:
+    def log_ratio(self, t: Number) -> Number:
         """log(sigma / alpha); -inf at t = 0."""
         alpha, sigma = self.levels(t)
+        xp = array_module(alpha)
         with np.errstate(divide="ignore"):
-            return numeric(alpha).log(sigma) - numeric(alpha).log(alpha)
+            return xp.log(sigma) - xp.log(alpha)
 
-    def log_snr(self, t: Any) -> Any:
+    def log_snr(self, t: Number) -> Number:
         """log(alpha^2 / sigma^2); inf at t = 0, -inf at a zero terminal SNR."""
         return -2 * self.log_ratio(t)
 
 
 @dataclass(frozen=True)
-class Table(Schedule):
-    """A schedule from a table of betas. zero_terminal_snr rescales it so that t = 1 holds noise
-    only (2305.08891, algorithm 1).
+class BetaSchedule(Schedule):
+    """A schedule of 1000 betas. zero_terminal_snr rescales them so that t = 1 holds noise only
+    (2305.08891, algorithm 1).
     """
 
-    zero_terminal_snr: bool = False
+    zero_terminal_snr: bool = False  # rescales the table so that t = 1 holds noise only
 
-    whole = True
+    integer_timesteps: ClassVar[bool] = True
 
     @abc.abstractmethod
     def betas(self) -> np.ndarray:
@@ -97,33 +101,32 @@ class Table(Schedule):
             alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
         return np.concatenate([[0.0], np.arctan2(self.shift * np.sqrt(1 - alpha**2), alpha)])
 
-    def levels(self, t: Any) -> tuple[Any, Any]:
-        xp = numeric(t)
+    def levels(self, t: Number) -> tuple[Number, Number]:
+        xp = array_module(t)
         angle = xp.interp(t, np.linspace(0, 1, TIMESTEPS + 1), self.angles)
         alpha, sigma = xp.cos(angle), xp.sin(angle)
-        return (
-            xp.where(xp.asarray(t) >= 1, 0 * alpha, alpha) if self.zero_terminal_snr else alpha
-        ), sigma
+        if self.zero_terminal_snr:
+            alpha = xp.where(xp.asarray(t) >= 1, 0 * alpha, alpha)
+        return alpha, sigma
 
-    def time(self, log_ratio: Any) -> Any:
-        xp = numeric(log_ratio)
-        return xp.interp(
-            xp.arctan(xp.exp(log_ratio)), self.angles, np.linspace(0, 1, TIMESTEPS + 1)
-        )
+    def time(self, log_ratio: Number) -> Number:
+        xp = array_module(log_ratio)
+        angle = xp.arctan(xp.exp(log_ratio))
+        return xp.interp(angle, self.angles, np.linspace(0, 1, TIMESTEPS + 1))
 
     @property
     def ends(self) -> tuple[float, float]:
-        return -math.inf, (
-            math.inf if self.zero_terminal_snr else float(np.log(np.tan(self.angles[-1])))
-        )
+        if self.zero_terminal_snr:
+            return -math.inf, math.inf
+        return -math.inf, float(np.log(np.tan(self.angles[-1])))
 
 
 @dataclass(frozen=True)
-class DDPMLinear(Table):
+class DDPMLinear(BetaSchedule):
     """Betas from 1e-4 to 2e-2 (2006.11239)."""
 
-    first_beta: float = 1e-4
-    last_beta: float = 2e-2
+    first_beta: float = 1e-4  # beta of the first timestep
+    last_beta: float = 2e-2  # beta of the last timestep
 
     def betas(self) -> np.ndarray:
         return np.linspace(self.first_beta, self.last_beta, TIMESTEPS)
@@ -144,17 +147,17 @@ class DDPMLinear(Table):
 
 @dataclass(frozen=True)
 class LDMLinear(DDPMLinear):
-    """Latent diffusion's "linear", which is linear in sqrt(beta) (PAPERS 1.5)."""
+    """Latent diffusion's schedule named "linear", which is linear in sqrt(beta) (PAPERS 1.5)."""
 
-    first_beta: float = 0.00085
-    last_beta: float = 0.012
+    first_beta: float = 0.00085  # beta of the first timestep
+    last_beta: float = 0.012  # beta of the last timestep
 
     def betas(self) -> np.ndarray:
         return np.linspace(math.sqrt(self.first_beta), math.sqrt(self.last_beta), TIMESTEPS) ** 2
 
 
 @dataclass(frozen=True)
-class Cosine(Table):
+class Cosine(BetaSchedule):
     """alpha^2 = cos^2((t + .008) / 1.008 * pi / 2), betas at most .999 (2102.09672; diffusers'
     squaredcos_cap_v2).
     """
@@ -166,12 +169,12 @@ class Cosine(Table):
 
 @dataclass(frozen=True)
 class LogLinear(Schedule):
-    """log(sigma / alpha) linear in t, from sigma_min just above t = 0 to sigma_max at t = 1: noise
-    is put where the data needs it.
+    """log(sigma / alpha) is linear in t, from log(sigma_min) just above t = 0 to log(sigma_max) at
+    t = 1, so that an experiment can choose the noise that its data needs.
     """
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float = 0.002  # sigma / alpha just above t = 0
+    sigma_max: float = 80.0  # sigma / alpha at t = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,19 +190,19 @@ class LogLinear(Schedule):
     def ends(self) -> tuple[float, float]:
         return math.log(self.sigma_min * self.shift), math.log(self.sigma_max * self.shift)
 
-    def levels(self, t: Any) -> tuple[Any, Any]:
-        xp = numeric(t)
+    def levels(self, t: Number) -> tuple[Number, Number]:
+        xp = array_module(t)
         low, high = self.ends
         ratio = xp.where(xp.asarray(t) > 0, xp.exp(low + t * (high - low)), 0.0)
         alpha = 1 / xp.sqrt(1 + ratio**2)
         return alpha, ratio * alpha
 
-    def time(self, log_ratio: Any) -> Any:
+    def time(self, log_ratio: Number) -> Number:
         low, high = self.ends
-        return numeric(log_ratio).clip((log_ratio - low) / (high - low), 0.0, 1.0)
+        return array_module(log_ratio).clip((log_ratio - low) / (high - low), 0.0, 1.0)
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, type[Schedule]] = {
     "ddpm_linear": DDPMLinear,
     "ldm_linear": LDMLinear,
     "cosine": Cosine,

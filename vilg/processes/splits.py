@@ -1,13 +1,14 @@
-"""Who owns which slice of time: experts 0 .. n-1 own (edges[k], edges[k+1]], expert 0 the least
-noise (PAPERS 1.8 counts so, from t = 0).
+"""The split of time among experts: experts 0 .. n-1 own the slices (edges[k], edges[k+1]], expert 0
+the one with the least noise (PAPERS 1.8 counts so, from t = 0).
 
-One routing function serves trainer and sampler. Edges are n + 1 float64 numbers from 0 to 1; what
-an expert is, is the generator's."""
+One routing function serves trainer and sampler. Edges are n + 1 float64 numbers from 0 to 1. The
+experts' parameters are the generator's concern.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -15,8 +16,21 @@ import numpy as np
 from vilg.config import require
 from vilg.processes.base import SAME_TIME, TIMESTEPS
 
-PATH = "generator.split"
-Quantile = Callable[[Any], np.ndarray]
+PATH = "generator.experts.split"
+Quantile = Callable[[np.ndarray], np.ndarray]  # Process.quantile
+
+
+class Split(Protocol):
+    """An entry of SPLITS: a frozen dataclass."""
+
+    @property
+    def experts(self) -> int:
+        """The number of slices."""
+        ...
+
+    def edges(self, quantile: Quantile) -> np.ndarray:
+        """The n + 1 edges of the slices, for a process's `quantile`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,7 @@ class Uniform:
     experts)).
     """
 
-    experts: int = 1
+    experts: int = 1  # given by experts.n
 
     def __post_init__(self) -> None:
         fits = self.experts > 0 and TIMESTEPS % self.experts == 0
@@ -37,19 +51,18 @@ class Uniform:
         )
 
     def edges(self, quantile: Quantile) -> np.ndarray:
-        """[experts + 1]; `quantile` is the process's."""
         return np.arange(self.experts + 1) / self.experts
 
 
 @dataclass(frozen=True)
 class Ends:
-    """eDiff-I's three (2211.01324): the leftmost and rightmost leaf of the tree of equal masses at
-    a level, and all between them.
+    """eDiff-I's three slices (2211.01324): the first and the last leaf of the tree at a level, and
+    all between them. The tree halves the training times at each level.
     """
 
-    level: int = 2
+    level: int = 2  # of the tree of equal masses whose first and last leaves are experts
 
-    experts = 3
+    experts: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         require(
@@ -61,68 +74,60 @@ class Ends:
 
     def edges(self, quantile: Quantile) -> np.ndarray:
         end = 0.5**self.level
-        return increasing([0.0, *quantile(np.array([end, 1 - end])), 1.0])
+        return checked_edges([0.0, *quantile(np.array([end, 1 - end])), 1.0])
 
 
 @dataclass(frozen=True)
 class Tree:
-    """All leaves of eDiff-I's tree: slices that training draws equally often."""
+    """All leaves of eDiff-I's tree: slices that hold equally many training times."""
 
-    experts: int = 2
+    experts: int = 2  # given by experts.n
 
     def __post_init__(self) -> None:
         power = self.experts > 0 and self.experts & (self.experts - 1) == 0
         require(power, f"{PATH}.experts", self.experts, "must be a power of two")
 
     def edges(self, quantile: Quantile) -> np.ndarray:
-        return increasing([0.0, *quantile(np.arange(1, self.experts) / self.experts), 1.0])
+        return checked_edges([0.0, *quantile(np.arange(1, self.experts) / self.experts), 1.0])
 
 
-SPLITS = {"uniform": Uniform, "ends": Ends, "tree": Tree}
+SPLITS: dict[str, type[Uniform] | type[Ends] | type[Tree]] = {
+    "uniform": Uniform,
+    "ends": Ends,
+    "tree": Tree,
+}
 
 
-def increasing(edges: Any) -> np.ndarray:
-    """The edges, or a UserError where a slice is empty."""
-    edges = np.asarray(edges, np.float64)
+def checked_edges(edges: list[float]) -> np.ndarray:
+    """The edges as float64. Errors: UserError where a slice is empty."""
+    array = np.asarray(edges, np.float64)
     require(
-        bool(np.all(np.diff(edges) > 2 * SAME_TIME)),
+        bool(np.all(np.diff(array) > 2 * SAME_TIME)),
         f"{PATH}.edges",
-        edges.tolist(),
+        array.tolist(),
         "an expert would own no time: take fewer experts",
     )
-    return edges
+    return array
 
 
-def expert_of(t: Any, edges: np.ndarray) -> Any:
-    """The expert that owns each t in (0, 1], int32; t and answer are numpy or JAX. A t on an edge
-    belongs to the slice below it.
+def expert_of(
+    t: float | np.ndarray | jax.Array, edges: np.ndarray
+) -> np.ndarray | np.int32 | jax.Array:
+    """The expert that owns each t in (0, 1], int32 of t's kind. A t on an edge belongs to the slice
+    below it.
     """
     t = t if isinstance(t, jax.Array) else np.asarray(t, np.float64)
     return (t[..., None] > np.asarray(edges)[1:-1] + SAME_TIME).sum(-1).astype(np.int32)
 
 
-def require_owned(times: Any, edges: np.ndarray, expert: int) -> None:
-    """UserError for the first time that lies outside the expert's slice."""
-    n = len(edges) - 1
-    require(0 <= expert < n, f"{PATH}.expert", expert, f"must be from 0 to {n - 1}")
-    times = np.atleast_1d(np.asarray(times, np.float64))
-    outside = times[(times <= 0) | (times > 1 + SAME_TIME) | (expert_of(times, edges) != expert)]
-    slice_ = f"({edges[expert]:g}, {edges[expert + 1]:g}]"
-    require(
-        outside.size == 0,
-        "t",
-        float(outside[0]) if outside.size else None,
-        f"expert {expert} owns {slice_}: ask the one that owns it",
-    )
-
-
-def group(times: np.ndarray, edges: np.ndarray) -> list[tuple[int, int, int]]:
-    """[(expert, first, stop)]: the sampler's evaluations first .. stop-1 in runs of one expert, in
+def expert_runs(times: np.ndarray, edges: np.ndarray) -> list[tuple[int, int, int]]:
+    """[(expert, start, stop)]: a sampler's evaluations start .. stop - 1 in runs of one expert, in
     order.
     """
-    runs, first = [], 0
-    for expert, members in groupby(expert_of(times, edges).tolist()):
-        stop = first + len(list(members))
-        runs.append((expert, first, stop))
-        first = stop
+    runs, start = [], 0
+    experts = np.asarray(expert_of(times, edges)).tolist()
+    for expert, members in groupby(experts):
+        stop = start + len(list(members))
+        runs.append((expert, start, stop))
+        start = stop
     return runs

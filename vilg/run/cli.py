@@ -103,10 +103,15 @@ GROUPS: dict[str, dict[str, Verb]] = {
             config="",
         ),
     },
-    "data": {
+    "data and experiments": {
         "data": Verb(
             "make, fetch, convert and look at data",
             "stats --source=folder:runs/photographs",
+        ),
+        "config": Verb(
+            "every field of an experiment with its help; an experiment as a file of your own",
+            "show ernie_vilg:tiny --diff=ernie_vilg:small",
+            config="",
         ),
         "new": Verb(
             "an experiment for pictures of your own",

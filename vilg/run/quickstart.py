@@ -11,13 +11,13 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
 from vilg.data.scenes.render import render
-from vilg.data.scenes.source import cell
+from vilg.data.scenes.source import Synthetic, cell
 from vilg.evals.reconstruction import Reconstruction
 from vilg.evals.scenes import Scenes, Trial, summarize
 from vilg.experiment import build_experiment
@@ -88,7 +88,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         "codec": {k: quality[k] for k in ("psnr", "codebook_usage", "two_objects")},
         "seconds": costs.seconds,
         "cpu_seconds": costs.cpu_seconds,
-        "snapped": first.experiment.data.train.snap > 0,
+        "snapped": cast(Synthetic, first.experiment.data.train).snap > 0,
         "commit": ", ".join(
             dict.fromkeys(
                 c for name in configs for c in (Workdir(root / name).read().commits or ["unknown"])
@@ -110,9 +110,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
             out / "samples", trials, {name: evaluator.seed for name, evaluator in scenes.items()}
         )
         split = next(iter(scenes.values())).split
-        originals = np.stack(
-            [render(s, 32) for s in cell(codec.experiment.data.valid, 2, "seen", SHOWN, split)]
-        )
+        valid = cast(Synthetic, codec.experiment.data.valid)
+        originals = np.stack([render(s, 32) for s in cell(valid, 2, "seen", SHOWN, split)])
         page(out, report, trials, (originals, codec.pictures(codec.codes(originals))), root)
     report |= {"seconds": costs.seconds, "cpu_seconds": costs.cpu_seconds}
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))

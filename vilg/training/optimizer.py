@@ -121,22 +121,23 @@ class Optimizer:
     `warmup_steps` of linear warm-up.
     """
 
-    kind: str = "adamw"
-    learning_rate: float = 1e-3
-    schedule: str = "cosine"
-    warmup_steps: int = 100
-    end_ratio: float = 0.0
-    decay_share: float = 0.3
+    kind: str = "adamw"  # a name in OPTIMIZERS (vilg/training/optimizer.py)
+    learning_rate: float = 1e-3  # largest learning rate, at the end of the warm-up
+    schedule: str = "cosine"  # a name in SCHEDULES (vilg/training/optimizer.py), after the warm-up
+    warmup_steps: int = 100  # updates in which the rate rises linearly
+    end_ratio: float = 0.0  # last learning rate, as a share of the largest
+    decay_share: float = 0.3  # share of the updates in which the schedule trapezoid decays
     clip: float = 1.0  # global gradient norm; 0 is none
-    weight_decay: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.99
-    eps: float = 1e-8
-    momentum: float = 0.95
+    weight_decay: float = 0.0  # decoupled decay of matrices
+    b1: float = 0.9  # decay of the gradient's mean
+    b2: float = 0.99  # decay of the squared gradient's mean
+    eps: float = 1e-8  # added to the root of the squared gradient's mean
+    momentum: float = 0.95  # of Muon
+    # learning rate of what Muon leaves to AdamW, as a share of learning_rate
     adam_ratio: float = 0.3
     # learning rate of parameters labelled "discriminator"; 0: the same as the others'
     discriminator_rate: float = 0.0
-    discriminator_b1: float = 0.5
+    discriminator_b1: float = 0.5  # b1 of parameters labelled "discriminator"
 
     def __post_init__(self) -> None:
         lookup(OPTIMIZERS, self.kind, "optimizer.kind")

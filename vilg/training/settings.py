@@ -12,16 +12,16 @@ class Training:
     periodic thing off.
     """
 
-    steps: int
-    batch_size: int
-    accumulation: int = 1
-    ema: float = 0.0
-    checkpoint_every: int = 200
-    log_every: int = 10
-    evaluate_every: int = 0
-    sample_every: int = 0
-    keep_last: int = 2
-    keep_best: int = 1
+    steps: int  # updates
+    batch_size: int  # rows of an update, over all devices
+    accumulation: int = 1  # microbatches of an update, one after the other
+    ema: float = 0.0  # decay of the parameters' moving average, which sampling uses; 0: none
+    checkpoint_every: int = 200  # updates between checkpoints
+    log_every: int = 10  # updates between lines of metrics.jsonl
+    evaluate_every: int = 0  # updates between evaluations; 0: none while training
+    sample_every: int = 0  # updates between pictures of samples; 0: none while training
+    keep_last: int = 2  # newest checkpoints that are kept
+    keep_best: int = 1  # checkpoints of lowest validation loss that are kept beside them
     # workdir of another run of the same model, whose parameters (and text model) this one starts
     # from
     start_from: str = ""

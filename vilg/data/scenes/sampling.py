@@ -33,14 +33,14 @@ Pairs = Literal["seen", "held_out", "all"]
 class SceneConfig:
     """The distribution of scenes."""
 
-    image_size: int = 32
-    min_objects: int = 1
-    max_objects: int = 3
+    image_size: int = 32  # rows and columns of a picture in pixels
+    min_objects: int = 1  # objects of a scene at least
+    max_objects: int = 3  # objects of a scene at most
     # shares of scenes of min_objects, ..., max_objects objects; empty: equal shares
     weights: tuple[float, ...] = ()
     groups: float = 0.25  # share of groups (equal objects) among scenes of several objects
     snap: int = 0  # pixels between the points of the grid of centres; 0: centres lie anywhere
-    backgrounds: tuple[str, ...] = STYLES
+    backgrounds: tuple[str, ...] = STYLES  # kinds of background, drawn equally often
     withheld: float = 0.1  # share of colour-shape pairs that training never sees
     # objects have no withheld pair ("seen"), at least one object has one ("held_out"), or "all"
     pairs: Pairs = "seen"

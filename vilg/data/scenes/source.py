@@ -19,9 +19,9 @@ class Synthetic(SceneConfig):
     """Procedural scenes with captions."""
 
     n: int = 1_000_000  # records
-    seed: int = 0
-    split: Split = "train"
-    languages: tuple[str, ...] = LANGUAGES
+    seed: int = 0  # of the scenes
+    split: Split = "train"  # which scenes are drawn; no scene is in two splits
+    languages: tuple[str, ...] = LANGUAGES  # languages of the captions
     annotations: bool = False  # adds boxes, words and questions, which training does not need
     # Share of pictures with several different objects whose captions name the first object only, as
     # people's captions often do. With annotations, `machine_captions` has the full captions.

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vilg.processes.draws import DRAWS
 from vilg.processes.gaussian import Gaussian
 from vilg.processes.splits import SPLITS, expert_of
+from vilg.processes.training_times import TIME_DISTRIBUTIONS
 
 SECTIONS = [
     ({"name": "ldm_linear"}, {"name": "uniform"}),
@@ -15,7 +15,7 @@ SECTIONS = [
 ]
 SLICES = [(0.0, 1.0), (0.3, 0.4), (0.95, 1.0), (0.0, 0.05)]
 
-TABLE_DRAW = jax.jit(lambda low, high: Gaussian().draw(jax.random.key(1), 4000, low, high))
+TABLE_DRAW = jax.jit(lambda low, high: Gaussian().draw_times(jax.random.key(1), 4000, low, high))
 
 
 def process_of(schedule, times):
@@ -25,7 +25,7 @@ def process_of(schedule, times):
 @pytest.mark.parametrize("schedule, times", SECTIONS, ids=str)
 def test_draws_follow_the_cdf_inside_the_slice(schedule, times):
     process = process_of(schedule, times)
-    draw = jax.jit(lambda low, high: process.draw(jax.random.key(0), 4000, low, high))
+    draw = jax.jit(lambda low, high: process.draw_times(jax.random.key(0), 4000, low, high))
     for low, high in SLICES:
         t = np.asarray(draw(low, high), np.float64)
         assert np.all(t > low) and np.all(t <= np.float32(high))
@@ -45,7 +45,7 @@ def test_lognormal_is_the_closed_form():
         {"name": "lognormal", "mean": 1.0, "std": 0.7},
     )
     log_ratio = process.schedule.log_ratio(
-        np.asarray(process.draw(jax.random.key(0), 4000), np.float64)
+        np.asarray(process.draw_times(jax.random.key(0), 4000), np.float64)
     )
     assert scipy.stats.kstest(log_ratio, scipy.stats.norm(1.0, 0.7).cdf).statistic < 3e-3
 
@@ -61,17 +61,17 @@ def test_the_tables_timesteps_are_whole_and_equally_likely(low, high):
     assert counts.max() - counts.min() <= 2
 
 
-@pytest.mark.parametrize("name", sorted(DRAWS))
+@pytest.mark.parametrize("name", sorted(TIME_DISTRIBUTIONS))
 def test_one_draw_from_each_share_in_an_order_that_says_nothing(name):
     process = process_of({"name": "log_linear"}, {"name": name})
-    draw = jax.jit(lambda key: process.draw(key, 64))
+    draw = jax.jit(lambda key: process.draw_times(key, 64))
     t = np.asarray(draw(jax.random.key(2)), np.float64)
     shares = np.sort(np.ceil(64 * process.times.cdf(t, process.schedule)))
     assert len(np.unique(shares)) >= 60 and not np.all(np.diff(t) > 0)
     assert not np.array_equal(t, draw(jax.random.key(3)))
 
 
-def test_an_inverse_inverts():
+def test_quantiles_invert_the_cdf():
     mass = np.linspace(0.01, 0.99, 99)
     for schedule, times in SECTIONS:
         process = process_of(schedule, times)
@@ -85,7 +85,7 @@ def test_an_inverse_inverts():
 )
 def test_an_expert_draws_only_what_is_routed_to_it_with_traced_ends(times):
     process = process_of({"name": "ldm_linear"}, times)
-    draw = jax.jit(lambda key, low, high: process.draw(key, 256, low, high))
+    draw = jax.jit(lambda key, low, high: process.draw_times(key, 256, low, high))
     for split in (
         SPLITS["uniform"](20),
         SPLITS["uniform"](10),
@@ -115,7 +115,7 @@ def test_the_luckless_draw_at_the_very_end_of_a_slice_stays_in_it(jitter, times,
     )
     for expert in (0, 6, 13, 19):
         t = np.asarray(
-            process.draw(jax.random.key(0), 4, edges[expert], edges[expert + 1]), np.float64
+            process.draw_times(jax.random.key(0), 4, edges[expert], edges[expert + 1]), np.float64
         )
         assert np.all(expert_of(t, edges) == expert)
         assert times["name"] != "table" or np.allclose(1000 * t, np.round(1000 * t), atol=1e-3)

@@ -1,0 +1,214 @@
+"""The sections of a config: which dataclass holds the fields of each, and all fields of a config
+with their values, defaults and help.
+
+Separate from experiment.py, which builds the objects: here is what the classes say of themselves,
+for overrides of fields that a file leaves out and for `vilg config show`."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vilg.codecs import CODECS
+from vilg.data.knowledge import Knowledge
+from vilg.data.loader import Loader
+from vilg.data.settings import Data, Text
+from vilg.data.sources import SOURCES
+from vilg.evals import EVALUATORS
+from vilg.evals.base import Sampling
+from vilg.experiment import MODELS, SECTIONS, evaluator_of
+from vilg.experiment_file import NESTED_EXPERIMENTS
+from vilg.field_help import field_help
+from vilg.generators import GENERATORS
+from vilg.parallel.layouts import LAYOUTS
+from vilg.training.optimizer import Optimizer
+from vilg.training.settings import Training
+from vilg.types import Composite
+
+REQUIRED = dataclasses.MISSING  # the default of a field that has none
+# the dataclass of each section, or the table in which the section's "name" finds it
+CLASSES: dict[str, type | Mapping[str, type]] = {
+    "data.train": SOURCES,
+    "data.valid": SOURCES,
+    "data.loader": Loader,
+    "data.text": Text,
+    "data.knowledge": Knowledge,
+    "codec": CODECS,
+    "generator": MODELS,
+    "optimizer": Optimizer,
+    "training": Training,
+}
+# fields of no dataclass: (default, help)
+OTHERS: dict[str, tuple[Any, str]] = {
+    "seed": (REQUIRED, "of the initial parameters and of training's random numbers"),
+    "layout.name": ("dp", f"where arrays lie on the devices: {', '.join(LAYOUTS)}, with sizes"),
+    "codec.workdir": ("", 'run of the trained codec; "": trained first, into WORKDIR/codec'),
+    "codec.floors": ({}, "metrics that the codec must reach before a generator is trained on it"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigField:
+    """A field of a config."""
+
+    path: str  # dotted
+    value: Any  # the default where the config leaves the field out
+    default: Any  # REQUIRED where there is none
+    left_out: bool
+    help: str
+    section: str  # the path of its section, which `kind` describes
+    kind: type | None = None
+
+
+def section_class(config: Mapping[str, Any], path: Sequence[str]) -> type | None:
+    """The dataclass whose fields the section at a path holds; None where none is known."""
+    if len(path) == 2 and path[0] == "evals":
+        return EVALUATORS.get(evaluator_of(path[1], (config.get("evals") or {}).get(path[1])))
+    for length in (1, 2):
+        kind = CLASSES.get(".".join(path[:length]))
+        if kind is not None and len(path) >= length:
+            section = _inside(config, path[:length])
+            break
+    else:
+        return None
+    found = _named(kind, section)
+    for key in path[length:]:
+        part = _parts(found).get(key)
+        if part is None:
+            return None
+        assert found is not None
+        section = section.get(key) or _default(found, key) or {}
+        found = _named(part, section)
+    return found
+
+
+def section_defaults(config: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
+    """The fields of the section at a path with their defaults (REQUIRED for none), the sampler's
+    options of an evaluator that samples among them; None where the dataclass is not known."""
+    kind = section_class(config, path)
+    if kind is None:
+        return None
+    defaults = {name: _default(kind, name) for name in _fields(kind)}
+    if issubclass(kind, Sampling):
+        generator = GENERATORS.get((config.get("generator") or {}).get("name", ""))
+        options = dataclasses.fields(generator.controls_type) if generator else ()
+        defaults |= {option.name: option.default for option in options}
+    return defaults
+
+
+def config_fields(config: Mapping[str, Any], model: Any, prefix: str = "") -> Iterator[ConfigField]:
+    """Every field of an experiment's config (plain dicts), section by section; fields that the
+    config leaves out come with their defaults. Experiments inside come last, each as a whole.
+
+    `model` is the built experiment's model, which has defaults of the sampler's options."""
+    found = [field for section in SECTIONS for field in _section(config, section, model)]
+    for field in found:
+        yield dataclasses.replace(field, path=prefix + field.path, section=prefix + field.section)
+
+
+def _section(config: Mapping[str, Any], name: str, model: Any) -> Iterator[ConfigField]:
+    """The fields of one of SECTIONS, without experiments inside."""
+    section = config[name]
+    if name == "data":
+        for part in ("train", "valid", "loader", "text", "knowledge"):
+            path = f"data.{part}"
+            if part == "knowledge" and section.get(part) is None:
+                words = field_help(Data)["knowledge"]
+                yield ConfigField(path, None, None, part not in section, words, "data")
+            else:
+                yield from _fields_at(path, section.get(part), CLASSES[path], part not in section)
+    elif name == "evals":
+        for evaluator in section:
+            yield from _evaluator(f"evals.{evaluator}", section[evaluator] or {}, model)
+    elif name in CLASSES and section and "experiment" not in section:
+        yield from _fields_at(name, section, CLASSES[name], False)
+    for path, (default, words) in OTHERS.items():
+        owner, _, field = path.partition(".")
+        if owner == name and (field != "floors" or "experiment" in section):
+            left_out = bool(field) and field not in section
+            value = default if left_out else section[field] if field else section
+            yield ConfigField(path, value, default, left_out, words, owner)
+
+
+def _fields_at(
+    path: str, section: Any, kind: type | Mapping[str, type], left_out: bool, name: Any = REQUIRED
+) -> Iterator[ConfigField]:
+    """The fields of the section at a path, and of the sections in it; `name` is the default of the
+    name by which the section's dataclass is found."""
+    section = section or {}
+    found = _named(kind, section)
+    if isinstance(kind, Mapping):
+        words = f"one of {', '.join(kind)}"
+        yield ConfigField(f"{path}.name", section.get("name"), name, left_out, words, path, found)
+    if found is None:
+        return
+    words, parts = field_help(found), _parts(found)
+    fields = [field for field in _fields(found) if (path, field) not in NESTED_EXPERIMENTS]
+    for field in sorted(fields, key=parts.__contains__):  # the sections inside come last
+        missing, default = left_out or field not in section, _default(found, field)
+        value = section.get(field, default)
+        where = f"{path}.{field}"
+        if field in parts:
+            name = default.get("name", REQUIRED) if isinstance(default, Mapping) else REQUIRED
+            yield from _fields_at(where, value, parts[field], missing, name)
+        else:
+            yield ConfigField(where, value, default, missing, words[field], path, found)
+
+
+def _evaluator(path: str, section: Mapping[str, Any], model: Any) -> Iterator[ConfigField]:
+    """The fields of an evaluator's section, the sampler's options among them."""
+    name = path.partition(".")[2]
+    kind = EVALUATORS[evaluator_of(name, section)]
+    if "name" in section:
+        words = f"one of {', '.join(EVALUATORS)}; without it the section's own name"
+        yield ConfigField(f"{path}.name", section["name"], name, False, words, path, kind)
+    yield from _fields_at(path, section, kind, False)
+    if issubclass(kind, Sampling) and type(model) in GENERATORS.values():
+        defaults = model.controls({})
+        for option in dataclasses.fields(defaults):
+            default = getattr(defaults, option.name)
+            yield ConfigField(
+                f"{path}.{option.name}",
+                section.get(option.name, default),
+                default,
+                option.name not in section,
+                option.metadata["help"],
+                path,
+                kind,
+            )
+
+
+def _fields(kind: type) -> list[str]:
+    """The fields of a dataclass that a config may set; the help of others says what gives them."""
+    words = field_help(kind)
+    fields: Any = dataclasses.fields(kind)
+    apart = ("sampling",) if issubclass(kind, Sampling) else ()
+    return [
+        field.name
+        for field in fields
+        if field.init and field.name not in apart and not words[field.name].startswith("given by ")
+    ]
+
+
+def _default(kind: type, name: str) -> Any:
+    field = kind.__dataclass_fields__[name]
+    made = field.default_factory
+    default = field.default if made is dataclasses.MISSING else made()
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _named(kind: type | Mapping[str, type], section: Any) -> type | None:
+    """The dataclass of a section: `kind` itself, or what the section names in the table."""
+    if not isinstance(kind, Mapping):
+        return kind
+    return kind.get(section.get("name", "")) if isinstance(section, Mapping) else None
+
+
+def _parts(kind: type | None) -> Mapping[str, Any]:
+    return kind.PARTS if kind is not None and issubclass(kind, Composite) else {}
+
+
+def _inside(config: Mapping[str, Any], path: Sequence[str]) -> Any:
+    section: Any = config
+    for key in path:
+        section = (section or {}).get(key)
+    return section or {}
