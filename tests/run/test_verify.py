@@ -22,12 +22,13 @@ from vilg.run.plan import verb as plan
 from vilg.run.verify import verb as verify
 from vilg.run.verify.options import options_of, with_options
 from vilg.run.verify.step import Inputs, Step, compared
+from vilg.types import Model
 
 ROWS, WIDTH = 16, 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Toy:
+class Toy(Model):
     """A small trainable whose loss and gradients are computed device by device and then averaged,
     with one mistake, or with none.
     """
@@ -87,7 +88,7 @@ MISTAKES = (
 def test_what_goes_wrong_between_devices_is_caught_and_named(mistake):
     config = tiny_diffusion().to_dict()
     inputs = Inputs(config)
-    experiment = dataclasses.replace(build_experiment(config), generator=Toy(mistake))
+    experiment = dataclasses.replace(build_experiment(config), model=Toy(mistake))
     inputs.params = {k: np.asarray(v.value) for k, v in Toy().init(jax.random.key(0)).items()}
     layout = parse_layout("fsdp_tp")
     layout = dataclasses.replace(
