@@ -20,6 +20,8 @@ WHAT = {
     "frozen": "networks not trained",
     "overrides": "--config.a.b=c",
     "fit": "shapes, devices",
+    "sections": "the fields that a config may have",
+    "field_help": "help of a field",
     "experiment": "frozen objects made from a config",
     "evals": "evaluators: numbers about a model",
     "metrics": "scores as pure functions",
@@ -110,6 +112,8 @@ def picture(rows: list[list[str]]) -> str:
             place = f'x="{LEFT + 158}"'
             if len(row) > 1:
                 place = f'x="{x + width - 10:g}" text-anchor="end"'
+            if len(row) > 2:
+                continue  # there is no room for phrases
             out.append(
                 f'<text class="what" {place} y="{y + 19.5}" font-size="13"'
                 f' font-family="{FONT}">{escape(WHAT[package])}</text>'
