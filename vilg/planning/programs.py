@@ -62,7 +62,8 @@ def sample(program: Program) -> PlannedProgram:
     For a Stepwise generator the program is one evaluation of the denoiser, which makes one picture
     divided by the number of evaluations; for another generator it is the whole sampler. Model FLOPs
     are those of its matrix products and convolutions as traced."""
-    experiment, generator = program.experiment, program.experiment.model
+    experiment = program.experiment
+    generator: Any = experiment.model
     require(
         isinstance(generator, Generator),
         "program",
