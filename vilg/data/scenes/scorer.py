@@ -146,9 +146,9 @@ def read(image: np.ndarray) -> Reading:
 def _read_patch(
     chroma: Float[np.ndarray, "y x 2"], patch: Bool[np.ndarray, "y x"], noise: float
 ) -> Object | str:
-    """The object that a patch of colour is, or the reason why it is none. `chroma` is 0 outside
-    the patch.
-    """
+    """The object that a patch of colour shows, or the reason why it shows none.
+
+    `chroma` is 0 outside the patch."""
     windows, norms, centres = _templates()
     total = chroma.sum((0, 1))
     tint = total / max(float(np.linalg.norm(total)), 1e-6)
