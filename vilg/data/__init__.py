@@ -1,1 +1,1 @@
-"""Captioned pictures: sources with one record schema, the text model, the loader, and prompt files."""
+"""Captioned pictures: sources with one record schema, text model, loader, and prompt files."""
