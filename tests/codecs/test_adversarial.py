@@ -95,7 +95,9 @@ def size(tree):
 def test_the_discriminator_agrees_with_torch(models, started):
     x = np.random.default_rng(1).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
     ours = (
-        codec().adversary.network().apply({"params": started[0]["discriminator"]}, jnp.asarray(x))
+        codec()
+        .discriminator.network()
+        .apply({"params": started[0]["discriminator"]}, jnp.asarray(x))
     )
     with torch.no_grad():
         expected = models[1](torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))

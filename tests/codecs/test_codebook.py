@@ -12,7 +12,7 @@ from vilg.config import build
 
 KEY = jax.random.key(0)
 kmeans = jax.jit(codebook.kmeans, static_argnums=(2, 3))
-spread_seeds = jax.jit(codebook.spread_seeds, static_argnums=2)
+kmeans_plus_plus = jax.jit(codebook.kmeans_plus_plus, static_argnums=2)
 
 
 def small(kind="nearest", **more):
@@ -46,22 +46,22 @@ def blobs(n=4, each=8, seed=0):
 
 
 def test_counts_idle_times_and_usage_follow_the_updates():
-    state = codebook.statistics(3, 2, 4)
+    state = codebook.init_statistics(3, 2, 4)
     for counts in ([4, 0, 0], [0, 4, 0], [4, 0, 0]):
-        state = codebook.count(state, jnp.asarray(counts, jnp.float32), 2)
+        state = codebook.count_usage(state, jnp.asarray(counts, jnp.float32), 2)
     np.testing.assert_allclose(state["usage"], [0.625, 0.25, 0.0])
     assert state["idle"][0] == 0 and state["idle"][1] == 1 and state["idle"][2] >= codebook.NEVER
-    same = codebook.count(state, jnp.zeros(3), 2)  # nothing quantized: nothing known
+    same = codebook.count_usage(state, jnp.zeros(3), 2)  # nothing quantized: nothing known
     assert all(np.array_equal(same[k], state[k]) for k in ("usage", "idle"))
 
 
 def test_the_bank_holds_the_newest_latents_first():
-    state = codebook.statistics(3, 1, 4)
-    state = codebook.remember(state, jnp.asarray([[1.0], [2.0], [3.0]]))
+    state = codebook.init_statistics(3, 1, 4)
+    state = codebook.add_to_bank(state, jnp.asarray([[1.0], [2.0], [3.0]]))
     assert state["filled"] == 3
-    state = codebook.remember(state, jnp.asarray([[4.0], [5.0]]))
+    state = codebook.add_to_bank(state, jnp.asarray([[4.0], [5.0]]))
     assert state["filled"] == 4 and state["bank"].ravel().tolist() == [4, 5, 1, 2]
-    state = codebook.remember(state, jnp.arange(8.0)[:, None])
+    state = codebook.add_to_bank(state, jnp.arange(8.0)[:, None])
     assert state["bank"].ravel().tolist() == [0, 2, 4, 6]  # an even selection
 
 
@@ -72,7 +72,7 @@ def test_seeds_cover_all_distinct_points_before_any_twice():
     )
     real = jnp.arange(len(points)) < 99
     for seed in range(5):
-        seeds = np.asarray(spread_seeds(jnp.asarray(points), real, 6, jax.random.key(seed)))
+        seeds = np.asarray(kmeans_plus_plus(jnp.asarray(points), real, 6, jax.random.key(seed)))
         assert {tuple(s) for s in seeds[:4]} == {tuple(d) for d in distinct}, (
             "the background was seeded twice"
         )

@@ -76,8 +76,9 @@ def test_kl_f8_has_the_published_size_names_and_shapes():
         name: (*x.shape, 1, 1) if ".to_" in name and x.ndim == 2 else tuple(x.shape)
         for name, x in oracle.items()
     }
-    names = import_kl.compvis(vae, {name: name for name in oracle})
-    assert {ours: shape[theirs] for ours, theirs in names.items()} == {
+    names = list(oracle)
+    numbered = import_kl.compvis(vae, {name: np.asarray(i) for i, name in enumerate(names)})
+    assert {ours: shape[names[int(i)]] for ours, i in numbered.items()} == {
         n: s for n, (_, s) in import_taming.expected(vae).items()
     }
 
@@ -92,7 +93,7 @@ def test_an_import_computes_what_diffusers_computes(model, state):
     mean, log_variance = jax.jit(vae.posterior)(params, jnp.asarray(x))
     np.testing.assert_allclose(mean, posterior.mean.permute(0, 2, 3, 1), atol=1e-4)
     np.testing.assert_allclose(log_variance, posterior.logvar.permute(0, 2, 3, 1), atol=1e-4)
-    raw = jax.jit(lambda p, z: vae._paint(p["output"], vae._features(p, z)))(params, mean)
+    raw = jax.jit(lambda p, z: vae._to_image(p["output"], vae._features(p, z)))(params, mean)
     np.testing.assert_allclose(raw, decoded.permute(0, 2, 3, 1), atol=1e-4)
     np.testing.assert_allclose(
         jax.jit(vae.from_latents)(params, mean), decoded.clamp(-1, 1).permute(0, 2, 3, 1), atol=1e-4

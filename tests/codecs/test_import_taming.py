@@ -97,7 +97,7 @@ def test_an_import_computes_what_torch_computes(kind):
         decoded.clamp(-1, 1).permute(0, 2, 3, 1),
         atol=1e-4,
     )
-    raw = codec._paint(
+    raw = codec._to_image(
         params["output"],
         codec._features(
             params, codec.quantizer.lookup(params["quantizer"], jnp.asarray(codes.numpy()))

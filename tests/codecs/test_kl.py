@@ -62,7 +62,7 @@ def test_the_loss_is_ldms_divided_by_the_number_of_values():
     images = base.to_unit(batch["image"])
     mean, log_variance = vae.posterior(params, images)
     latents = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(KEY, mean.shape)
-    decoded = vae._paint(params["output"], vae._features(params, latents))
+    decoded = vae._to_image(params["output"], vae._features(params, latents))
     nats = kl.divergence(mean, log_variance)
     ldm = (
         jnp.sum(jnp.abs(decoded - images) + 2.0 * (decoded - images) ** 2) / 4
@@ -95,7 +95,7 @@ def test_training_samples_the_posterior_and_latents_are_its_mean():
     }
     mean, log_variance = vae.posterior(still, images)
     assert np.all(log_variance == -30)
-    decoded = vae._paint(still["output"], vae._features(still, mean))
+    decoded = vae._to_image(still["output"], vae._features(still, mean))
     expected = float(jnp.mean(jnp.abs(decoded - images)))
     assert float(vae.loss(still, batch, KEY, jnp.int32(0))[1]["l1"]) == pytest.approx(
         expected, rel=1e-5

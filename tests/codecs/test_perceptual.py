@@ -125,7 +125,7 @@ def test_the_codec_says_whether_it_has_the_term_and_uses_it(oracle, tmp_path):
     assert float(metrics["perceptual"]) > 0
     assert float(total - plain) == pytest.approx(float(metrics["perceptual"]), rel=1e-4)
     images = batch["image"].astype(jnp.float32) / 127.5 - 1
-    raw = given._paint(
+    raw = given._to_image(
         params["output"],
         given._features(
             params, given.quantizer.lookup(params["quantizer"], given.encode(params, images))

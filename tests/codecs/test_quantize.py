@@ -97,11 +97,11 @@ def test_gumbel_agrees_with_torch_given_the_same_noise():
 
 
 def test_the_published_temperatures():
-    schedule = Gumbel().schedule
-    assert [float(schedule(jnp.int32(s))) for s in (0, 1_000_001, 2_000_000)] == pytest.approx(
+    temperature = Gumbel().temperature_at
+    assert [float(temperature(jnp.int32(s))) for s in (0, 1_000_001, 2_000_000)] == pytest.approx(
         [0.9, 1e-6, 1e-6], rel=1e-3
     )
-    assert float(schedule(jnp.int32(500_000))) == pytest.approx(0.45, rel=1e-4)
+    assert float(temperature(jnp.int32(500_000))) == pytest.approx(0.45, rel=1e-4)
 
 
 def test_gumbel_encodes_without_noise():

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from vilg.codecs import CODECS
-from vilg.codecs.spaces import SPACES, Ids, Latents, Raw, natural
+from vilg.codecs.spaces import SPACES, Ids, Latents, Raw, own_space
 from vilg.config import build
 from vilg.types import UserError
 
@@ -54,7 +54,7 @@ def test_latents_that_do_not_vary_are_refused():
 def test_a_codec_without_ids_has_no_space_of_ids():
     with pytest.raises(UserError, match="codec.name: KL has no ids"):
         SPACES["ids"](KL)
-    assert isinstance(natural(KL), Raw) and isinstance(natural(VQ), Ids)
+    assert isinstance(own_space(KL), Raw) and isinstance(own_space(VQ), Ids)
 
 
 def test_ids_are_the_tokenizers():

@@ -84,7 +84,7 @@ def test_the_loss_is_the_sum_of_its_weighted_terms_and_psnr_is_numpys():
     loss, metrics = vq.loss(params, batch, KEY, jnp.int32(0))
     images = base.to_unit(batch["image"])
     decoded = np.asarray(
-        vq._paint(
+        vq._to_image(
             params["output"],
             vq._features(params, params["quantizer"]["codebook"][vq.encode(params, images)]),
         )
@@ -112,7 +112,7 @@ def test_while_the_autoencoder_warms_up_there_is_no_quantization():
         during["encoder"]["latents"]["kernel"]
     )
     assert metrics["observed"]["counts"].sum() == 0 and metrics["codebook_loss"] == 0
-    raw = vq._paint(
+    raw = vq._to_image(
         params["output"], vq._features(params, vq.latents(params, base.to_unit(batch["image"])))
     )
     assert float(loss) == pytest.approx(
@@ -131,7 +131,7 @@ def test_a_code_depends_on_its_own_patch_alone_and_a_patch_on_its_code():
     inside[4:8, 8:12] = True
     assert np.any(footprint[inside]) and not np.any(footprint[~inside])
     embeddings = jax.random.normal(KEY, (1, 4, 4, 4))
-    picture = lambda e: vq._paint(params["output"], vq._features(params, e))  # noqa: E731
+    picture = lambda e: vq._to_image(params["output"], vq._features(params, e))  # noqa: E731
     moved = np.any(
         np.asarray(picture(embeddings) != picture(embeddings.at[0, 1, 2].add(1.0))), axis=-1
     )[0]
@@ -143,7 +143,7 @@ def test_every_option_of_the_patch_decoder_lets_neighbours_in(more):
     vq = codec({**PATCH, **more})
     params, _ = started(vq)
     embeddings = jax.random.normal(KEY, (1, 4, 4, 4))
-    picture = lambda e: vq._paint(params["output"], vq._features(params, e))  # noqa: E731
+    picture = lambda e: vq._to_image(params["output"], vq._features(params, e))  # noqa: E731
     moved = np.any(
         np.asarray(picture(embeddings) != picture(embeddings.at[0, 1, 2].add(1.0))), axis=-1
     )[0]
@@ -223,13 +223,13 @@ def test_bytes_round_trip_through_the_unit_range():
 
 
 def test_the_gate_names_the_score_and_the_floor():
-    base.gate({"psnr": 30.0, "codebook_usage": 0.6}, {"codebook_usage": 0.6})
+    base.check_floors({"psnr": 30.0, "codebook_usage": 0.6}, {"codebook_usage": 0.6})
     with pytest.raises(UserError, match="codec.floors.codebook_usage=0.6: the codec reaches 0.5"):
-        base.gate({"codebook_usage": 0.5}, {"codebook_usage": 0.6})
+        base.check_floors({"codebook_usage": 0.5}, {"codebook_usage": 0.6})
     with pytest.raises(UserError, match="reaches nan"):
-        base.gate({"psnr": float("nan")}, {"psnr": 20.0})
+        base.check_floors({"psnr": float("nan")}, {"psnr": 20.0})
     with pytest.raises(UserError, match="two_objects"):
-        base.gate({"psnr": 30.0}, {"two_objects": 0.99})
+        base.check_floors({"psnr": 30.0}, {"two_objects": 0.99})
 
 
 @pytest.mark.parametrize(

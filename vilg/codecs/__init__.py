@@ -1,9 +1,7 @@
-"""Codecs: pixels <-> latents, some with codes. `CODECS` is the table that `codec.name` resolves
-through.
-"""
+"""Codecs: pixels <-> latents, some of them with codes. `CODECS` is the table of `codec.name`."""
 
 from vilg.codecs.kl import KL
 from vilg.codecs.pixels import Pixels
 from vilg.codecs.vq import VQ
 
-CODECS = {"vq": VQ, "kl": KL, "pixels": Pixels}
+CODECS: dict[str, type[VQ] | type[KL] | type[Pixels]] = {"vq": VQ, "kl": KL, "pixels": Pixels}

@@ -1,16 +1,17 @@
-"""The adversarial part of a learned codec's loss: who gets which gradient, from which step, and
-with what weight.
+"""The adversarial part of a learned codec's loss: which parameters get which gradient, from which
+step, and with what weight.
 
-One sum for one optimizer step: stop_gradient routes the discriminator's loss to the discriminator
-alone and the generator's term to the codec alone, so that the loop needs no second phase. Separate
-from discriminator.py, which is only the network."""
+One sum serves one optimizer step: stop_gradient routes the discriminator's loss to the
+discriminator alone and the generator's term to the codec alone, so that the training loop needs no
+second phase. Separate from discriminator.py, which holds only the network.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.codecs.blocks import run
@@ -19,12 +20,14 @@ from vilg.config import require
 from vilg.types import Metrics, Params
 
 stop = jax.lax.stop_gradient
+Images = Float[Array, "b H W 3"]
 
 
 @dataclass(frozen=True)
 class Adversary:
-    """weight 0: no discriminator at all, no parameters. It trains from step `start`; `warmup` steps
-    later its loss reaches the codec. `limit`: the most that the adaptive weight's ratio may be."""
+    """The discriminator and its loss, as a section of a codec. It trains from step `start`;
+    `warmup` steps later its judgement reaches the codec.
+    """
 
     # weight of the adversarial term; 0: no discriminator and no parameters of it
     weight: float = 0.0
@@ -50,48 +53,54 @@ class Adversary:
             f"must divide twice width={self.width}",
         )
 
-    def network(self, dtype: Any = jnp.float32) -> PatchGAN:
+    def network(self, dtype: DTypeLike = jnp.float32) -> PatchGAN:
+        """The discriminator."""
         return PatchGAN(self.width, self.layers, self.groups, dtype)
 
-    def smallest(self) -> int:
-        """The smallest image that leaves a logit."""
+    def smallest_image(self) -> int:
+        """The rows and columns of the smallest image for which the discriminator has a logit."""
         return 3 * 2**self.layers
 
     def loss(
         self,
         params: Params,
-        images: Float[Array, "b H W 3"],
-        decoded: Float[Array, "b H W 3"],
+        images: Images,
+        decoded: Images,
         kernel: Array,
-        repaint: Callable[[Array], Float[Array, "b H W 3"]],
-        objective: Callable[[Float[Array, "b H W 3"]], Array],
+        decode_with: Callable[[Array], Images],
+        reconstruction_loss: Callable[[Images], Array],
         step: Array,
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> tuple[Array, Metrics]:
         """Discriminator loss + adaptive weight * generator term.
 
-        `repaint(kernel)` gives `decoded` as a function of the decoder's last kernel alone;
-        `objective` is the reconstruction loss of an image. weight lambda = clamp(|d objective / d
-        kernel| / (|d generator / d kernel| + 1e-4), 0, limit) * weight (PAPERS 3.4)."""
+        `decode_with(kernel)` gives `decoded` as a function of the decoder's last kernel alone. The
+        weight is lambda = clamp(|d reconstruction_loss / d kernel| / (|d generator / d kernel| +
+        1e-4), 0, limit) * weight (PAPERS 3.4).
+        """
         network = self.network(dtype)
 
-        def judge(params: Params, images: Array) -> Array:
+        def discriminate(params: Params, images: Array) -> Array:
             return run(network, params, images)
 
         def generator(images: Array) -> Array:
-            return -jnp.mean(judge(stop(params), images))
+            return -jnp.mean(discriminate(stop(params), images))
 
         def active(
             params: Params, images: Array, decoded: Array, kernel: Array
         ) -> tuple[Array, Metrics]:
-            critic = hinge(judge(params, stop(images)), judge(params, stop(decoded)))
+            real, fake = (discriminate(params, stop(x)) for x in (images, decoded))
+            discriminator_loss = hinge(real, fake)
             weight = self.weight * adaptive_weight(
-                kernel, lambda k: objective(repaint(k)), lambda k: generator(repaint(k)), self.limit
+                kernel,
+                lambda k: reconstruction_loss(decode_with(k)),
+                lambda k: generator(decode_with(k)),
+                self.limit,
             )
             weight = jnp.where(step >= self.start + self.warmup, weight, 0.0)
             term = generator(decoded)
-            return critic + weight * term, {
-                "discriminator": critic,
+            return discriminator_loss + weight * term, {
+                "discriminator": discriminator_loss,
                 "generator": term,
                 "adaptive_weight": weight,
             }
@@ -107,13 +116,14 @@ class Adversary:
 
 def adaptive_weight(
     kernel: Array,
-    objective: Callable[[Array], Array],
+    reconstruction_loss: Callable[[Array], Array],
     generator: Callable[[Array], Array],
     limit: float = 1e4,
 ) -> Float[Array, ""]:
     """The ratio of the two gradients' norms at the last kernel, in [0, limit]; no gradient passes
     through it.
     """
-    wanted, adversarial = jax.grad(objective)(stop(kernel)), jax.grad(generator)(stop(kernel))
+    wanted = jax.grad(reconstruction_loss)(stop(kernel))
+    adversarial = jax.grad(generator)(stop(kernel))
     ratio = jnp.linalg.norm(wanted.ravel()) / (jnp.linalg.norm(adversarial.ravel()) + 1e-4)
     return stop(jnp.clip(ratio, 0.0, limit))

@@ -1,7 +1,9 @@
-"""What every codec shares: pixel scale, PSNR, counts of codes, and the gate before a generator.
+"""Functions of every codec: the scale of pixels, PSNR, counts of codes, and the check that a codec
+is good enough to train a generator on.
 
-Separate because none of it depends on how a codec is built. What `gate` reads is measured by
-evals/reconstruction.py."""
+Separate because none of them depends on how a codec is built. The scores that `check_floors` reads
+are measured by evals/reconstruction.py.
+"""
 
 from collections.abc import Mapping
 
@@ -27,8 +29,8 @@ def psnr(mean_squared_error: Array) -> Array:
 
 
 def perplexity(counts: Float[Array, " v"]) -> Float[Array, ""]:
-    """exp(entropy) of the distribution that is proportional to `counts`: how many codes are in use,
-    in effect.
+    """exp(entropy) of the distribution that is proportional to `counts`: the effective number of
+    codes in use.
     """
     p = counts / jnp.maximum(jnp.sum(counts), 1e-20)
     return jnp.exp(-jnp.sum(p * jnp.log(p + 1e-20)))
@@ -39,7 +41,7 @@ def count_codes(codes: Int[Array, "..."], vocabulary: int) -> Float[Array, " v"]
     return jnp.zeros(vocabulary, jnp.float32).at[codes.reshape(-1)].add(1.0)
 
 
-def gate(scores: Mapping[str, float], floors: Mapping[str, float]) -> None:
+def check_floors(scores: Mapping[str, float], floors: Mapping[str, float]) -> None:
     """Raises a UserError unless each score that has a floor reaches it: no generator is trained on
     a codec that is not good enough.
     """

@@ -1,15 +1,16 @@
-"""The blocks of the published VQGAN (PAPERS 3.2; taming-transformers `diffusionmodules/model.py`),
-NHWC, with named axes.
+"""The blocks of the published VQGAN (PAPERS 3.2; `diffusionmodules/model.py` of
+taming-transformers), NHWC, with named axes.
 
-Separate from the encoder and decoder that are made of them, so that the discriminator and the patch
-codec can use them too. Submodules bear the published names: import_taming.py maps parameters by
-name."""
+Separate from the encoder and decoder, because the discriminator and the patch codec use some of
+them too. Submodules have the published names: import_taming.py maps parameters by name.
+"""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.nn.convolution import convolution, group_norm, upsample
@@ -27,13 +28,13 @@ __all__ = [
 
 
 class ResidualBlock(nn.Module):
-    """norm, swish, conv, norm, swish, dropout-free conv; a 1x1 shortcut only where the number of
-    channels changes.
+    """norm, swish, conv, norm, swish, conv, without dropout; the shortcut is a 1x1 convolution
+    where the number of channels changes.
     """
 
     channels: int
     groups: int = 32
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x f"]:
@@ -52,7 +53,7 @@ class AttentionBlock(nn.Module):
     """
 
     groups: int = 32
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
@@ -68,13 +69,14 @@ class AttentionBlock(nn.Module):
         return x + convolution(c, "proj_out", size=1, padding=0, dtype=self.dtype)(mixed)
 
 
-def downsample(channels: int, name: str, dtype: Any = jnp.float32) -> nn.Conv:
-    """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2
-    (PAPERS 3.2: symmetric padding shifts the picture of imported weights)."""
+def downsample(channels: int, name: str, dtype: DTypeLike = jnp.float32) -> nn.Conv:
+    """Half the size: zeros on the bottom and right only, then a 3x3 convolution of stride 2.
+    (PAPERS 3.2: symmetric padding would shift the images of imported weights.)
+    """
     return convolution(channels, name, stride=2, padding=(0, 1), dtype=dtype)
 
 
 def run(module: nn.Module, params: Params, x: Array) -> Array:
-    """The module's output for one input."""
+    """The module's output for one array."""
     output: Any = module.apply({"params": params}, x)
     return output

@@ -1,13 +1,14 @@
-"""What no gradient does to a codebook: usage counts, the bank of recent latents, k-means, revival
-of dead codes.
+"""The updates of a codebook that no gradient makes: usage counts, the bank of recent latents,
+k-means, and the revival of dead codes.
 
-Separate from the quantizers because it is the same for all of them, and because it happens after
-the optimizer's update. All pure functions of (parameters, statistics, key), so they run inside the
-jitted step and a resumed run repeats them bit for bit.
+Separate from the quantizers because these updates are the same for all of them, and because they
+happen after the optimizer's. All are pure functions of (parameters, statistics, key), so they run
+inside the jitted step, and a resumed run repeats them bit for bit.
 
-Both k-means seeds and revived codes are drawn with probability proportional to the squared distance
-to the nearest code (k-means++): what is already represented exactly, such as a plain background, is
-never given a second code."""
+The seeds of k-means and the places of revived codes are both drawn with probability proportional to
+the squared distance to the nearest code (k-means++). A latent that a code represents exactly, such
+as that of a plain background, never gets a second code.
+"""
 
 from collections.abc import Callable
 
@@ -19,12 +20,16 @@ from vilg.codecs.quantize import squared_distances
 
 CHUNK = 2048  # points whose distances to every code are in memory at once
 NEVER = 1 << 30  # idle time of a code that has not been used yet
+Statistics = dict[str, Array]
 
 
-def statistics(vocabulary: int, width: int, bank: int) -> dict[str, Array]:
-    """usage: moving average of each code's share; idle: updates since it was last used; bank:
-    recent latents, newest first; filled: how many of them are real; seeded: whether k-means has
-    placed the codes; revived: how many codes were moved so far."""
+def init_statistics(vocabulary: int, width: int, bank: int) -> Statistics:
+    """The state of a codebook beside its parameters.
+
+    usage [v]: moving average of each code's share. idle [v]: updates since a code was last used.
+    bank [n, d]: recent latents, newest first, of which the first `filled` are real. seeded: whether
+    k-means has placed the codes. revived: how many codes have been moved.
+    """
     return {
         "usage": jnp.zeros(vocabulary, jnp.float32),
         "idle": jnp.full(vocabulary, NEVER, jnp.int32),
@@ -35,26 +40,28 @@ def statistics(vocabulary: int, width: int, bank: int) -> dict[str, Array]:
     }
 
 
-def count(old: dict[str, Array], counts: Float[Array, " v"], window: int) -> dict[str, Array]:
-    """Usage and idle time after an update that saw these counts; the average's memory is `window`
-    updates.
+def count_usage(statistics: Statistics, counts: Float[Array, " v"], window: int) -> Statistics:
+    """Usage and idle time after an update that saw these counts; `window` is the memory of the
+    moving average in updates.
     """
-    total = jnp.sum(counts)
+    usage, idle, total = statistics["usage"], statistics["idle"], jnp.sum(counts)
     share = counts / jnp.maximum(total, 1.0)
-    usage = jnp.where(total > 0, old["usage"] + (share - old["usage"]) / window, old["usage"])
-    waited = jnp.where(counts > 0, 0, jnp.minimum(old["idle"] + 1, NEVER))
-    return {**old, "usage": usage, "idle": jnp.where(total > 0, waited, old["idle"])}
+    usage = jnp.where(total > 0, usage + (share - usage) / window, usage)
+    waited = jnp.where(counts > 0, 0, jnp.minimum(idle + 1, NEVER))
+    return {**statistics, "usage": usage, "idle": jnp.where(total > 0, waited, idle)}
 
 
-def remember(old: dict[str, Array], latents: Float[Array, "n d"]) -> dict[str, Array]:
+def add_to_bank(statistics: Statistics, latents: Float[Array, "n d"]) -> Statistics:
     """The bank with new latents in front; where they are more than it holds, an even selection of
     them.
     """
-    size = old["bank"].shape[0]
+    bank = statistics["bank"]
+    size = bank.shape[0]
     if latents.shape[0] > size:
         latents = latents[jnp.arange(size) * latents.shape[0] // size]
-    bank = jnp.concatenate([latents, old["bank"]])[:size]
-    return {**old, "bank": bank, "filled": jnp.minimum(old["filled"] + latents.shape[0], size)}
+    bank = jnp.concatenate([latents, bank])[:size]
+    filled = jnp.minimum(statistics["filled"] + latents.shape[0], size)
+    return {**statistics, "bank": bank, "filled": filled}
 
 
 def assign(
@@ -62,48 +69,47 @@ def assign(
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """The nearest centre of each point and the squared distance to it, CHUNK points at a time."""
 
-    def some(block: Float[Array, "m d"]) -> tuple[Array, Array]:
+    def assign_chunk(block: Float[Array, "m d"]) -> tuple[Array, Array]:
         ids = jnp.argmin(squared_distances(block, centres), axis=-1).astype(jnp.int32)
         return ids, jnp.sum(jnp.square(block - centres[ids]), axis=-1)
 
     return jax.lax.map(
-        lambda p: jax.tree.map(lambda a: a[0], some(p[None])), points, batch_size=CHUNK
+        lambda p: jax.tree.map(lambda a: a[0], assign_chunk(p[None])), points, batch_size=CHUNK
     )
 
 
-def draw_index(
+def sample_indices(
     mass: Float[Array, " n"], key: Array, shape: tuple[int, ...] = ()
 ) -> Int[Array, "..."]:
     """Indices drawn with probability proportional to `mass`."""
     total = jnp.cumsum(mass)
-    found = jnp.searchsorted(total, jax.random.uniform(key, shape) * total[-1], side="right")
-    return jnp.minimum(found, mass.shape[0] - 1)
+    drawn = jnp.searchsorted(total, jax.random.uniform(key, shape) * total[-1], side="right")
+    return jnp.minimum(drawn, mass.shape[0] - 1)
 
 
-def spread_seeds(
+def kmeans_plus_plus(
     points: Float[Array, "n d"], real: Bool[Array, " n"], number: int, key: Array
 ) -> Float[Array, "k d"]:
-    """k-means++: `number` of the points, each drawn with probability ~ squared distance to those
-    before; `real` [n] masks the points.
+    """The seeds of k-means++: `number` of the points that are `real`, each drawn with probability
+    proportional to the squared distance to the nearest seed before it.
 
-    When every real point is a seed already, the remaining seeds repeat points, and stay unused
-    until they are revived."""
-    first, key = jax.random.split(key)
+    When every real point is a seed, the remaining seeds repeat points, and stay unused until they
+    are revived.
+    """
+    start_key, key = jax.random.split(key)
 
     def draw(i: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         seeds, distance = state
-        left = jnp.where(real, distance, 0.0)
-        left = jnp.where(jnp.sum(left) > 0, left, real.astype(jnp.float32))
-        seed = points[draw_index(left, jax.random.fold_in(key, i))]
-        return seeds.at[i].set(seed), jnp.minimum(
-            distance, jnp.sum(jnp.square(points - seed), axis=-1)
-        )
+        mass = jnp.where(real, distance, 0.0)
+        mass = jnp.where(jnp.sum(mass) > 0, mass, real.astype(jnp.float32))
+        seed = points[sample_indices(mass, jax.random.fold_in(key, i))]
+        seeds = seeds.at[i].set(seed)
+        return seeds, jnp.minimum(distance, jnp.sum(jnp.square(points - seed), axis=-1))
 
-    start = points[draw_index(real.astype(jnp.float32), first)]
+    start = points[sample_indices(real.astype(jnp.float32), start_key)]
     seeds = jnp.zeros((number, points.shape[1]), points.dtype).at[0].set(start)
-    return jax.lax.fori_loop(
-        1, number, draw, (seeds, jnp.sum(jnp.square(points - start), axis=-1))
-    )[0]
+    distance = jnp.sum(jnp.square(points - start), axis=-1)
+    return jax.lax.fori_loop(1, number, draw, (seeds, distance))[0]
 
 
 def kmeans(
@@ -113,8 +119,8 @@ def kmeans(
     rounds: int,
     key: Array,
 ) -> tuple[Float[Array, "k d"], Float[Array, ""]]:
-    """Centres after `rounds` of Lloyd's algorithm from k-means++ seeds, and the mean squared
-    distance to them; an empty centre stays.
+    """The centres after `rounds` rounds of Lloyd's algorithm from k-means++ seeds, and the mean
+    squared distance to them. A centre without points stays where it is.
     """
     weight = real.astype(jnp.float32)
 
@@ -124,23 +130,24 @@ def kmeans(
         mass = jnp.zeros(number).at[ids].add(weight)
         return jnp.where(mass[:, None] > 0, sums / jnp.maximum(mass, 1.0)[:, None], centres)
 
-    centres = jax.lax.fori_loop(0, rounds, step, spread_seeds(points, real, number, key))
+    centres = jax.lax.fori_loop(0, rounds, step, kmeans_plus_plus(points, real, number, key))
     _, distance = assign(points, centres)
     return centres, jnp.sum(distance * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
-def revival_sites(
-    old: dict[str, Array],
+def revival_targets(
+    statistics: Statistics,
     embeddings: Float[Array, "v d"],
-    decide: Callable[[Array], Array],
+    quantize: Callable[[Array], Array],
     key: Array,
 ) -> Float[Array, "v d"]:
-    """For every code a latent of the bank to move to if it is dead, drawn ~ squared distance to the
-    embedding it is quantized to.
+    """For every code a latent of the bank to which it moves if it is dead, drawn with probability
+    proportional to the squared distance to the embedding that the latent is quantized to.
 
-    `decide` maps latents to codes (the quantizer's own rule).
+    `quantize` maps latents to codes by the quantizer's own rule.
     """
-    ids = jax.lax.map(lambda p: decide(p[None])[0], old["bank"], batch_size=CHUNK)
-    distance = jnp.sum(jnp.square(old["bank"] - embeddings[ids]), axis=-1)
-    mass = jnp.where(jnp.arange(old["bank"].shape[0]) < old["filled"], distance, 0.0)
-    return old["bank"][draw_index(mass, key, (embeddings.shape[0],))]
+    bank = statistics["bank"]
+    ids = jax.lax.map(lambda p: quantize(p[None])[0], bank, batch_size=CHUNK)
+    distance = jnp.sum(jnp.square(bank - embeddings[ids]), axis=-1)
+    mass = jnp.where(jnp.arange(bank.shape[0]) < statistics["filled"], distance, 0.0)
+    return bank[sample_indices(mass, key, (embeddings.shape[0],))]

@@ -5,14 +5,15 @@ halving size, attention at given sizes.
     decoder: post_quant_conv, conv_in, mid, per level from the last {blocks + 1, attention, up},
     norm_out, (the codec's last convolution)
 
-Separate because it is one entry of a table (autoencoder.py). Parameter names follow the published
-ones, "_" for "."."""
+Separate because it is one entry of the table ARCHITECTURES (autoencoder.py). Parameter names follow
+the published ones, with "_" for ".".
+"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.codecs.blocks import (
@@ -31,9 +32,10 @@ FEATURES = ("batch", "rows", "columns", "channels_out")
 
 @dataclass(frozen=True)
 class Convolutional:
-    """Widths are channels * multipliers, a level each; f = 2^(levels - 1). Attention follows each
-    block of the levels whose size, for the configured image size and not for the image at hand, is
-    in `attention_at`."""
+    """An entry of ARCHITECTURES. The levels are channels * multipliers wide, and the factor is
+    2^(levels - 1). Attention follows each block of a level whose size is in `attention_at`; this
+    goes by the configured image size, whatever image is encoded.
+    """
 
     channels: int = 128  # channels at full size
     # of the channels, one for each level; each level halves the picture
@@ -67,18 +69,24 @@ class Convolutional:
 
     @property
     def downsample(self) -> int:
+        """Pixels a side of the square that becomes one position."""
         return 2 ** (len(self.multipliers) - 1)
 
     @property
     def output_size(self) -> int:
+        """The kernel size of the codec's last convolution."""
         return 3
 
     def attends(self, image_size: int, level: int) -> bool:
+        """Whether the blocks of a level have attention."""
         return image_size // 2**level in self.attention_at
 
-    def encoder(self, image_size: int, code_width: int, dtype: Any, moments: int = 1) -> nn.Module:
-        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and
-        log-variance of a posterior.
+    def encoder(
+        self, image_size: int, code_width: int, dtype: DTypeLike, moments: int = 1
+    ) -> nn.Module:
+        """The encoder, whose output has `moments` arrays of code_width channels side by side (2 for
+        the mean and log-variance of a posterior). Errors: UserError for an attention_at that no
+        level has.
         """
         unreachable = [
             size
@@ -93,20 +101,19 @@ class Convolutional:
         )
         return ConvolutionalEncoder(self, image_size, code_width, moments, dtype)
 
-    def decoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
+    def decoder(self, image_size: int, code_width: int, dtype: DTypeLike) -> nn.Module:
+        """The decoder."""
         return ConvolutionalDecoder(self, image_size, code_width, dtype)
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Images in [-1, 1] to latents, or to `moments` of them side by side (the published
-    double_z).
-    """
+    """Images in [-1, 1] -> `moments` latents side by side (2: the published double_z)."""
 
     config: Convolutional
     image_size: int
     code_width: int
     moments: int = 1
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x e"]:
@@ -131,14 +138,12 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class ConvolutionalDecoder(nn.Module):
-    """Embeddings to the feature map of full size that the codec's last convolution turns into
-    pixels.
-    """
+    """Embeddings -> features at full size, which the codec's last convolution turns into pixels."""
 
     config: Convolutional
     image_size: int
     code_width: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, embeddings: Float[Array, "b y x d"]) -> Float[Array, "b H W c"]:
@@ -166,9 +171,9 @@ class ConvolutionalDecoder(nn.Module):
         return nn.silu(group_norm(c.groups, "norm_out", self.dtype)(x))
 
 
-def middle(x: Float[Array, "b y x c"], groups: int, dtype: Any) -> Float[Array, "b y x c"]:
-    """Block, attention, block at the smallest size (called inside a compact method: its modules
-    belong to the caller).
+def middle(x: Float[Array, "b y x c"], groups: int, dtype: DTypeLike) -> Float[Array, "b y x c"]:
+    """Block, attention, block at the smallest size; called inside a compact method, whose module
+    then has these submodules.
     """
     x = ResidualBlock(x.shape[-1], groups, dtype, name="mid_block_1")(x)
     x = AttentionBlock(groups, dtype, name="mid_attn_1")(x)

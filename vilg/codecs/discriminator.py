@@ -1,15 +1,15 @@
-"""PatchGAN: a convolutional critic of overlapping patches, and the hinge losses (PAPERS 3.4; taming
-`discriminator/model.py`).
+"""PatchGAN: a convolutional discriminator of overlapping patches, and the hinge loss (PAPERS 3.4;
+`discriminator/model.py` of taming).
 
-Where we differ: GroupNorm for BatchNorm, because a loss here sees parameters and nothing that
-batches leave behind. The routing of gradients and the weight of the generator's term are in
-adversarial.py."""
-
-from typing import Any
+A difference from the published one: GroupNorm instead of BatchNorm, because a loss here depends on
+parameters and on nothing that batches leave behind. The routing of gradients and the weight of the
+generator's term are in adversarial.py.
+"""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.codecs.blocks import convolution, group_norm
@@ -25,7 +25,7 @@ class PatchGAN(nn.Module):
     width: int = 64
     layers: int = 3
     groups: int = 32
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x 1"]:

@@ -1,21 +1,22 @@
 """Imports a published KL autoencoder (LDM's kl-f8 and its kin): a state dict of CompVis' first
 stage or of diffusers' AutoencoderKL.
 
-Separate because only here do diffusers' names occur; they become CompVis' names, which
-import_taming.py maps and checks."""
+Separate because only here do diffusers' names occur. They become CompVis' names, which
+import_taming.py maps and checks.
+"""
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from vilg.codecs import import_taming
+from vilg.codecs.convolutional import Convolutional
 from vilg.codecs.kl import KL
 from vilg.codecs.weights import read
 from vilg.types import Params
 
-# of the published kl-f8's latents, and of no other codec's: a trained one's scale is measured
+# The factor of the published kl-f8's latents; the scale of another codec's latents is measured.
 PUBLISHED_SCALE = 0.18215
 RENAMED = (
     (r"\.down_blocks\.(\d+)\.resnets\.", r".down.\1.block."),
@@ -33,14 +34,15 @@ RENAMED = (
 )
 
 
-def compvis(codec: KL, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict by CompVis' names; diffusers counts the decoder's levels from the other end,
-    and its attention is of matrices.
+def compvis(codec: KL, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state dict by CompVis' names. diffusers counts the decoder's levels from the other end,
+    and the projections of its attention are matrices instead of 1x1 convolutions.
     """
-    last = len(getattr(codec.architecture, "multipliers", ())) - 1
+    architecture = codec.architecture
+    levels = len(architecture.multipliers) if isinstance(architecture, Convolutional) else 0
     renamed = {}
     for name, array in state.items():
-        name = re.sub(r"\.up_blocks\.(\d+)\.", lambda m: f".up.{last - int(m[1])}.", name)
+        name = re.sub(r"\.up_blocks\.(\d+)\.", lambda m: f".up.{levels - 1 - int(m[1])}.", name)
         for pattern, replacement in RENAMED:
             name = re.sub(pattern, replacement, name)
         matrix = ".attn_1." in name and np.ndim(array) == 2
@@ -48,9 +50,10 @@ def compvis(codec: KL, state: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def convert(codec: KL, state: Mapping[str, Any]) -> Params:
+def convert(codec: KL, state: Mapping[str, np.ndarray]) -> Params:
     """The codec's parameters (arrays, no discriminator) from a published state dict of either kind.
-    Errors: import_taming.convert's.
+
+    Errors: those of import_taming.convert.
     """
     return import_taming.convert(codec, compvis(codec, state))
 

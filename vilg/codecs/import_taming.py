@@ -1,10 +1,11 @@
-"""Imports a taming-transformers VQGAN: its state dict as a codec's parameters (PAPERS 3.3; the
-f = 8, 8192-code one of OpenImages among them).
+"""Imports a taming-transformers VQGAN: its state dict becomes a codec's parameters (PAPERS 3.3; the
+f = 8 model with 8192 codes of OpenImages is one of them).
 
-LDM's KL autoencoders bear the same names (import_kl.py). Separate because only here do the
-published names and layouts occur: (O, I, kh, kw) kernels become (kh, kw, I, O), norm weights
-scales. Every array that the codec needs has to be there in the right shape, and nothing else may
-be, except the training losses ("loss.*")."""
+LDM's KL autoencoders have the same names (import_kl.py). Separate because only here do the
+published names and layouts occur: kernels (O, I, kh, kw) become (kh, kw, I, O), norm weights become
+scales. Every array that the codec needs must be in the state dict in the right shape, and no other
+array may be, except those of the training losses ("loss.*").
+"""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from vilg.codecs.weights import read
 from vilg.config import require
 from vilg.types import Params, UserError
 
-PREFIX = "first_stage_model."  # of the checkpoints that hold a transformer too (Net2Net)
+PREFIX = "first_stage_model."  # in checkpoints that hold a transformer too (Net2Net)
 QUANTIZERS = {
     "nearest": {("codebook",): "quantize.embedding.weight"},
     "gumbel": {
@@ -49,13 +50,13 @@ def published_name(path: tuple[str, ...], quantizer: str) -> str:
 
 
 def published_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The published shape of an array that has `shape` here."""
+    """The published shape of an array that has this shape in our layout."""
     if len(shape) == 4:
         return (shape[3], shape[2], shape[0], shape[1])
     return (shape[1], shape[0], 1, 1) if name == "quantize.proj.weight" else shape
 
 
-def ours(name: str, array: np.ndarray) -> np.ndarray:
+def to_our_layout(name: str, array: np.ndarray) -> np.ndarray:
     """A published array in our layout, float32."""
     array = np.asarray(array, np.float32)
     if name == "quantize.proj.weight":
@@ -86,7 +87,7 @@ def expected(codec: Autoencoder) -> dict[str, tuple[tuple[str, ...], tuple[int, 
     return layout
 
 
-def convert(codec: Autoencoder, state: Mapping[str, Any]) -> Params:
+def convert(codec: Autoencoder, state: Mapping[str, np.ndarray]) -> Params:
     """The codec's parameters (arrays, no discriminator) from a published state dict.
 
     Errors: UserError naming what is missing, unexpected or of another shape.
@@ -115,7 +116,7 @@ def convert(codec: Autoencoder, state: Mapping[str, Any]) -> Params:
         node = params
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = ours(name, state[name])
+        node[path[-1]] = to_our_layout(name, state[name])
     return params
 
 

@@ -1,12 +1,13 @@
 """KL: pixels <-> continuous latents of a Gaussian posterior (VAE; LDM's kl-f8, arXiv 2112.10752),
-as one Trainable with its discriminator.
+one Trainable together with its discriminator.
 
     image [b H W 3] --encoder--> mean, log-variance [b y x c] --sample--> latents [b y x c]
     --decoder, output--> image
 
 Training decodes a sample of the posterior; `latents` is its mean. The latents have the scale that
-training gave them: whoever diffuses them measures it. autoencoder.py has the networks and the loss
-of a reconstruction."""
+training gave them, and a diffusion generator measures it (spaces.py). autoencoder.py has the
+networks and the loss of a reconstruction.
+"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,15 +26,15 @@ LOG_VARIANCES = (-30.0, 20.0)  # LDM's clip
 
 @dataclass(frozen=True, kw_only=True)
 class KL(Autoencoder):
-    """The fields are the config, an Autoencoder's among them. kl_weight: weight of the divergence
-    from the unit Gaussian.
+    """The fields are the config, an Autoencoder's among them.
 
     LDM (LPIPSWithDiscriminator) sums the errors of all H * W * 3 values of an image, adds kl_weight
     times the divergence summed over its latents, and averages over images. vilg's terms are means
-    over those values, so the divergence is divided by H * W * 3 as well: the loss is LDM's by a
-    constant, and a kl_weight means the same. So does discriminator.weight, below the limit of its
-    ratio: LDM's 1e4 is on sums, here it is limit = 1e4 / (H * W * 3). LDM's log-variance of the
-    errors never reached its optimizer; it is left out here, at its initial 0."""
+    over those values, so the divergence is divided by H * W * 3 as well: the loss is LDM's up to a
+    constant factor, and a kl_weight means the same. So does discriminator.weight, below the limit
+    of its ratio: LDM's 1e4 limits a ratio of sums, which is limit = 1e4 / (H * W * 3) here. LDM's
+    log-variance of the errors never reached its optimizer; it is left out here, at its initial 0.
+    """
 
     moments: ClassVar[int] = 2
 
@@ -51,10 +52,11 @@ class KL(Autoencoder):
 
     @property
     def width(self) -> int:
+        """Channels that the decoder takes."""
         return self.latent_channels
 
     def describe(self) -> dict[str, str]:
-        """What is in the loss and what is left out, for the log and the report."""
+        """The size, and the terms of the loss that are used or left out, for log and report."""
         size = (
             f"{self.image_size} px -> {self.grid[0]}x{self.grid[1]} of {self.latent_channels}"
             f" channels, KL weight {self.kl_weight:g}"

@@ -1,17 +1,19 @@
 """A codec architecture whose encoder sees one patch at a time: equal patches get equal codes
 wherever they are.
 
-Separate from the convolutional one because its property is different: with codes that do not depend
-on their neighbours a plain background is one single code, and a generator has far less to learn
-(measured: token perplexity 209 -> 7 at equal PSNR). Everything is a matrix product, a 3x3
-convolution or a depth-to-space: the fast operations of a CPU."""
+Separate from the convolutional one because it has another property: as codes do not depend on their
+neighbours, a plain background is one single code, and a generator has far less to learn (measured:
+token perplexity 209 -> 7 at equal PSNR). Everything is a matrix product, a 3x3 convolution or a
+depth-to-space: the fast operations of a CPU.
+"""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vilg.codecs.blocks import convolution
@@ -20,117 +22,13 @@ from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 
 
-def dense(
-    features: int,
-    dtype: Any,
-    name: str,
-    axes: tuple[str | None, str | None] = ("channels_in", "channels_out"),
-) -> nn.Dense:
-    """A 1x1 convolution; `axes` are the names of its kernel's two dimensions."""
-    kernel, bias = (
-        named(nn.initializers.lecun_normal(), *axes),
-        named(nn.initializers.zeros_init(), axes[1]),
-    )
-    return nn.Dense(features, dtype=dtype, kernel_init=kernel, bias_init=bias, name=name)
-
-
-def norm(dtype: Any, name: str) -> nn.LayerNorm:
-    """LayerNorm over channels at each position (GroupNorm would mix positions)."""
-    scale, bias = (
-        named(nn.initializers.ones_init(), "channels_out"),
-        named(nn.initializers.zeros_init(), "channels_out"),
-    )
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, scale_init=scale, bias_init=bias, name=name)
-
-
-def mix(x: Float[Array, "b y x c"], count: int, width: int, dtype: Any) -> Float[Array, "b y x c"]:
-    """`count` residual 3x3 convolutions between patches; inside a module's compact call."""
-    for i in range(count):
-        x = x + convolution(width, f"context_{i}", dtype=dtype)(
-            nn.silu(norm(dtype, f"context_norm_{i}")(x))
-        )
-    return x
-
-
-class PatchBlock(nn.Module):
-    """x + W2 act(W1 norm(x)): a residual block of 1x1 convolutions."""
-
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
-        hidden = nn.silu(dense(self.width, self.dtype, "inner")(norm(self.dtype, "norm")(x)))
-        return x + dense(self.width, self.dtype, "outer")(hidden)
-
-
-class PatchEncoder(nn.Module):
-    """Images to latents, each a function of its own patch."""
-
-    patch: int
-    width: int
-    depth: int
-    context: int
-    code_width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
-        x = rearrange(
-            images.astype(self.dtype),
-            "b (y p) (x q) c -> b y x (p q c)",
-            p=self.patch,
-            q=self.patch,
-        )
-        x = constrain(
-            dense(self.width, self.dtype, "patches")(x), "batch", "rows", "columns", "channels_out"
-        )
-        x = mix(x, self.context, self.width, self.dtype)
-        for i in range(self.depth):
-            x = PatchBlock(self.width, self.dtype, name=f"block_{i}")(x)
-        return dense(self.code_width, self.dtype, "latents", ("channels_in", None))(
-            norm(self.dtype, "norm_out")(x)
-        )
-
-
-class PatchDecoder(nn.Module):
-    """Embeddings to the feature map of full size that the codec's last convolution turns into
-    pixels.
-    """
-
-    patch: int
-    width: int
-    depth: int
-    context: int
-    channels: int
-    refinements: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, embeddings: Float[Array, "b y x d"]) -> Float[Array, "b H W c"]:
-        x = dense(self.width, self.dtype, "embeddings", (None, "channels_out"))(
-            embeddings.astype(self.dtype)
-        )
-        x = mix(x, self.context, self.width, self.dtype)
-        for i in range(self.depth):
-            x = PatchBlock(self.width, self.dtype, name=f"block_{i}")(x)
-        x = dense(self.patch**2 * self.channels, self.dtype, "pixels")(
-            norm(self.dtype, "norm_out")(x)
-        )
-        x = rearrange(x, "b y x (p q c) -> b (y p) (x q) c", p=self.patch, q=self.patch)
-        x = constrain(x, "batch", "rows", "columns", "channels_out")
-        for i in range(self.refinements):
-            x = x + convolution(self.channels, f"refinement_{i}", dtype=self.dtype)(nn.silu(x))
-        return nn.silu(x)
-
-
 @dataclass(frozen=True)
 class Patch:
-    """Encoder of `encoder_context` 3x3 convolutions between patches (0: patch-local) and `depth`
-    blocks a patch; decoder of `context` 3x3 convolutions between patches (0: none), then `depth`
-    blocks a patch, then `refinements` 3x3 convolutions of `channels` at full size. The last
-    convolution is `output_size` square: with 1 and no other 3x3 convolution a patch is a function
-    of its code alone."""
+    """An entry of ARCHITECTURES. Both encoder and decoder have 3x3 convolutions between patches,
+    then residual blocks within a patch; the decoder then has 3x3 convolutions at full size, and the
+    codec's last convolution follows. With output_size 1 and no 3x3 convolution a patch is a
+    function of its code alone.
+    """
 
     patch: int = 4  # rows and columns of pixels that become one code
     width: int = 128  # width of a position's state
@@ -153,17 +51,104 @@ class Patch:
 
     @property
     def downsample(self) -> int:
+        """Pixels a side of the square that becomes one position."""
         return self.patch
 
-    def encoder(self, image_size: int, code_width: int, dtype: Any, moments: int = 1) -> nn.Module:
-        """Puts out `moments` arrays of code_width channels side by side: 2 for the mean and
-        log-variance of a posterior.
+    def encoder(
+        self, image_size: int, code_width: int, dtype: DTypeLike, moments: int = 1
+    ) -> nn.Module:
+        """The encoder, whose output has `moments` arrays of code_width channels side by side (2 for
+        the mean and log-variance of a posterior).
         """
-        return PatchEncoder(
-            self.patch, self.width, self.depth, self.encoder_context, moments * code_width, dtype
-        )
+        return PatchEncoder(self, moments * code_width, dtype)
 
-    def decoder(self, image_size: int, code_width: int, dtype: Any) -> nn.Module:
-        return PatchDecoder(
-            self.patch, self.width, self.depth, self.context, self.channels, self.refinements, dtype
+    def decoder(self, image_size: int, code_width: int, dtype: DTypeLike) -> nn.Module:
+        """The decoder."""
+        return PatchDecoder(self, dtype)
+
+
+class PatchEncoder(nn.Module):
+    """Images -> [b y x width], each position a function of its own patch (and, with
+    encoder_context, of its neighbours).
+    """
+
+    config: Patch
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x d"]:
+        c, p = self.config, self.config.patch
+        x = rearrange(images.astype(self.dtype), "b (y p) (x q) c -> b y x (p q c)", p=p, q=p)
+        x = dense(c.width, self.dtype, "patches")(x)
+        x = constrain(x, "batch", "rows", "columns", "channels_out")
+        x = mix_patches(x, c.encoder_context, c.width, self.dtype)
+        for i in range(c.depth):
+            x = PatchBlock(c.width, self.dtype, name=f"block_{i}")(x)
+        x = norm(self.dtype, "norm_out")(x)
+        return dense(self.width, self.dtype, "latents", ("channels_in", None))(x)
+
+
+class PatchDecoder(nn.Module):
+    """Embeddings -> features at full size, which the codec's last convolution turns into pixels."""
+
+    config: Patch
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, embeddings: Float[Array, "b y x d"]) -> Float[Array, "b H W c"]:
+        c, p = self.config, self.config.patch
+        x = embeddings.astype(self.dtype)
+        x = dense(c.width, self.dtype, "embeddings", (None, "channels_out"))(x)
+        x = mix_patches(x, c.context, c.width, self.dtype)
+        for i in range(c.depth):
+            x = PatchBlock(c.width, self.dtype, name=f"block_{i}")(x)
+        x = norm(self.dtype, "norm_out")(x)
+        x = dense(p**2 * c.channels, self.dtype, "pixels")(x)
+        x = rearrange(x, "b y x (p q c) -> b (y p) (x q) c", p=p, q=p)
+        x = constrain(x, "batch", "rows", "columns", "channels_out")
+        for i in range(c.refinements):
+            x = x + convolution(c.channels, f"refinement_{i}", dtype=self.dtype)(nn.silu(x))
+        return nn.silu(x)
+
+
+def dense(
+    features: int,
+    dtype: DTypeLike,
+    name: str,
+    axes: tuple[str | None, str | None] = ("channels_in", "channels_out"),
+) -> nn.Dense:
+    """A 1x1 convolution; `axes` are the names of its kernel's two dimensions."""
+    kernel = named(nn.initializers.lecun_normal(), *axes)
+    bias = named(nn.initializers.zeros_init(), axes[1])
+    return nn.Dense(features, dtype=dtype, kernel_init=kernel, bias_init=bias, name=name)
+
+
+def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
+    """LayerNorm over channels at each position (GroupNorm would mix positions)."""
+    scale = named(nn.initializers.ones_init(), "channels_out")
+    bias = named(nn.initializers.zeros_init(), "channels_out")
+    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, scale_init=scale, bias_init=bias, name=name)
+
+
+def mix_patches(
+    x: Float[Array, "b y x c"], count: int, width: int, dtype: DTypeLike
+) -> Float[Array, "b y x c"]:
+    """`count` residual 3x3 convolutions between patches; called inside a compact method."""
+    for i in range(count):
+        x = x + convolution(width, f"context_{i}", dtype=dtype)(
+            nn.silu(norm(dtype, f"context_norm_{i}")(x))
         )
+    return x
+
+
+class PatchBlock(nn.Module):
+    """x + W2 act(W1 norm(x)): a residual block of 1x1 convolutions."""
+
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
+        hidden = nn.silu(dense(self.width, self.dtype, "inner")(norm(self.dtype, "norm")(x)))
+        return x + dense(self.width, self.dtype, "outer")(hidden)

@@ -9,7 +9,6 @@ term out and says so.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,26 +18,22 @@ from jaxtyping import Array, Float
 from vilg.codecs.weights import read
 from vilg.types import UserError
 
-WIDTHS = (
-    (64, 64),
-    (128, 128),
-    (256, 256, 256),
-    (512, 512, 512),
-    (512, 512, 512),
-)  # VGG16 between its max-pools
+# channels of VGG16's convolutions between its max-pools
+WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 PREFIXES = ("loss.perceptual_loss.", "perceptual_loss.", "module.")
+Weights = np.ndarray | Array
 
 
 @dataclass(frozen=True)
 class LPIPS:
-    """levels: a tuple of (kernel [3, 3, i, o], bias [o]) for each of five levels; heads: five [c]
-    weights of channels.
+    """The network. `levels` holds the convolutions (kernel [3, 3, i, o], bias [o]) of each of five
+    levels, `heads` the weights [c] of each level's channels.
     """
 
-    levels: tuple[tuple[tuple[Any, Any], ...], ...]  # of arrays, numpy or traced
-    heads: tuple[Any, ...]
+    levels: tuple[tuple[tuple[Weights, Weights], ...], ...]
+    heads: tuple[Weights, ...]
 
     def __call__(
         self, a: Float[Array, "b H W 3"], b: Float[Array, "b H W 3"]
@@ -52,16 +47,15 @@ class LPIPS:
                     both, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
                 )
             for kernel, bias in level:
-                kernel = jax.lax.optimization_barrier(
-                    jnp.asarray(kernel)
-                )  # or XLA spends its time flipping constants for the gradient
+                # without the barrier XLA spends its time on flipping constants for the gradient
+                kernel = jax.lax.optimization_barrier(jnp.asarray(kernel))
                 both = jax.lax.conv_general_dilated(
                     both, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
                 )
                 both = jax.nn.relu(both + jnp.asarray(bias))
             squares = jnp.sum(jnp.square(both), axis=-1, keepdims=True)
-            # where all features are 0 the root has no finite gradient, but there the ReLU before it
-            # passes none on
+            # Where all features are 0 the root has no finite gradient, but there the ReLU before it
+            # passes no gradient on.
             first, second = jnp.split(both / (jnp.sqrt(squares) + 1e-10), 2)
             distance += jnp.mean(
                 jnp.sum(jnp.square(first - second) * jnp.asarray(head), axis=-1), axis=(1, 2)
@@ -71,10 +65,12 @@ class LPIPS:
 
 @functools.lru_cache(maxsize=2)
 def load(path: str) -> LPIPS:
-    """LPIPS from .npz, .safetensors or a torch file with the keys of LPIPS-VGG:
+    """LPIPS from a .npz, .safetensors or torch file with the keys of LPIPS-VGG:
     `net.slice{1-5}.{n}.weight` (or torchvision's `features.{n}.weight`) and
-    `lin{0-4}.model.1.weight`. Errors: UserError naming a key that is missing or has another
-    shape."""
+    `lin{0-4}.model.1.weight`.
+
+    Errors: UserError naming a key that is missing or has another shape.
+    """
     return from_state(read(path, "codec.perceptual"), path)
 
 
@@ -83,17 +79,17 @@ def from_state(state: Mapping[str, np.ndarray], path: str = "weights") -> LPIPS:
     short = {functools.reduce(str.removeprefix, PREFIXES, k): v for k, v in state.items()}
 
     def take(names: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
-        found = next((short[n] for n in names if n in short), None)
-        if found is None:
+        array = next((short[n] for n in names if n in short), None)
+        if array is None:
             raise UserError(
                 f"codec.perceptual={path!r}: has no {names[0]!r}; give a file in the LPIPS-VGG"
                 " layout, or leave it empty"
             )
-        if found.shape != shape:
+        if array.shape != shape:
             raise UserError(
-                f"codec.perceptual={path!r}: {names[0]} has shape {found.shape}, expected {shape}"
+                f"codec.perceptual={path!r}: {names[0]} has shape {array.shape}, expected {shape}"
             )
-        return np.asarray(found, np.float32)
+        return np.asarray(array, np.float32)
 
     levels, index, channels = [], 0, 3
     for level, widths in enumerate(WIDTHS):

@@ -1,8 +1,9 @@
-"""Pixels: the codec of generators that work on pixels. Its latents are the picture itself, `patch`
-x `patch` pixels to a position.
+"""Pixels: the codec of generators that work on pixels. Its latents are the image itself, `patch` x
+`patch` pixels to a position.
 
-There is nothing to learn: it is no Trainable, `init` gives the parameters {}, and no run has to
-make them."""
+It has nothing to learn: it is no Trainable, `init` gives the parameters {}, and no run has to train
+it.
+"""
 
 from dataclasses import dataclass
 
@@ -16,18 +17,19 @@ from vilg.types import Model, Params
 
 @dataclass(frozen=True)
 class Pixels(Model):
-    """patch 1: plain pixels; else each position holds its patch's rows, columns and colours, in
-    this order.
-    """
+    """Each position of the latents holds its patch's rows, columns and colours, in this order."""
 
     image_size: int  # rows and columns of a picture in pixels
     patch: int = 1  # rows and columns of pixels in one position; 1: plain pixels
 
     def __post_init__(self) -> None:
         require(self.patch > 0, "codec.patch", self.patch, "must be at least 1")
-        whole = self.image_size > 0 and self.image_size % self.patch == 0
+        divides = self.image_size > 0 and self.image_size % self.patch == 0
         require(
-            whole, "codec.image_size", self.image_size, f"must be a multiple of patch={self.patch}"
+            divides,
+            "codec.image_size",
+            self.image_size,
+            f"must be a multiple of patch={self.patch}",
         )
 
     @property
@@ -37,11 +39,13 @@ class Pixels(Model):
 
     @property
     def grid(self) -> tuple[int, int]:
+        """Rows and columns of positions."""
         side = self.image_size // self.patch
         return side, side
 
     @property
     def latent_channels(self) -> int:
+        """Values of a patch."""
         return 3 * self.patch**2
 
     def init(self, key: Array) -> Params:
@@ -55,6 +59,6 @@ class Pixels(Model):
     def from_latents(
         self, params: Params, latents: Float[Array, "b y x c"]
     ) -> Float[Array, "b H W 3"]:
-        """The picture, clipped to [-1, 1]."""
+        """The image, clipped to [-1, 1]."""
         images = rearrange(latents, "b y x (p q c) -> b (y p) (x q) c", p=self.patch, q=self.patch)
         return jnp.clip(images, -1.0, 1.0)

@@ -3,16 +3,18 @@ table.
 
     latents [b y x d] --codes--> ids [b y x] --lookup--> embeddings [b y x d]
 
-A quantizer is a frozen dataclass of config fields; its parameters are a dict that VQ keeps. What
-moves codes without a gradient (k-means, revival) is decided in codebook.py; a quantizer only says
-how a code is put in a place."""
+A quantizer is a frozen dataclass of config fields; its parameters are a dict that VQ holds. The
+moves of codes without a gradient (k-means, revival) are decided in codebook.py; a quantizer only
+says how a code is put at a place.
+"""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from vilg.config import require
@@ -45,31 +47,49 @@ def nearest(points: Latents, centres: Float[Array, "k d"]) -> Ids:
 
 @runtime_checkable
 class Quantizer(Protocol):
-    """What VQ asks of an entry of QUANTIZERS."""
+    """An entry of QUANTIZERS."""
 
-    def init(self, key: Array, vocabulary: int, width: int) -> Params: ...
+    def init(self, key: Array, vocabulary: int, width: int) -> Params:
+        """Boxed parameters of `vocabulary` codes of this width."""
+        ...
 
-    def codes(self, params: Params, latents: Latents) -> Ids: ...
+    def codes(self, params: Params, latents: Latents) -> Ids:
+        """The code of each latent, deterministic."""
+        ...
 
-    def lookup(self, params: Params, ids: Ids) -> Latents: ...
+    def lookup(self, params: Params, ids: Ids) -> Latents:
+        """The embedding of each code."""
+        ...
 
     def quantize(
         self, params: Params, latents: Latents, key: Array, step: Array
-    ) -> tuple[Latents, Ids, Array, Metrics]: ...
+    ) -> tuple[Latents, Ids, Array, Metrics]:
+        """In training: (embeddings through which gradients pass to the latents, codes, the
+        quantizer's loss, metrics).
+        """
+        ...
 
-    def place(self, params: Params, centres: Float[Array, "v d"], spread: Array) -> Params: ...
+    def place(self, params: Params, centres: Float[Array, "v d"], spread: Array) -> Params:
+        """The parameters with every code at a centre of k-means; `spread` is the mean squared
+        distance to the centres.
+        """
+        ...
 
     def revive(
-        self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array
-    ) -> Params: ...
+        self, params: Params, dead: Bool[Array, " v"], targets: Float[Array, "v d"], key: Array
+    ) -> Params:
+        """The parameters with the dead codes at their targets."""
+        ...
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest code by Euclidean distance, straight-through (VQ-VAE; taming `VectorQuantizer2`).
+    """The nearest code by Euclidean distance, straight-through (VQ-VAE; `VectorQuantizer2` of
+    taming).
 
     loss = mean((sg[z] - e)^2) + beta mean((z - sg[e])^2). `legacy_beta` puts beta on the first term
-    instead, as taming's default does (PAPERS 3.4): only for reproducing runs of that code."""
+    instead, as taming's default does (PAPERS 3.4): only for reproducing runs of that code.
+    """
 
     beta: float = 0.25  # weight of the commitment term
     legacy_beta: bool = False  # beta weighs the codebook's term instead, as taming's default does
@@ -78,7 +98,7 @@ class Nearest:
         require(self.beta >= 0, "quantizer.beta", self.beta, "must not be negative")
 
     def init(self, key: Array, vocabulary: int, width: int) -> Params:
-        def uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        def uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
             return jax.random.uniform(key, shape, dtype, -1.0 / vocabulary, 1.0 / vocabulary)
 
         return {"codebook": named(uniform, "codebook", "embed")(key, (vocabulary, width))}
@@ -108,19 +128,21 @@ class Nearest:
         return {**params, "codebook": centres}
 
     def revive(
-        self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array
+        self, params: Params, dead: Bool[Array, " v"], targets: Float[Array, "v d"], key: Array
     ) -> Params:
-        return {**params, "codebook": jnp.where(dead[:, None], sites, params["codebook"])}
+        return {**params, "codebook": jnp.where(dead[:, None], targets, params["codebook"])}
 
 
 @dataclass(frozen=True)
 class Gumbel:
-    """A categorical over codes, sampled by hard Gumbel-softmax, straight-through (DALL-E; taming
-    `GumbelQuantize`).
+    """A categorical distribution over codes, sampled by hard Gumbel-softmax, straight-through
+    (DALL-E; `GumbelQuantize` of taming).
 
-    Temperature: cosine from `temperature` to `temperature_end` over `temperature_steps` steps. loss
-    = kl_weight mean over positions of KL(softmax(logits) || uniform). Encoding is the argmax of the
-    logits: the released code adds noise there too (PAPERS 3.2, trap)."""
+    The temperature falls along a cosine from `temperature` to `temperature_end` over
+    `temperature_steps` steps. loss = kl_weight * mean over positions of KL(softmax(logits) ||
+    uniform). Encoding is the argmax of the logits; the released code adds noise there too (PAPERS
+    3.2, a trap).
+    """
 
     temperature: float = 0.9  # of the Gumbel-softmax at the first update
     temperature_end: float = 1e-6  # of the Gumbel-softmax in the end, along a cosine
@@ -157,7 +179,7 @@ class Gumbel:
             ),
         }
 
-    def schedule(self, step: Array) -> Array:
+    def temperature_at(self, step: Array) -> Array:
         """The temperature at a step; the end value after the last one."""
         fraction = jnp.clip(step / self.temperature_steps, 0.0, 1.0)
         return self.temperature_end + 0.5 * (self.temperature - self.temperature_end) * (
@@ -181,7 +203,7 @@ class Gumbel:
         self, params: Params, latents: Latents, key: Array, step: Array
     ) -> tuple[Latents, Ids, Array, Metrics]:
         logits = self.logits(params, latents)
-        temperature = self.schedule(step)
+        temperature = self.temperature_at(step)
         soft = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature)
         ids = jnp.argmax(soft, axis=-1).astype(jnp.int32)
         hard = jax.nn.one_hot(ids, soft.shape[-1], dtype=soft.dtype)
@@ -200,8 +222,8 @@ class Gumbel:
         )
 
     def place(self, params: Params, centres: Float[Array, "v d"], spread: Array) -> Params:
-        """Logits of the posterior of equal Gaussians at the centres, `spread` their mean squared
-        radius: argmax is the nearest one.
+        """The logits become those of the posterior of equal Gaussians at the centres with `spread`
+        as their mean squared radius: their argmax is the nearest centre.
         """
         scale = centres.shape[-1] / jnp.maximum(spread, 1e-6)
         projection = {
@@ -211,14 +233,14 @@ class Gumbel:
         return {**params, "projection": projection, "codebook": centres}
 
     def revive(
-        self, params: Params, dead: Bool[Array, " v"], sites: Float[Array, "v d"], key: Array
+        self, params: Params, dead: Bool[Array, " v"], targets: Float[Array, "v d"], key: Array
     ) -> Params:
-        """Each dead code becomes a copy of the code that its site has now, its logits leaning
-        towards the site by a hundredth.
+        """Each dead code becomes a copy of the code that its target is quantized to now, with
+        logits that lean towards the target by a hundredth.
         """
         kernel, bias = params["projection"]["kernel"], params["projection"]["bias"]
-        source = self.codes(params, sites)
-        gap = sites - params["codebook"][source]
+        source = self.codes(params, targets)
+        gap = targets - params["codebook"][source]
         lean = (
             0.01
             * jnp.linalg.norm(kernel[:, source], axis=0)
@@ -234,8 +256,8 @@ class Gumbel:
         return {
             **params,
             "projection": projection,
-            "codebook": jnp.where(dead[:, None], sites, params["codebook"]),
+            "codebook": jnp.where(dead[:, None], targets, params["codebook"]),
         }
 
 
-QUANTIZERS = {"nearest": Nearest, "gumbel": Gumbel}
+QUANTIZERS: dict[str, type[Nearest] | type[Gumbel]] = {"nearest": Nearest, "gumbel": Gumbel}

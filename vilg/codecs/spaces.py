@@ -1,110 +1,98 @@
-"""Spaces: what a generator draws, as seen through the codec. `ids` are a tokenizer's codes,
-`latents` floats of zero mean and unit variance.
+"""Spaces: the codes of images that a model reads or draws, as seen through a codec. "ids" are a
+tokenizer's codes, "latents" are floats of zero mean and unit variance.
 
-Separate from the codecs, because whether a generator wants ids or floats is the generator's
-question: a VQ codec serves both. The scale of latents is measured from data when a run starts
-(`measure`), stored with the run, and part of its frozen parameters, so that a codec that was
-trained again cannot be decoded with another's scale. SPACES is the table that a generator's `space`
-resolves through."""
+Separate from the codecs, because the choice between ids and floats is the generator's: a VQ codec
+serves both. The scale of latents is measured from data when a run starts (`measure`), is stored
+with the run, and is part of its frozen parameters, so that no codec that was trained again is
+decoded with another codec's scale. SPACES is the table of Model.space.
+"""
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vilg.types import Codec, Params, Tokenizer, UserError
 
+Scale = Mapping[str, Sequence[float]]  # {"mean", "std"} of each channel
 
-class Space:
-    """What a model reads or draws, as seen through its codec."""
+
+class Space(abc.ABC):
+    """The codes of one codec that a model reads or draws."""
 
     scaled: ClassVar[bool] = False  # whether a scale is measured from the data
 
+    @abc.abstractmethod
     def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Array:
         """The codes of images in [-1, 1]."""
-        raise AssertionError(f"{type(self).__name__} does not encode")
 
+    @abc.abstractmethod
     def decode(self, frozen: Params, codes: Array) -> Float[Array, "b H W 3"]:
         """Images in [-1, 1]."""
-        raise AssertionError(f"{type(self).__name__} does not decode")
 
-    def freeze(self, params: Params, scale: Mapping[str, Sequence[float]] | None) -> Params:
+    def freeze(self, params: Params, scale: Scale | None) -> Params:
         """The frozen parameters of this space, from the codec's."""
         return params
 
-    def measure(self, latents: Float[np.ndarray, "n y x c"]) -> dict[str, list[float]]:
-        """The scale of latents; only of a space that is scaled."""
+    def measure(self, latents: Float[np.ndarray, "n y x c"]) -> Scale:
+        """The scale of latents; asked only of a space that is `scaled`."""
         raise AssertionError(f"{type(self).__name__} has no scale")
 
 
 @dataclasses.dataclass(frozen=True)
 class Ids(Space):
-    """Codes are a tokenizer's ids, int32 [b y x]; the frozen parameters are the codec's."""
+    """A tokenizer's ids, int32 [b y x]. The frozen parameters are the codec's."""
 
-    codec: Any  # a Tokenizer, or it is refused
+    codec: Tokenizer
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.codec, Tokenizer):
-            raise UserError(
-                f"codec.name: {type(self.codec).__name__} has no ids, and this generator draws ids;"
-                " give a tokenizer such as 'vq', or a generator of latents"
-            )
-
-    def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Any:
-        """The codes of images in [-1, 1]."""
+    def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Int[Array, "b y x"]:
         return self.codec.encode(frozen, images)
 
-    def decode(self, frozen: Params, codes: Any) -> Float[Array, "b H W 3"]:
-        """Images in [-1, 1]."""
+    def decode(self, frozen: Params, codes: Int[Array, "b y x"]) -> Float[Array, "b H W 3"]:
         return self.codec.decode(frozen, codes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Raw(Space):
-    """Codes are the codec's latents as they are, float32 [b y x c]: what a codec's own run looks at
-    where it has no ids.
+    """The codec's latents as they are, float32 [b y x c]: the space of a codec's own run where it
+    has no ids.
     """
 
     codec: Codec
 
-    def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Any:
-        """The latents of images in [-1, 1]."""
+    def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x c"]:
         return self.codec.latents(frozen, images)
 
-    def decode(self, frozen: Params, codes: Any) -> Float[Array, "b H W 3"]:
-        """Images in [-1, 1]."""
+    def decode(self, frozen: Params, codes: Float[Array, "b y x c"]) -> Float[Array, "b H W 3"]:
         return self.codec.from_latents(frozen, codes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Latents(Space):
-    """Codes are the codec's latents, each channel less its mean and over its standard deviation:
-    {"codec", "mean", "std"} are frozen.
+    """The codec's latents, each channel less its mean and over its standard deviation, float32
+    [b y x c]. The frozen parameters are {"codec", "mean", "std"}.
     """
 
     codec: Codec
     scaled: ClassVar[bool] = True
 
-    def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Any:
-        """The scaled latents of images in [-1, 1]."""
+    def encode(self, frozen: Params, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x c"]:
         return (self.codec.latents(frozen["codec"], images) - frozen["mean"]) / frozen["std"]
 
-    def decode(self, frozen: Params, codes: Any) -> Float[Array, "b H W 3"]:
-        """Images in [-1, 1]."""
+    def decode(self, frozen: Params, codes: Float[Array, "b y x c"]) -> Float[Array, "b H W 3"]:
         return self.codec.from_latents(frozen["codec"], codes * frozen["std"] + frozen["mean"])
 
-    def freeze(self, params: Params, scale: Mapping[str, Sequence[float]] | None) -> Params:
-        """The frozen parameters of this space, from the codec's and the measured scale (the
-        identity where there is none yet).
-        """
+    def freeze(self, params: Params, scale: Scale | None) -> Params:
+        """The frozen parameters, from the codec's and the measured scale (None: the identity)."""
         c = self.codec.latent_channels
         scale = scale or {"mean": [0.0] * c, "std": [1.0] * c}
         return {"codec": params, **{k: np.asarray(scale[k], np.float32) for k in ("mean", "std")}}
 
-    def measure(self, latents: Float[np.ndarray, "n y x c"]) -> dict[str, list[float]]:
-        """Mean and standard deviation of each channel over encoded pictures.
+    def measure(self, latents: Float[np.ndarray, "n y x c"]) -> Scale:
+        """The mean and the standard deviation of each channel over the latents of images.
 
         Errors: UserError for a codec whose latents do not vary.
         """
@@ -121,9 +109,23 @@ class Latents(Space):
         }
 
 
-def natural(codec: Codec) -> Space:
-    """The space of a codec's own run: ids where it has them, else its latents as they are."""
+def ids_of(codec: Codec) -> Ids:
+    """The ids of a codec. Errors: UserError for a codec without ids."""
+    if not isinstance(codec, Tokenizer):
+        raise UserError(
+            f"codec.name: {type(codec).__name__} has no ids, and this generator draws ids;"
+            " give a tokenizer such as 'vq', or a generator of latents"
+        )
+    return Ids(codec)
+
+
+def own_space(codec: Codec) -> Space:
+    """The space of a codec's own run: its ids, or its latents as they are where it has no ids."""
     return Ids(codec) if isinstance(codec, Tokenizer) else Raw(codec)
 
 
-SPACES: dict[str, Callable[[Codec], Space]] = {"ids": Ids, "latents": Latents, "own": natural}
+SPACES: dict[str, Callable[[Codec], Space]] = {
+    "ids": ids_of,
+    "latents": Latents,
+    "own": own_space,
+}

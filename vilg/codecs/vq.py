@@ -1,46 +1,47 @@
-"""VQ: pixels <-> ids of a learned codebook (VQ-VAE, VQGAN), as one Trainable with its
+"""VQ: pixels <-> ids of a learned codebook (VQ-VAE, VQGAN), one Trainable together with its
 discriminator.
 
     image [b H W 3] --encoder--> latents [b y x d] --quantizer--> ids [b y x] --lookup--> embeddings
     --decoder, output--> image
 
-Training: for `autoencoder_warmup` steps the latents go to the decoder unquantized; then k-means on
+Training: for `autoencoder_warmup` steps the decoder gets the latents unquantized; then k-means on
 the bank of recent latents places the codes, and from there on quantization is straight-through.
-Parameters are an Autoencoder's and "quantizer". Quantizers are a table; codebook.py moves codes;
-autoencoder.py has the networks and the loss of a reconstruction."""
+Parameters are an Autoencoder's and "quantizer". QUANTIZERS is the table of quantizers; codebook.py
+moves codes; autoencoder.py has the networks and the loss of a reconstruction.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vilg.codecs import codebook
 from vilg.codecs.autoencoder import Autoencoder
 from vilg.codecs.base import count_codes, perplexity, to_unit
-from vilg.codecs.quantize import QUANTIZERS
-from vilg.config import require
+from vilg.codecs.codebook import Statistics
+from vilg.codecs.quantize import QUANTIZERS, Quantizer
+from vilg.config import Section, require, section
 from vilg.types import Batch, Metrics, Params
 
 
 @dataclass(frozen=True, kw_only=True)
 class VQ(Autoencoder):
-    """The fields are the config, an Autoencoder's among them. `quantizer` is a section with a
-    "name" in QUANTIZERS.
+    """The fields are the config, an Autoencoder's among them. `quantizer` may be given as a
+    section, whose "name" is in QUANTIZERS.
 
-    codebook_weight: weight of the quantizer's loss. autoencoder_warmup: steps without quantization;
-    then k-means (0: none). revive_after: every so many updates, codes that were unused for that
-    long move to recent latents that are badly represented (0: never). usage_window: updates that
-    usage and perplexity are reported over. bank: latents that k-means and revival choose from."""
+    Every `revive_after` updates the codes that were unused for that long move to recent latents
+    that the codebook represents badly.
+    """
 
     PARTS: ClassVar[Mapping[str, Any]] = {**Autoencoder.PARTS, "quantizer": QUANTIZERS}
 
     vocabulary: int  # codes in the codebook
     code_width: int  # length of a code's vector
     # section: "name" is one of QUANTIZERS
-    quantizer: Any = field(default_factory=lambda: {"name": "nearest"})
+    quantizer: Section[Quantizer] = section(name="nearest")
     codebook_weight: float = 1.0  # weight of the quantizer's loss
     # updates without quantization, then k-means sets the codes; 0: none
     autoencoder_warmup: int = 0
@@ -60,18 +61,21 @@ class VQ(Autoencoder):
 
     @property
     def width(self) -> int:
+        """Channels that the decoder takes."""
         return self.code_width
 
     @property
     def latent_channels(self) -> int:
+        """Channels of the latents."""
         return self.code_width
 
     def describe(self) -> dict[str, str]:
-        """What is in the loss and what is left out, for the log and the report."""
+        """The size, and the terms of the loss that are used or left out, for log and report."""
         size = f"{self.image_size} px -> {self.grid[0]}x{self.grid[1]} of {self.vocabulary}"
         return {"codec": size, **super().describe()}
 
     def init(self, key: Array) -> Params:
+        """Boxed parameters."""
         return {
             **super().init(key),
             "quantizer": self.quantizer.init(
@@ -80,7 +84,7 @@ class VQ(Autoencoder):
         }
 
     def encode(self, params: Params, images: Float[Array, "b H W 3"]) -> Int[Array, "b y x"]:
-        """The codes of images in [-1, 1]: no noise, whatever the quantizer."""
+        """The codes of images in [-1, 1], without noise for every quantizer."""
         return self.quantizer.codes(params["quantizer"], self.latents(params, images))
 
     def decode(self, params: Params, codes: Int[Array, "b y x"]) -> Float[Array, "b H W 3"]:
@@ -90,8 +94,8 @@ class VQ(Autoencoder):
     def from_latents(
         self, params: Params, latents: Float[Array, "b y x d"]
     ) -> Float[Array, "b H W 3"]:
-        """Images of the latents' nearest codes: LDM's VQ latents, which are quantized on the way
-        out (arXiv 2112.10752, section 3.1).
+        """Images of the latents' codes: as in LDM, latents are quantized when they are decoded
+        (arXiv 2112.10752, section 3.1).
         """
         return self.decode(params, self.quantizer.codes(params["quantizer"], latents))
 
@@ -115,30 +119,32 @@ class VQ(Autoencoder):
             params["quantizer"], latents, key, step
         )
         quantizing = (step >= self.autoencoder_warmup).astype(jnp.float32)
-        inner = jnp.where(quantizing > 0, quantized, latents)
+        decoded = jnp.where(quantizing > 0, quantized, latents)
         loss, more = self.reconstruction(
-            params, images, inner, quantizing * self.codebook_weight * quantizer_loss, step
+            params, images, decoded, quantizing * self.codebook_weight * quantizer_loss, step
         )
         metrics = {**metrics, **more, "codebook_loss": quantizing * quantizer_loss}
         metrics["observed"] = jax.lax.stop_gradient(self._observed(latents, codes, quantizing, key))
         return loss, metrics
 
-    def init_statistics(self) -> dict[str, Array]:
-        return codebook.statistics(self.vocabulary, self.code_width, self.bank)
+    def init_statistics(self) -> Statistics:
+        """The state of the codebook beside its parameters (codebook.py)."""
+        return codebook.init_statistics(self.vocabulary, self.code_width, self.bank)
 
     def after_update(
         self,
         params: Params,
-        statistics: dict[str, Array],
+        statistics: Statistics,
         observed: dict[str, Array],
         key: Array,
         step: Array,
-    ) -> tuple[Params, dict[str, Array], Metrics]:
-        """After the update of `step` (the step that `loss` was given): counts; k-means at the end
-        of the warm-up; revival.
+    ) -> tuple[Params, Statistics, Metrics]:
+        """After the update of `step` (the argument of `loss`): usage is counted, k-means places
+        the codes at the end of the warm-up, and dead codes are revived.
         """
-        state = codebook.count(statistics, jnp.sum(observed["counts"], axis=0), self.usage_window)
-        state = codebook.remember(state, observed["latents"].reshape(-1, self.code_width))
+        counts = jnp.sum(observed["counts"], axis=0)
+        state = codebook.count_usage(statistics, counts, self.usage_window)
+        state = codebook.add_to_bank(state, observed["latents"].reshape(-1, self.code_width))
         quantizer = params["quantizer"]
         if self.autoencoder_warmup > 0:
             due = (step + 1 >= self.autoencoder_warmup) & ~state["seeded"]
@@ -160,31 +166,32 @@ class VQ(Autoencoder):
         }
         return {**params, "quantizer": quantizer}, state, metrics
 
-    def _seed(self, quantizer: Params, state: dict[str, Array], key: Array) -> Params:
-        real = jnp.arange(self.bank) < state["filled"]
-        centres, spread = codebook.kmeans(
-            state["bank"], real, self.vocabulary, self.kmeans_rounds, key
-        )
+    def _seed(self, quantizer: Params, statistics: Statistics, key: Array) -> Params:
+        """The quantizer with its codes at the centres of k-means on the bank."""
+        bank = statistics["bank"]
+        real = jnp.arange(self.bank) < statistics["filled"]
+        centres, spread = codebook.kmeans(bank, real, self.vocabulary, self.kmeans_rounds, key)
         return self.quantizer.place(quantizer, centres, spread)
 
     def _revive(
-        self, quantizer: Params, state: dict[str, Array], dead: Array, key: Array
+        self, quantizer: Params, statistics: Statistics, dead: Bool[Array, " v"], key: Array
     ) -> Params:
+        """The quantizer with its dead codes at latents that it represents badly."""
         choose, move = jax.random.split(key)
         embeddings = self.quantizer.lookup(quantizer, jnp.arange(self.vocabulary))
-        sites = codebook.revival_sites(
-            state, embeddings, lambda z: self.quantizer.codes(quantizer, z), choose
+        targets = codebook.revival_targets(
+            statistics, embeddings, lambda z: self.quantizer.codes(quantizer, z), choose
         )
-        return self.quantizer.revive(quantizer, dead, sites, move)
+        return self.quantizer.revive(quantizer, dead, targets, move)
 
     def _observed(
         self, latents: Array, codes: Array, quantizing: Array, key: Array
     ) -> dict[str, Array]:
+        """A microbatch's part of `after_update`: latents, at most as many as the bank holds, and
+        the counts of codes.
+        """
         flat = latents.reshape(-1, self.code_width)
         if flat.shape[0] > self.bank:
-            flat = flat[
-                jax.random.choice(
-                    jax.random.fold_in(key, 1), flat.shape[0], (self.bank,), replace=False
-                )
-            ]
+            key = jax.random.fold_in(key, 1)
+            flat = flat[jax.random.choice(key, flat.shape[0], (self.bank,), replace=False)]
         return {"latents": flat, "counts": quantizing * count_codes(codes, self.vocabulary)}

@@ -1,1 +1,3 @@
-"""Captioned pictures: sources with one record schema, text model, loader, and prompt files."""
+"""Captioned pictures in: sources with one record schema, text model, loader, prompt files,
+conversion.
+"""

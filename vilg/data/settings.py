@@ -29,7 +29,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The sources of records, and the way in which they become batches."""
+    """Where records come from and how they become batches."""
 
     train: Source
     valid: Source

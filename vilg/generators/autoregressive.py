@@ -69,7 +69,7 @@ class Autoregressive(Model):
     image_window: int = 0
     # of activations; parameters and the optimizer's moments are float32
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/remat.py)
     remat: str = "none"
     # blocks as one scanned loop: quick to compile; unrolled ones run faster on a CPU
     scan: bool = True

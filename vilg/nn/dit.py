@@ -51,7 +51,7 @@ class DiTConfig:
     # auto, chunked, dot_product or splash (vilg/nn/cross_attention.py)
     attention_implementation: str = "auto"
     dtype: Dtype = "float32"  # of activations; parameters and the optimizer's moments are float32
-    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/remat.py)
     remat: str = "none"
     # blocks as one scanned loop: quick to compile; unrolled ones run faster on a CPU
     scan: bool = True

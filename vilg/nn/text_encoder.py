@@ -37,7 +37,7 @@ class TextEncoderConfig:
     embed_scale: float = 0.02  # standard deviation of the embeddings' initial values
     qk_norm: bool = False  # RMS norm of queries and keys, each head for itself
     dtype: Dtype = "float32"  # of activations; parameters and the optimizer's moments are float32
-    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/remat.py)
     remat: str = "none"
     # blocks as one scanned loop: quick to compile; unrolled ones run faster on a CPU
     scan: bool = True

@@ -56,7 +56,7 @@ class UNetConfig:
     # auto, chunked, dot_product or splash (vilg/nn/cross_attention.py)
     attention_implementation: str = "auto"
     dtype: Dtype = "float32"  # of activations; parameters and the optimizer's moments are float32
-    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/transformer.py)
+    # what a block keeps for its backward pass: a name in REMAT (vilg/nn/remat.py)
     remat: str = "none"
     scan: bool = True  # blocks of one kind as one scanned loop: quick to compile
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vilg.codecs.base import gate
+from vilg.codecs.base import check_floors
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layouts import parse_layout
@@ -95,7 +95,7 @@ def prepare_codec(
     """
     given, floors = experiment.codec_workdir, experiment.config["codec"].get("floors") or {}
     if not has_parameters(experiment.image_codec):
-        gate({}, floors)  # nothing is asked of a codec that has nothing to learn
+        check_floors({}, floors)  # a codec without parameters has no scores
         return {}
     if not given:
         train(experiment.codec_config, directory.codec, quiet, title="codec")
@@ -111,7 +111,7 @@ def prepare_codec(
         devices = program.mesh.devices.flatten().tolist()
         codec_program = Program(alone, devices, layout=parse_layout("dp"))
         reached = Reconstruction(images=256)(Session(codec_program, frozen, frozen, None, 0))
-        gate(reached, floors)
+        check_floors(reached, floors)
         directory.update(codec_hash=codec_hash, codec=reached)
         say(f"codec: {', '.join(f'{k} {v:.3f}' for k, v in reached.items())}", quiet)
     return frozen

@@ -1,1 +1,3 @@
-"""Procedural bilingual scenes, whose pictures and captions can both be checked exactly."""
+"""Procedural bilingual scenes: pictures whose captions can be checked exactly, in both
+directions.
+"""
