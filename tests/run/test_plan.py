@@ -430,7 +430,9 @@ def test_a_failure_that_says_nothing_is_a_row(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "there", [b"", b"not gzip", gzip.compress(b"{}" * 400)[:-9], gzip.compress(b"{")]
+    "there",
+    [b"", b"not gzip", gzip.compress(b"{}" * 400)[:-9], gzip.compress(b"{")],
+    ids=["empty", "other", "cut", "no JSON"],  # compressed bytes hold the time of compression
 )
 def test_what_is_kept_and_damaged_is_compiled_again(there, tmp_path):
     place = tmp_path / "plan.json.gz"
