@@ -41,7 +41,8 @@ def belonging(files: Iterable[str]) -> list[str]:
             found.add(f"tests/{parts[1]}" if parts[1] != "goldens" else "tests/contracts")
         elif parts[0] == "tests":  # what all tests share, or what some import
             users = [t for t in Path("tests").rglob("test_*.py") if module in t.read_text()]
-            found |= {str(t) for t in users} if users else {"tests/contracts"}
+            shared = file.name == "conftest.py" or not users
+            found |= {"tests/contracts"} if shared else {str(t) for t in users}
         elif parts[0] == "vilg" and file.suffix == ".py":
             found |= of_module(module, parts[1] if len(parts) > 2 else "")
     kept = {f for f in found if Path(f).exists()}

@@ -1,3 +1,1 @@
-"""Captioned pictures in: sources with one record schema, text model, loader, prompt files,
-conversion.
-"""
+"""Captioned pictures: sources with one record schema, text model, loader, and prompt files."""

@@ -154,9 +154,9 @@ def parsed(text: str, where: str, line: int | None) -> Any:
 
 
 def item_of(row: object, where: str, place: str) -> Item:
-    """The item of a JSON object. COCO's results may have an `id` beside image_id; image_id names
-    the picture.
-    """
+    """The item of a JSON object.
+
+    COCO's results may have an `id` beside image_id; then image_id names the picture."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: {place} is not an object; write {{id or image, captions}}")
     id = name_of(row, ("image_id", "id"), where, place)

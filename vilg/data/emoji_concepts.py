@@ -61,9 +61,9 @@ def grouped(names: dict[str, dict[str, Any]]) -> Groups:
 
 
 def name_without_skin_tones(name: str) -> str:
-    """An English name without skin tones: "man: light skin tone, red hair" becomes "man: red
-    hair".
-    """
+    """An English name without skin tones.
+
+    For example, "man: light skin tone, red hair" becomes "man: red hair"."""
     head, colon, tail = name.partition(": ")
     others = [part for part in tail.split(", ") if part and not part.endswith("skin tone")]
     return head + colon + ", ".join(others) if others else head

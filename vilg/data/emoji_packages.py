@@ -76,9 +76,9 @@ def emoji_id(points: str) -> str:
 
 
 def read_names(files: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """id -> {"char", "en", "zh", "en_keywords", "zh_keywords"} of every emoji that CLDR names in
-    both languages.
-    """
+    """The names of every emoji that CLDR names in both languages.
+
+    The result maps an id to {"char", "en", "zh", "en_keywords", "zh_keywords"}."""
     rows: dict[str, dict[str, Any]] = {}
     for section, file in files.items():
         for language in ("en", "zh"):

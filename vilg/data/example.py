@@ -27,7 +27,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class ExampleSettings:
-    """How a record becomes an example; the same for every record of a stream."""
+    """The rules by which a record becomes an example; the same for every record of a stream."""
 
     sizes: Sizes
     text_model: TextModel | None

@@ -160,9 +160,9 @@ class Knowledge:
     def region(
         self, objects: Sequence[Mapping[str, Any]], grid: tuple[int, int], *seeds: int
     ) -> Bool[np.ndarray, "y x"]:
-        """True at the codes that an object's box touches; False everywhere in the samples that are
-        not selected.
-        """
+        """True at the codes that an object's box touches.
+
+        It is False everywhere in the samples that are not selected."""
         if uniform(*seeds, OBJECTS) >= self.regions:
             return np.zeros(grid, np.bool_)
         return raster([item["xyxy"] for item in objects], grid)

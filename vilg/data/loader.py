@@ -1,5 +1,5 @@
-"""How records become batches: the `data.loader` section of a config, and the two ways to read a
-source, endlessly (`stream`) and once (`once`).
+"""Batches of records: the `data.loader` section of a config, and the two ways to read a source,
+endlessly (`stream`) and once (`once`).
 
 Batches are deterministic, the same whatever the number of hosts, and resumable at any step. Bad
 records are replaced, named and counted. Pixels stay uint8; casting and sharding are left to
@@ -131,7 +131,7 @@ class Loader:
     def _rows(
         self, source: Source, batch_size: int, process_index: int, process_count: int
     ) -> tuple[int, int]:
-        """How many rows of a batch this process makes, and the first of them."""
+        """The number of rows of a batch that this process makes, and the first of them."""
         require(batch_size >= 1, "batch_size", batch_size, "give at least 1")
         divides = batch_size % process_count == 0
         remedy = f"must be a multiple of the {process_count} processes"

@@ -142,8 +142,8 @@ def join(predictions: Sequence[Item], references: Sequence[Item]) -> tuple[list[
 
 
 def numbered(items: Sequence[Item], key: Callable[[Item], str | None]) -> dict[str, int] | None:
-    """Name -> index of each item; None where an item has no name under the key, or a name comes
-    twice.
-    """
+    """Name -> index of each item.
+
+    The result is None where an item has no name under the key, or where a name comes twice."""
     names = {name: i for i, item in enumerate(items) if (name := key(item)) is not None}
     return names if len(names) == len(items) else None

@@ -29,7 +29,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Where records come from and how they become batches."""
+    """The sources of records, and the way in which they become batches."""
 
     train: Source
     valid: Source

@@ -35,9 +35,9 @@ NO_FONT = (
 
 
 def writes_chinese(path: str) -> bool:
-    """Whether a font file has glyphs for Chinese; the box for a missing glyph is the same for all
-    characters.
-    """
+    """Whether a font file has glyphs for Chinese.
+
+    The box for a missing glyph looks the same for all characters."""
     try:
         font = ImageFont.truetype(path, 16)
     except OSError:

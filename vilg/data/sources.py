@@ -153,8 +153,8 @@ def caption_texts(source: Source, count: int | None = 20_000) -> Iterator[str]:
 
 
 def fingerprint(source: Source) -> str:
-    """16 hex digits that change with the records of a source, and do not change with the place of
-    its files.
-    """
+    """16 hex digits that change with the records of a source.
+
+    They do not change with the place of its files."""
     content = source.content() if isinstance(source, HasContent) else repr(source)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

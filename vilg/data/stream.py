@@ -70,9 +70,9 @@ class Stream:
         self._batches = None
 
     def identity(self) -> dict[str, Any]:
-        """What the order and the content of the batches depend on; a checkpoint with another
-        identity is refused.
-        """
+        """Everything that the order and the content of the batches depend on.
+
+        A checkpoint with another identity is refused."""
         assembly, settings = self.assembly, self.assembly.settings
         sizes, knowledge = settings.sizes, settings.knowledge
         identity: dict[str, Any] = {

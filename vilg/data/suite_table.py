@@ -64,9 +64,9 @@ class Suite:
 
 
 def synthetic_prompts(n: int = 16) -> list[Prompt]:
-    """n scenes of every category of skills, in both languages, from the test split of the default
-    synthetic data.
-    """
+    """n scenes of every category of skills, in both languages.
+
+    They come from the test split of the default synthetic data."""
     prompts = []
     for category in CATEGORIES:
         for i, scene in enumerate(draw_scenes(Synthetic(), category, n, "test")):

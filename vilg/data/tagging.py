@@ -85,17 +85,17 @@ CLAWS = {
 
 
 def key_class(tag: str) -> str | None:
-    """The class of a tag, which may be jieba's, a Universal tag, or a class itself; None for a
-    function word.
-    """
+    """The class of a tag, or None for a function word.
+
+    The tag may be jieba's, a Universal tag, or a class itself."""
     return CLASS_OF_TAG.get(tag) or (None if tag[:1].isupper() else CLASS_OF_LETTER.get(tag[:1]))
 
 
 @functools.lru_cache(maxsize=2**14)
 def tagged(text: str, language: str) -> tuple[tuple[str, str], ...]:
-    """(word, tag) for every word and punctuation mark of a caption, in order, without white
-    space.
-    """
+    """(word, tag) of every word and punctuation mark of a caption, in order.
+
+    White space is left out."""
     return tuple(chinese(text) if language == "zh" else english(text))
 
 

@@ -72,9 +72,9 @@ class TextModel:
 
     @functools.cached_property
     def processor(self) -> sentencepiece.SentencePieceProcessor:
-        """The SentencePiece processor. Errors: UserError if train_text_model did not write the
-        file.
-        """
+        """The SentencePiece processor.
+
+        Errors: UserError if train_text_model did not write the file."""
         try:
             processor = sentencepiece.SentencePieceProcessor(
                 model_proto=as_path(self.path).read_bytes()
@@ -106,9 +106,9 @@ class TextModel:
 
     @functools.cached_property
     def tags(self) -> dict[str, int]:
-        """Class of key words -> id of its special token; empty for a model that was trained without
-        them.
-        """
+        """Class of key words -> id of its special token.
+
+        It is empty for a model that was trained without special tokens."""
         # a piece "[n]" learnt from captions is no control symbol and has a later id
         known = self.size > max(TAGS.values()) and all(
             self.processor.is_control(id) and self.processor.id_to_piece(id) == f"[{name}]"

@@ -102,7 +102,7 @@ class TFDS(Lazy):
             ) from None
 
     def _remedy(self) -> str:
-        """How to build the data set, for messages."""
+        """The way to build the data set, for messages."""
         return (
             f"build it with tfds.builder({self.dataset!r},"
             " file_format='array_record').download_and_prepare() (some data sets need TensorFlow"

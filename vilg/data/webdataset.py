@@ -34,9 +34,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class WebDataset(Lazy):
-    """The records of one or more tars. Captions are the JSON's `captions` or `caption`, else the
-    text file.
-    """
+    """The records of one or more tars.
+
+    Captions are the JSON's `captions` or `caption`, else the text file."""
 
     path: str  # a tar, a directory of tars, or a glob
 
@@ -80,9 +80,7 @@ class WebDataset(Lazy):
 
     @staticmethod
     def _add_member(entries: list[Entry], number: int, member: tarfile.TarInfo) -> None:
-        """Adds a member of tar `number` to the last entry, or to a new one where its key is
-        another.
-        """
+        """Adds a member of tar `number` to the last entry, or to a new one for another key."""
         if not member.isfile() or member.issparse():
             return
         directory, _, base = member.name.rpartition("/")

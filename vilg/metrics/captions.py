@@ -197,9 +197,9 @@ def bleu_statistics(
 
 
 def bleu(statistics: Float[np.ndarray, "n 10"]) -> Float[np.ndarray, "n 4"]:
-    """BLEU-1..4 of each row of summed statistics, with pycocoevalcap's guards against division by
-    zero.
-    """
+    """BLEU-1..4 of each row of summed statistics.
+
+    The guards against division by zero are pycocoevalcap's."""
     orders = len(BLEU)
     correct, guess, length, closest = np.split(statistics, [orders, 2 * orders, 2 * orders + 1], 1)
     precisions = np.cumprod((correct + TINY) / (guess + SMALL), 1) ** (1 / np.arange(1, orders + 1))

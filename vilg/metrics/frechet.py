@@ -39,9 +39,9 @@ def distance(
 
 
 def factor(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
-    """L with L L^T = the covariance and as many columns as its numerical rank (the tolerance of
-    numpy.linalg.matrix_rank).
-    """
+    """L with L L^T = the covariance, with as many columns as the covariance's numerical rank.
+
+    The rank has the tolerance of numpy.linalg.matrix_rank."""
     values, vectors = scipy.linalg.eigh(covariance)
     positive = values > values[-1] * len(values) * np.finfo(values.dtype).eps
     return vectors[:, positive] * np.sqrt(values[positive])

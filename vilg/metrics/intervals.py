@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.special  # scipy.stats takes most of a second to import
 
 
 def interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -19,6 +18,8 @@ def t_interval(values: Sequence[float]) -> list[float] | None:
     """The 95 % interval of the mean of normally distributed values (Student's t); None for fewer
     than two values.
     """
+    import scipy.special  # here, because sampling needs no scipy; scipy.stats is slower still
+
     if len(values) < 2:
         return None
     half = float(

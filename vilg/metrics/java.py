@@ -68,9 +68,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def spice(references: Texts, predictions: Texts) -> tuple[float, list[float]]:
-    """SPICE 1.0: the mean over items, and the score of each item. Nothing is downloaded. Errors:
-    Unavailable.
-    """
+    """SPICE 1.0: the mean over items, and the score of each item.
+
+    Nothing is downloaded. Errors: Unavailable."""
     require_java("SPICE")
     import pycocoevalcap.spice
 

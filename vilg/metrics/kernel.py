@@ -50,9 +50,9 @@ def kernel_distance(
 
 
 def discrepancy(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
-    """The unbiased estimate of the squared discrepancy (Gretton et al. 2012, eq. 3), which may be
-    negative.
-    """
+    """The unbiased estimate of the squared discrepancy (Gretton et al. 2012, eq. 3).
+
+    The estimate may be negative."""
     n, m = len(x), len(y)
     xx, yy, xy = cubic(x, x), cubic(y, y), cubic(x, y)
     within = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))

@@ -29,7 +29,7 @@ class Vote(NamedTuple):
 
 @dataclass(frozen=True)
 class RatedItem:
-    """What an item of a study shows."""
+    """The outputs that an item of a study shows."""
 
     models: tuple[str, ...]  # one, or two in their order on the screen
     prompt: str  # the prompt of the outputs, which is the cluster of the bootstrap

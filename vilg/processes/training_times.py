@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import scipy.special
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -72,12 +71,16 @@ class LogNormal(Uniform):
         )
 
     def cdf(self, t: Number, schedule: Schedule) -> Number:
+        import scipy.special  # here, because other distributions of times need no scipy
+
         xp, (low, high) = array_module(t), self._ends(schedule)
         ndtr = jax.scipy.special.ndtr if xp is jnp else scipy.special.ndtr
         share = ndtr((schedule.log_ratio(t) - self.mean) / self.std)
         return xp.clip((share - low) / (high - low), 0.0, 1.0)
 
     def quantile(self, share: Number, schedule: Schedule) -> Number:
+        import scipy.special
+
         xp, (low, high) = array_module(share), self._ends(schedule)
         ndtri = jax.scipy.special.ndtri if xp is jnp else scipy.special.ndtri
         log_ratio: Any = self.mean + self.std * ndtri(low + share * (high - low))
@@ -85,6 +88,8 @@ class LogNormal(Uniform):
 
     def _ends(self, schedule: Schedule) -> tuple[float, float]:
         """The shares of the whole normal distribution below both ends of the schedule."""
+        import scipy.special
+
         low, high = (
             float(scipy.special.ndtr((end - self.mean) / self.std)) for end in schedule.ends
         )

@@ -54,9 +54,9 @@ class Protocol:
 def scale(
     name: str, zh: str, en: str, lowest: int, words: Mapping[int, tuple[str, str]], highest: int
 ) -> Question:
-    """A question that is answered by a number; `words` has the meaning of some numbers, in Chinese
-    and English.
-    """
+    """A question that is answered by a number.
+
+    `words` has the meaning of some of the numbers, in Chinese and English."""
     choices = []
     for value in range(lowest, highest + 1):
         chinese, english = words.get(value, ("", ""))

@@ -23,7 +23,7 @@ CELLS = {
 
 @runtime_checkable
 class Trial(Protocol):
-    """What the page reads of an evals.scenes.Trial, which this package must not import."""
+    """The part of an evals.scenes.Trial that the page reads; this package must not import it."""
 
     @property
     def cell(self) -> str: ...
@@ -45,9 +45,9 @@ class Trial(Protocol):
 
 @dataclass(frozen=True)
 class GeneratorView:
-    """A generator's column on the page. Without trials of captions it is shown as one that cannot
-    caption.
-    """
+    """A generator's column on the page.
+
+    Without trials of captions the page shows it as a generator that cannot caption."""
 
     name: str  # its key in report["scores"]
     trials: Sequence[Trial]
@@ -141,7 +141,7 @@ def rendered(card: Card, generators: Sequence[GeneratorView]) -> dict[str, Any]:
 
 
 def fault(trial: Trial) -> str:
-    """What is wrong with a trial, in words; "" for nothing."""
+    """The fault of a trial in words; "" for none."""
     if trial.kind == "sample":
         return sample_fault(trial.parts, trial.right)
     return "" if trial.right else caption_fault(trial.prompt, trial.scene, trial.language)
@@ -165,7 +165,7 @@ def sample_fault(parts: Mapping[str, bool], right: bool) -> str:
 
 
 def caption_fault(text: str, scene: Scene, language: str) -> str:
-    """What a wrong caption gets wrong."""
+    """The parts that a wrong caption gets wrong, in words."""
     parsed = parse(text)
     if parsed is None:
         return "cannot be parsed"

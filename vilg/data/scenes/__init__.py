@@ -1,3 +1,1 @@
-"""Procedural bilingual scenes: pictures whose captions can be checked exactly, in both
-directions.
-"""
+"""Procedural bilingual scenes, whose pictures and captions can both be checked exactly."""

@@ -240,9 +240,9 @@ def caption_is_right(text: str, scene: Scene, language: str) -> bool:
 
 
 def _relation(scene: Scene, a: Object, b: Object) -> str | None:
-    """Where a is, as seen from b: stated by the scene for its first two objects, computed from the
-    positions for others.
-    """
+    """Where a is, as seen from b.
+
+    The scene states it for its first two objects; for others it follows from their positions."""
     assert scene.relation is not None
     if (a, b) == scene.objects[:2]:
         return scene.relation

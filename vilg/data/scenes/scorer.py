@@ -16,7 +16,6 @@ from itertools import permutations, product
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
-from scipy import ndimage
 
 from vilg.config import require
 from vilg.data.scenes.render import INK, coverage
@@ -75,6 +74,8 @@ def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The looks of objects: windows [kind, place, softness, span * span] divided by their norms,
     the norms [kind, place, softness], and the (x, y) of the object's centre from the middle of the
     window [kind, place, 2]."""
+    from scipy import ndimage  # here, because sampling needs no scipy
+
     span = 2 * HALF + 1
     windows = np.zeros((len(KINDS), len(PLACES) ** 2, len(SOFTNESS), span, span), np.float32)
     centres = np.zeros((len(KINDS), len(PLACES) ** 2, 2), np.float32)
@@ -110,6 +111,8 @@ def read(image: np.ndarray) -> Reading:
     """The objects of a square picture, uint8 [H, W, 3], read at 32 x 32 pixels.
 
     Errors: UserError for another array, or one of fewer than 32 x 32 pixels."""
+    from scipy import ndimage  # here, because sampling needs no scipy
+
     shape = np.shape(image)
     square = len(shape) == 3 and shape[0] == shape[1] >= SIDE and shape[2] == 3
     remedy = "the scorer reads square uint8 RGB pictures of at least 32 x 32 pixels"
@@ -146,9 +149,9 @@ def read(image: np.ndarray) -> Reading:
 def _read_patch(
     chroma: Float[np.ndarray, "y x 2"], patch: Bool[np.ndarray, "y x"], noise: float
 ) -> Object | str:
-    """The object that a patch of colour is, or the reason why it is none. `chroma` is 0 outside
-    the patch.
-    """
+    """The object that a patch of colour shows, or the reason why it shows none.
+
+    `chroma` is 0 outside the patch."""
     windows, norms, centres = _templates()
     total = chroma.sum((0, 1))
     tint = total / max(float(np.linalg.norm(total)), 1e-6)

@@ -166,9 +166,9 @@ def judge_skills(reading: Reading, scene: Scene) -> dict[str, bool | None]:
 def same(
     seen: Sequence[Object], asked: Sequence[Object], names: tuple[str, ...], often: bool
 ) -> bool:
-    """Whether both have the same values of the attributes: each as often, or, without `often`,
-    however often.
-    """
+    """Whether both have the same values of the attributes.
+
+    With `often` each value has to occur equally often in both."""
     a, b = (Counter(o.values(names) for o in objects) for objects in (seen, asked))
     return a == b if often else set(a) == set(b)
 

@@ -54,9 +54,9 @@ class Synthetic(SceneConfig):
         return sample_scene(self._rng(i), self, self.split)
 
     def __getitem__(self, i: int) -> Record:
-        """Record i, with one caption a language; with annotations, `words` has a list for each
-        caption.
-        """
+        """Record i, with one caption a language.
+
+        With annotations, `words` has a list for each caption."""
         rng = self._rng(i)
         scene = sample_scene(rng, self, self.split)
         kind = kind_of(scene)
