@@ -37,16 +37,10 @@ def test_the_experiment_builds_with_sizes_from_the_data(generator, side, size, t
     assert said.startswith(f"{out}: 40 pictures of folder:{folder} ({side} pixels at the short")
     assert f"vilg train --config={out} --workdir=runs/mine" in said
     experiment = build_experiment(load_config(str(out)))
-    codec = experiment.codec
-    assert codec.image_size == size and (
-        len(experiment.data.train),
-        len(experiment.data.valid),
-    ) == (
-        36,
-        4,
-    )
-    ids = {experiment.data.train[i]["id"] for i in range(36)}
-    assert not ids & {experiment.data.valid[i]["id"] for i in range(4)}
+    train, valid = experiment.data.train, experiment.data.valid
+    assert experiment.image_codec.image_size == size and (len(train), len(valid)) == (36, 4)
+    ids = {train[i]["id"] for i in range(36)}
+    assert not ids & {valid[i]["id"] for i in range(4)}
     config = load_config(str(out))
     assert config.data.train.of == config.codec.experiment.data.train.of == f"folder:{folder}"
     assert config.training.steps == SCALES[0].steps
@@ -57,7 +51,7 @@ def test_a_size_of_ones_own(tmp_path):
     folder, out = pictures(tmp_path / "p", 20, 130), tmp_path / "mine.py"
     argv = ["new", f"--source=folder:{folder}", f"--out={out}"]
     assert cli.main([*argv, "--image_size=128"]) == 0
-    assert build_experiment(load_config(str(out))).codec.image_size == 128
+    assert build_experiment(load_config(str(out))).image_codec.image_size == 128
 
 
 def test_captions_decide_how_long_a_caption_may_be():

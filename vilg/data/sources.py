@@ -52,7 +52,7 @@ class Split(Lazy):
     A picture that the source holds twice may be in both parts."""
 
     of: str  # the other source as KIND:PATH, such as folder:my_photos
-    part: Literal["train", "valid"] = "train"
+    part: Literal["train", "valid"] = "train"  # which of the records
     every: int = 20  # the last of so many records in a row is for validation
 
     def __post_init__(self) -> None:
