@@ -1,1 +1,1 @@
-"""Where every array lives: logical axes, layouts, the mesh."""
+"""Layouts: where every array of a program lives, by logical axes and mesh axes."""

@@ -1,3 +1,3 @@
-"""What a program will cost on chips that are not here: compiled programs are read, counted and put
-into seconds.
+"""Costs of programs on chips that this machine need not have: programs are compiled, read, counted
+and turned into seconds.
 """
