@@ -32,7 +32,7 @@ from vilg.planning.costs import count
 from vilg.planning.estimate import estimate
 from vilg.planning.hlo_parser import parse
 from vilg.planning.topology import parse_topology
-from vilg.run.plan import prepare
+from vilg.run.plan.verb import prepare
 
 
 @dataclasses.dataclass(frozen=True)
