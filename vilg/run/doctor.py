@@ -1,6 +1,7 @@
-"""vilg doctor: the environment, the devices, and with --config whether the experiment would start
-here. Exit code 1 if something is wrong.
-"""
+"""vilg doctor checks the environment, the devices, and with --config whether the experiment would
+start on this machine.
+
+Exit code: 1 if something is wrong."""
 
 import argparse
 import importlib.metadata
@@ -10,10 +11,11 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
@@ -27,8 +29,8 @@ from vilg.types import NoiseConditional, UserError
 from vilg.workdir.files import PACKAGES, Workdir, first_difference, versions
 from vilg.workdir.session import open_session
 
-LATENTS = 256  # validation pictures that the scale of latents is checked on
-APART = 1.5  # factor by which their median deviation may differ from 1
+LATENTS = 256  # validation pictures on which the scale of latents is checked
+TOLERANCE = 1.5  # factor by which the median deviation of latents may differ from 1
 RANGES = {
     "jax": ((0, 10), (0, 13)),
     "flax": ((0, 12), (0, 14)),
@@ -36,207 +38,173 @@ RANGES = {
 }
 
 
+class Check(NamedTuple):
+    """A row of the table. `verdict` begins with "ok", "note" or "wrong"."""
+
+    name: str
+    found: str
+    verdict: str = "ok"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options."""
+    """Adds the verb's options."""
     parser.add_argument("--workdir", help="also checks a run's files")
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
-    """Prints a table of checks."""
-    rows = [*environment(), *devices()]
+def main(args: argparse.Namespace, config: ConfigDict | None) -> int:
+    """Prints a table of checks; the exit code."""
+    checks = [*check_environment(), *check_devices()]
     if config is not None:
-        rows += experiment_rows(config)
+        checks += check_experiment(config)
     if args.workdir:
-        rows += workdir_rows(args.workdir)
-        rows += agreement_rows(config, args.workdir) if config is not None else []
+        checks += check_workdir(args.workdir)
+        checks += check_agreement(config, args.workdir) if config is not None else []
     table = Table("check", "found", "verdict")
-    for name, found, verdict in rows:
-        table.add_row(name, found, verdict)
+    for check in checks:
+        table.add_row(*check)
     Console().print(table)
-    wrong = [
-        f"{name}: {verdict}" for name, _, verdict in rows if not verdict.startswith(("ok", "note"))
-    ]
-    print("\n".join(wrong), end="\n" if wrong else "")  # whole: the table cuts long words
+    wrong = [f"{c.name}: {c.verdict}" for c in checks if not c.verdict.startswith(("ok", "note"))]
+    print("\n".join(wrong), end="\n" if wrong else "")  # in full: the table cuts long words
     return 1 if wrong else 0
 
 
-def environment() -> list[tuple[str, str, str]]:
-    """Versions and optional tools."""
-    rows = [
-        (
-            "python",
-            sys.version.split()[0],
-            "ok" if sys.version_info >= (3, 11) else "wrong: needs 3.11 or newer",
-        )
+def check_environment() -> list[Check]:
+    """Versions, and tools that are optional."""
+    old = "wrong: needs 3.11 or newer"
+    checks = [
+        Check("python", sys.version.split()[0], "ok" if sys.version_info >= (3, 11) else old),
+        *(check_package(package, versions().get(package)) for package in PACKAGES),
+        Check("cpu cores", str(os.cpu_count())),
     ]
-    found = versions()
-    for package in PACKAGES:
-        if package not in found:
-            rows.append((package, "absent", "wrong: pip install -e ."))
-            continue
-        low, high = RANGES.get(package, ((0,), (10**6,)))
-        number = tuple(int(p) for p in found[package].split(".")[:2] if p.isdigit())
-        fine = low <= number < high
-        rows.append(
-            (package, found[package], "ok" if fine else f"wrong: tested from {low} to below {high}")
-        )
-    rows.append(("cpu cores", str(os.cpu_count()), "ok"))
     pages = HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "")
-    rows.append(
-        (
-            "huge pages",
-            "asked for" if pages else "not asked for",
-            "ok" if pages else f"note: GLIBC_TUNABLES={HUGE_PAGES} makes CPUs faster",
-        )
-    )
+    note = f"note: GLIBC_TUNABLES={HUGE_PAGES} makes CPUs faster"
+    asked = "asked for" if pages else "not asked for"
+    checks.append(Check("huge pages", asked, "ok" if pages else note))
     font = chinese_font()
-    rows.append(
-        (
-            "font with Chinese",
-            font or "none",
-            "ok" if font else "note: contact sheets show code points; install fonts-noto-cjk",
-        )
-    )
+    note = "note: contact sheets show code points; install fonts-noto-cjk"
+    checks.append(Check("font with Chinese", font or "none", "ok" if font else note))
     npm = shutil.which("npm")
-    rows.append(
-        ("npm", npm or "none", "ok" if npm else "note: only `vilg data prepare emoji` needs it")
-    )
-    if (
-        importlib.util.find_spec("libtpu")
-        and jax.default_backend() == "cpu"
-        and not os.environ.get("JAX_PLATFORMS")
-    ):
-        rows.append(
-            (
-                "libtpu",
-                importlib.metadata.version("libtpu"),
-                "note: set JAX_PLATFORMS=cpu to start faster on a machine without TPU",
-            )
-        )
-    return rows
+    note = "note: only `vilg data prepare emoji` needs it"
+    checks.append(Check("npm", npm or "none", "ok" if npm else note))
+    slow = jax.default_backend() == "cpu" and not os.environ.get("JAX_PLATFORMS")
+    if importlib.util.find_spec("libtpu") and slow:
+        note = "note: set JAX_PLATFORMS=cpu to start faster on a machine without TPU"
+        checks.append(Check("libtpu", importlib.metadata.version("libtpu"), note))
+    return checks
 
 
-def devices() -> list[tuple[str, str, str]]:
-    """What JAX sees."""
-    found = jax.devices()
+def check_package(package: str, version: str | None) -> Check:
+    """Whether a package is there, in a version that was tested."""
+    if version is None:
+        return Check(package, "absent", "wrong: pip install -e .")
+    low, high = RANGES.get(package, ((0,), (10**6,)))
+    number = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    untested = f"wrong: tested from {low} to below {high}"
+    return Check(package, version, "ok" if low <= number < high else untested)
+
+
+def check_devices() -> list[Check]:
+    """The devices and processes that JAX finds."""
+    devices = jax.devices()
+    kind = f"{devices[0].device_kind} ({devices[0].platform})"
     return [
-        ("devices", f"{len(found)} x {found[0].device_kind} ({found[0].platform})", "ok"),
-        ("processes", str(jax.process_count()), "ok"),
+        Check("devices", f"{len(devices)} x {kind}"),
+        Check("processes", str(jax.process_count())),
     ]
 
 
-def experiment_rows(config: Any) -> list[tuple[str, str, str]]:
-    """Whether the experiment builds, fits the devices, and where its codec would come from."""
+def check_experiment(config: ConfigDict) -> list[Check]:
+    """Whether the experiment can be built and fits the devices, whether its data can be read, and
+    where its codec comes from.
+    """
     try:
         experiment = build_experiment(config)
         program = Program(experiment)
     except UserError as error:
-        return [("config", "contradiction", f"wrong: {error}")]
-    rows = [
-        ("config", f"{program.parameters:,} parameters, hash {experiment.hash}", "ok"),
-        (
-            "layout",
-            f"{program.layout.name} {program.sizes}, {program.sharded_fraction:.0%} sharded",
-            "ok",
-        ),
+        return [Check("config", "contradiction", f"wrong: {error}")]
+    sharded = f"{program.sharded_fraction:.0%} sharded"
+    checks = [
+        Check("config", f"{program.parameters:,} parameters, hash {experiment.hash}"),
+        Check("layout", f"{program.layout.name} {program.sizes}, {sharded}"),
     ]
-    for part in ("train", "valid"):
+    sources = {"data.train": experiment.data.train, "data.valid": experiment.data.valid}
+    for name, source in sources.items():
         try:
-            size = len(getattr(experiment.data, part))
-            rows.append(
-                (f"data.{part}", f"{size:,} records", "ok" if size else "wrong: no records")
-            )
+            size = len(source)
+            verdict = "ok" if size else "wrong: no records"
+            checks.append(Check(name, f"{size:,} records", verdict))
         except UserError as error:
-            rows.append((f"data.{part}", "not readable", f"wrong: {error}"))
-    if experiment.model.reads_codes:
-        given = experiment.codec_workdir
-        if not given:
-            rows.append(("codec", "will be trained first, into WORKDIR/codec", "ok"))
-        else:
-            rows += workdir_rows(given)
-    return rows
+            checks.append(Check(name, "not readable", f"wrong: {error}"))
+    if experiment.model.reads_codes and experiment.codec_workdir:
+        checks += check_workdir(experiment.codec_workdir)
+    elif experiment.model.reads_codes:
+        checks.append(Check("codec", "will be trained first, into WORKDIR/codec"))
+    return checks
 
 
-def agreement_rows(config: Any, path: str) -> list[tuple[str, str, str]]:
+def check_agreement(config: ConfigDict, path: str) -> list[Check]:
     """Whether `vilg train` with this config would go on with the run."""
     try:
-        difference = first_difference(
-            run_identity(Workdir(path).read().config), run_identity(build_experiment(config).config)
-        )
+        stored = run_identity(Workdir(path).read().config)
+        difference = first_difference(stored, run_identity(build_experiment(config).config))
     except UserError:
-        return []  # another row says what is wrong
+        return []  # another check says what is wrong
+    name = "config and workdir"
     if difference is None:
-        return [("config and workdir", "the same in what matters", "ok")]
-    field, there, here = difference
-    return [
-        (
-            "config and workdir",
-            "differ",
-            (
-                f"wrong: the run has {field}={there!r}, the config {here!r}; give the same, or"
-                " another --workdir"
-            ),
-        )
-    ]
+        return [Check(name, "the same in what matters")]
+    field, stored_value, given = difference
+    verdict = (
+        f"wrong: the run has {field}={stored_value!r}, the config {given!r}; give the same, or"
+        " another --workdir"
+    )
+    return [Check(name, "differ", verdict)]
 
 
-def workdir_rows(path: str) -> list[tuple[str, str, str]]:
-    """A run's files."""
+def check_workdir(path: str) -> list[Check]:
+    """Whether a run's files can be used, and its caption gap and scale of latents, if it has
+    them.
+    """
     directory = Workdir(path)
     try:
         experiment = build_experiment(directory.read().config)
         steps = sorted(int(p.name) for p in directory.checkpoints.glob("*") if p.name.isdigit())
-        verdict = "ok" if steps else "note: no checkpoint yet"
-        rows = [
-            (
-                f"workdir {path}",
-                f"checkpoints {steps}, of {experiment.training.steps} steps",
-                verdict,
-            )
-        ]
+        done = f"checkpoints {steps}, of {experiment.training.steps} steps"
+        none = "note: no checkpoint yet"
+        checks = [Check(f"workdir {path}", done, "ok" if steps else none)]
         if experiment.model.reads_codes and directory.text_file.is_file():
             model = directory.text_model(experiment)
-            rows.append(("text model", f"{model.size} ids, {model.sha256[:12]}", "ok"))
+            checks.append(Check("text model", f"{model.size} ids, {model.sha256[:12]}"))
         if isinstance(experiment.model, NoiseConditional) and directory.caption_gap.is_file():
-            figures = json.loads(directory.caption_gap.read_text())
-            found = f"largest {figures['largest']:.2f}, at noise {figures['largest_at_noise']:.2g}"
-            rows.append(("caption gap", found, caption_gap.verdict(figures)))
+            gap = json.loads(directory.caption_gap.read_text())
+            found = f"largest {gap['largest']:.2f}, at noise {gap['largest_at_noise']:.2g}"
+            checks.append(Check("caption gap", found, caption_gap.verdict(gap)))
         latents = directory.read().latents
         if steps and latents:
-            rows.append(latent_row(path, latents))
-        return rows
+            checks.append(check_latents(path, latents))
+        return checks
     except UserError as error:
-        return [(f"workdir {path}", "not usable", f"wrong: {error}")]
+        return [Check(f"workdir {path}", "not usable", f"wrong: {error}")]
 
 
-def latent_row(path: str, stored: Mapping[str, Sequence[float]]) -> tuple[str, str, str]:
+def check_latents(path: str, stored: Mapping[str, Sequence[float]]) -> Check:
     """Whether the run's latents have unit variance under its stored scale."""
     session = open_session(path)
     experiment = session.experiment
-    size = min(64, len(experiment.data.valid))
     batches = experiment.data.loader.once(
         experiment.data.valid,
         None,
         image_size=experiment.image_codec.image_size,
-        batch_size=size,
+        batch_size=min(64, len(experiment.data.valid)),
         limit=LATENTS,
     )
     codes = session.codes(np.concatenate([b["image"][b["valid"]] for b in batches]))
-    spread = codes.std((0, 1, 2))
+    median = np.median(codes.std((0, 1, 2)))
     found = (
         f"stored deviations {min(stored['std']):.3g} to {max(stored['std']):.3g}; latents of"
-        f" validation pictures have {np.median(spread):.2f}"
+        f" validation pictures have {median:.2f}"
     )
-    fine = 1 / APART < np.median(spread) < APART
-    return (
-        "latent scale",
-        found,
-        (
-            "ok"
-            if fine
-            else (
-                "wrong: the stored scale is not this codec's or this data's; train again in another"
-                " --workdir"
-            )
-        ),
+    wrong = (
+        "wrong: the stored scale is not this codec's or this data's; train again in another"
+        " --workdir"
     )
+    return Check("latent scale", found, "ok" if 1 / TOLERANCE < median < TOLERANCE else wrong)
