@@ -15,7 +15,10 @@ FILES = {p.as_posix(): p.read_text() for p in sorted(Path("vilg").rglob("*.py"))
 JIT = {
     "vilg/program.py",
     "vilg/frozen.py",
-    *(f"vilg/run/bench/{what}.py" for what in ("attention", "generator", "unet")),
+    *(
+        f"vilg/run/bench/{what}.py"
+        for what in ("attention", "decoding", "models", "caching", "gpt2", "unet")
+    ),
 }
 
 

@@ -1,8 +1,7 @@
-"""FID's InceptionV3 beside the same network in torch, on pictures of 299 pixels: images a
-CPU-second of each, in one process.
+"""FID's InceptionV3 beside the same network in torch, on pictures of 299 pixels: pictures a
+CPU-second of inference, in one process.
 
-Separate from bench_unet because it times inference of a frozen network. Before timing, both have to
-give the same features."""
+Before they are timed, both have to give the same features."""
 
 import os
 
@@ -11,11 +10,16 @@ import numpy as np
 
 from vilg.frozen import Frozen
 from vilg.nn.inception import SIDE, Inception, from_state
-from vilg.run.bench.generator import Row, alternate
+from vilg.run.bench.timing import Row, alternate
+
+
+def run(lite: bool) -> list[Row]:
+    """The row at the sizes of FID."""
+    return measure()
 
 
 def measure(side: int = SIDE, batch: int = 8, repeats: int = 3) -> list[Row]:
-    """A row; a speedup above 1 says that ours reads more images a CPU-second."""
+    """One row; a speedup above 1 means that ours reads more pictures a CPU-second."""
     import torch  # pyright: ignore[reportMissingImports]
 
     from vilg.run.bench.torch_inception import random_inception
@@ -34,8 +38,8 @@ def measure(side: int = SIDE, batch: int = 8, repeats: int = 3) -> list[Row]:
         with torch.inference_mode():
             return theirs(nchw)[0].numpy()
 
-    a, b = ours(images)()[0], run_theirs()
-    difference = float(np.abs(a - b).max() / np.abs(b).max())
+    our_features, their_features = ours(images)()[0], run_theirs()
+    difference = np.abs(our_features - their_features).max() / np.abs(their_features).max()
     assert difference < 1e-4, difference
     seconds = alternate({"ours": lambda: ours(images)(), "torch": run_theirs}, repeats)
     return [
@@ -44,9 +48,9 @@ def measure(side: int = SIDE, batch: int = 8, repeats: int = 3) -> list[Row]:
             "side": side,
             "batch": batch,
             "cores": cores,
-            "feature_difference": difference,
-            "ours_images_per_cpu_second": batch / seconds["ours"],
-            "torch_images_per_cpu_second": batch / seconds["torch"],
-            "speedup": seconds["torch"] / seconds["ours"],
+            "feature_difference": float(difference),
+            "ours_images_per_cpu_second": batch / seconds["ours"].cpu,
+            "torch_images_per_cpu_second": batch / seconds["torch"].cpu,
+            "speedup": seconds["torch"].cpu / seconds["ours"].cpu,
         }
     ]

@@ -1,9 +1,9 @@
-"""FID's InceptionV3 as a torch module with the published names, random: what ours is tested and
-timed against.
+"""FID's InceptionV3 as a torch module with the published names and random weights: vilg's own is
+tested and timed against it.
 
-torchvision's architecture with the port's pools and 1,008 classes; torch-fidelity's module gives
-the same bits on the same weights. Separate because it imports torch (the dev extra): only
-bench_inception.py, when it measures, and tests import it."""
+The architecture is torchvision's with the pools of the port of TensorFlow's network and 1,008
+classes; torch-fidelity's module gives the same bits on the same weights. This module imports torch
+(the dev extra), so that only inception.py, when it measures, and tests import it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,9 +27,10 @@ class Unit(nn.Module):
 
 
 class Block(nn.Module):
-    """Named units, and chains of their names side by side: a tuple of alternatives inside a chain
-    is concatenated.
-    """
+    """Chains of units side by side, and a pool before one more chain.
+
+    `units` are submodules by name; a chain is a sequence of their names, in which a tuple of names
+    stands for units whose outputs are concatenated."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Block(nn.Module):
         self.chains, self.pool, self.pooled = chains, pool, pooled
 
     def run(self, chain: Sequence[Any], x: torch.Tensor) -> torch.Tensor:
-        """The chain's output."""
+        """The output of a chain."""
         for name in chain:
             x = (
                 torch.cat([getattr(self, n)(x) for n in name], 1)
@@ -59,17 +60,17 @@ class Block(nn.Module):
         return torch.cat([*outputs, self.run(self.pooled, self.pool(x))], 1)
 
 
-def average(x: torch.Tensor) -> torch.Tensor:
+def average_pool(x: torch.Tensor) -> torch.Tensor:
     """A 3x3 average of stride 1 that does not count padding."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
-def largest(x: torch.Tensor) -> torch.Tensor:
+def max_pool(x: torch.Tensor) -> torch.Tensor:
     """A 3x3 maximum of stride 1."""
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
-def halved(x: torch.Tensor) -> torch.Tensor:
+def halving_pool(x: torch.Tensor) -> torch.Tensor:
     """A 3x3 maximum of stride 2."""
     return F.max_pool2d(x, 3, stride=2)
 
@@ -90,7 +91,7 @@ def block_a(n: int, pool: int) -> Block:
         ["branch5x5_1", "branch5x5_2"],
         [f"branch3x3dbl_{i}" for i in (1, 2, 3)],
     ]
-    return Block(units, chains, average, ["branch_pool"])
+    return Block(units, chains, average_pool, ["branch_pool"])
 
 
 def block_b(n: int) -> Block:
@@ -101,7 +102,7 @@ def block_b(n: int) -> Block:
         "branch3x3dbl_2": Unit(64, 96, kernel_size=3, padding=1),
         "branch3x3dbl_3": Unit(96, 96, kernel_size=3, stride=2),
     }
-    return Block(units, [["branch3x3"], [f"branch3x3dbl_{i}" for i in (1, 2, 3)]], halved, [])
+    return Block(units, [["branch3x3"], [f"branch3x3dbl_{i}" for i in (1, 2, 3)]], halving_pool, [])
 
 
 def block_c(n: int, c: int) -> Block:
@@ -127,7 +128,7 @@ def block_c(n: int, c: int) -> Block:
         [f"branch7x7_{i}" for i in (1, 2, 3)],
         [f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)],
     ]
-    return Block(units, chains, average, ["branch_pool"])
+    return Block(units, chains, average_pool, ["branch_pool"])
 
 
 def block_d(n: int) -> Block:
@@ -143,7 +144,7 @@ def block_d(n: int) -> Block:
     return Block(
         units,
         [["branch3x3_1", "branch3x3_2"], [f"branch7x7x3_{i}" for i in (1, 2, 3, 4)]],
-        halved,
+        halving_pool,
         [],
     )
 
@@ -194,13 +195,13 @@ class TorchInception(nn.Module):
             block_c(768, c) for c in (128, 160, 160, 192)
         )
         self.Mixed_7a = block_d(768)
-        self.Mixed_7b, self.Mixed_7c = block_e(1280, average), block_e(2048, largest)
+        self.Mixed_7b, self.Mixed_7c = block_e(1280, average_pool), block_e(2048, max_pool)
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both."""
+        """Features and logits."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
-        x = halved(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(halved(x))))
+        x = halving_pool(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(halving_pool(x))))
         for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"):
             x = getattr(self, f"Mixed_{name}")(x)
         features = x.mean((2, 3))
@@ -208,7 +209,7 @@ class TorchInception(nn.Module):
 
 
 def random_inception(seed: int = 0) -> TorchInception:
-    """One with random weights and statistics, whose activations stay near 1 all the way."""
+    """The network with random weights and statistics, whose activations stay near 1 throughout."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = TorchInception().eval().requires_grad_(False)

@@ -1,10 +1,10 @@
 """The U-Net beside diffusers' UNet2DConditionModel of the same shape (its unCLIP / GLIDE blocks)
 and, within 2 %, as many parameters.
 
-Separate from bench_generator because it needs torch and diffusers (the dev extra). Both run in one
-process on the same cores, in turns, and are compared in CPU-seconds: a training step is the loss
-(mean squared error), its gradient and an AdamW update on both sides; sampling is DDIM steps of one
-forward pass each, without guidance and without decoding."""
+diffusers needs torch (the dev extra). Both run in one process on the same cores, in turns, and are
+compared in CPU-seconds. A training step is the loss (mean squared error), its gradient and an AdamW
+update on both sides; sampling is DDIM steps of one forward pass each, without guidance and without
+decoding."""
 
 import os
 from typing import Any
@@ -13,44 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
-from vilg.nn.unet import UNetConfig
+from vilg.nn.denoisers import UNetConfig
 from vilg.program import unbox
-from vilg.run.bench.generator import Row, alternate
+from vilg.run.bench.timing import Row, alternate
+from vilg.types import Params
 
-ALPHAS = np.cumprod(
-    1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-)  # LDM's schedule (PAPERS 1.5)
-DOWN = (
-    "ResnetDownsampleBlock2D",
-    "SimpleCrossAttnDownBlock2D",
-    "SimpleCrossAttnDownBlock2D",
-    "SimpleCrossAttnDownBlock2D",
-)
-UP = (
-    "SimpleCrossAttnUpBlock2D",
-    "SimpleCrossAttnUpBlock2D",
-    "SimpleCrossAttnUpBlock2D",
-    "ResnetUpsampleBlock2D",
-)
+# The cumulated alphas of LDM's noise schedule (PAPERS 1.5), and their square roots.
+ALPHAS = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+DOWN = ("ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3)
+UP = (*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D")
 
 
-def theirs(channels: int, blocks: int, context: int, head_width: int) -> Any:
-    """diffusers' U-Net of the paper's shape, with `channels` instead of 512."""
-    from diffusers import UNet2DConditionModel  # type: ignore[import-not-found]
-
-    return UNet2DConditionModel(
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=tuple(channels * m for m in (1, 2, 3, 4)),
-        layers_per_block=blocks,
-        cross_attention_dim=context,
-        attention_head_dim=head_width,
-        resnet_time_scale_shift="scale_shift",
-        down_block_types=DOWN,
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=UP,
-    )
+def run(lite: bool) -> list[Row]:
+    """The rows on latents of 32 x 32 and of 16 x 16."""
+    return measure() + measure(side=16, batch=4)
 
 
 def measure(
@@ -63,96 +41,20 @@ def measure(
     steps: int = 50,
     repeats: int = 3,
 ) -> list[Row]:
-    """Training and DDIM rows; a speedup above 1 says that ours makes more images a CPU-second."""
-    import torch  # pyright: ignore[reportMissingImports]
-
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
-    torch.manual_seed(0)
-    head_width = min(64, channels)
-    their = theirs(channels, blocks, context, head_width)
-    module = UNetConfig(channels=channels, blocks=blocks, head_width=head_width, scan=False).module(
-        4, (side, side), "prob"
-    )
-    rng = np.random.default_rng(0)
-    x, noise = (rng.standard_normal((batch, side, side, 4)).astype(np.float32) for _ in range(2))
-    states, time = (
-        rng.standard_normal((batch, text, context)).astype(np.float32),
-        np.linspace(1, 999, batch).astype(np.float32),
-    )
-    ours = x, time, states, states.mean(1)
-    shapes = unbox(jax.eval_shape(module.init, jax.random.key(0), *ours))
-    params = jax.tree.map(
-        lambda p: jnp.asarray(0.02 * rng.standard_normal(p.shape), jnp.float32), shapes
-    )  # compiling init takes minutes
-    counts = {
-        "ours": sum(p.size for p in jax.tree.leaves(params)),
-        "diffusers": sum(p.numel() for p in their.parameters()),
-    }
-    assert abs(counts["ours"] / counts["diffusers"] - 1) < 0.02, counts
-
-    optimizer = optax.adamw(1e-4)
-    state = [(params, jax.jit(optimizer.init)(params))]
-
-    @jax.jit
-    def update(state: Any) -> Any:
-        params, kept = state
-        grads = jax.grad(lambda p: jnp.mean((jnp.asarray(module.apply(p, *ours)) - noise) ** 2))(
-            params
-        )
-        updates, kept = optimizer.update(grads, kept, params)
-        return optax.apply_updates(params, updates), kept
-
-    def train_ours() -> Any:
-        state[0] = jax.block_until_ready(update(state[0]))
-        return state[0][0]
-
-    nchw, target = (torch.from_numpy(a).permute(0, 3, 1, 2).contiguous() for a in (x, noise))
-    times, encoded = torch.from_numpy(time), torch.from_numpy(states)
-    adam = torch.optim.AdamW(their.parameters(), lr=1e-4)
-
-    def train_theirs() -> None:
-        adam.zero_grad()
-        ((their.train()(nchw, times, encoded).sample - target) ** 2).mean().backward()
-        adam.step()
-
-    places = np.linspace(999, 0, steps + 1).round().astype(int)
-    a, b = (
-        np.sqrt(ALPHAS[places]).astype(np.float32),
-        np.sqrt(1 - ALPHAS[places]).astype(np.float32),
-    )
-
-    def advance(x: Any, eps: Any, i: Any) -> Any:
-        return a[i + 1] * (x - b[i] * eps) / a[i] + b[i + 1] * eps
-
-    @jax.jit
-    def sample_ours(params: Any) -> Any:
-        kept, rest = jnp.asarray(a), jnp.asarray(b)
-
-        def one(i: Any, x: Any) -> Any:
-            eps = module.apply(
-                params, x, jnp.full(batch, jnp.asarray(places)[i], jnp.float32), states, ours[3]
-            )
-            return kept[i + 1] * (x - rest[i] * eps) / kept[i] + rest[i + 1] * eps
-
-        return jax.lax.fori_loop(0, steps, one, jnp.asarray(x))
-
-    def sample_theirs() -> None:
-        with torch.no_grad():
-            y = nchw
-            for i in range(steps):
-                y = advance(
-                    y, their.eval()(y, torch.full((batch,), float(places[i])), encoded).sample, i
-                )
-
-    training = alternate({"ours": train_ours, "diffusers": train_theirs}, repeats)
-    sampling = alternate(
-        {"ours": lambda: sample_ours(state[0][0]), "diffusers": sample_theirs}, max(1, repeats // 2)
-    )
+    """Training and DDIM rows; a speedup above 1 means that ours makes more pictures a
+    CPU-second.
+    """
+    inputs = Inputs(side, batch, text, context, steps)
+    theirs = Diffusers(channels, blocks, inputs)
+    ours = Ours(channels, blocks, inputs)
+    counts = ours.parameters, theirs.parameters
+    assert abs(counts[0] / counts[1] - 1) < 0.02, counts
+    training = alternate({"ours": ours.train, "diffusers": theirs.train}, repeats)
+    sampling = alternate({"ours": ours.sample, "diffusers": theirs.sample}, max(1, repeats // 2))
     sizes = {
         "channels": channels,
-        "parameters": counts["ours"],
-        "diffusers_parameters": counts["diffusers"],
+        "parameters": counts[0],
+        "diffusers_parameters": counts[1],
         "latents": side,
         "batch": batch,
     }
@@ -160,10 +62,136 @@ def measure(
         {
             "benchmark": name,
             **sizes,
-            "cores": cores,
-            "ours_images_per_cpu_second": batch / seconds["ours"],
-            "diffusers_images_per_cpu_second": batch / seconds["diffusers"],
-            "speedup": seconds["diffusers"] / seconds["ours"],
+            "cores": len(os.sched_getaffinity(0)),
+            "ours_images_per_cpu_second": batch / seconds["ours"].cpu,
+            "diffusers_images_per_cpu_second": batch / seconds["diffusers"].cpu,
+            "speedup": seconds["diffusers"].cpu / seconds["ours"].cpu,
         }
         for name, seconds in (("unet training", training), (f"unet {steps}-step ddim", sampling))
     ]
+
+
+class Inputs:
+    """Latents, noise, times and encoded text of both sides, and the steps of DDIM."""
+
+    def __init__(self, side: int, batch: int, text: int, context: int, steps: int):
+        self.side, self.batch, self.context, self.steps = side, batch, context, steps
+        self.rng = rng = np.random.default_rng(0)
+        shape = (batch, side, side, 4)
+        self.x, self.noise = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+        self.states = rng.standard_normal((batch, text, context)).astype(np.float32)
+        self.times = np.linspace(1, 999, batch).astype(np.float32)
+        self.places = np.linspace(999, 0, steps + 1).round().astype(int)
+        self.signal = np.sqrt(ALPHAS[self.places]).astype(np.float32)
+        self.sigma = np.sqrt(1 - ALPHAS[self.places]).astype(np.float32)
+
+
+def ddim(x: Any, eps: Any, signal: Any, sigma: Any, i: Any) -> Any:
+    """x after step i of DDIM; arrays of JAX or tensors of torch."""
+    return signal[i + 1] * (x - sigma[i] * eps) / signal[i] + sigma[i + 1] * eps
+
+
+class Ours:
+    """The U-Net: `train` and `sample` do the work once."""
+
+    def __init__(self, channels: int, blocks: int, inputs: Inputs):
+        head_width = min(64, channels)
+        config = UNetConfig(channels=channels, blocks=blocks, head_width=head_width, scan=False)
+        module = config.module(4, (inputs.side, inputs.side), "prob")
+        states, pooled = inputs.states, inputs.states.mean(1)
+        arguments = inputs.x, inputs.times, states, pooled
+        shapes = unbox(jax.eval_shape(module.init, jax.random.key(0), *arguments))
+        # random numbers instead of module.init, which takes minutes to compile
+        self.params: Params = jax.tree.map(
+            lambda p: jnp.asarray(0.02 * inputs.rng.standard_normal(p.shape), jnp.float32), shapes
+        )
+        optimizer = optax.adamw(1e-4)
+        self.optimizer_state = jax.jit(optimizer.init)(self.params)
+
+        @jax.jit
+        def update(params: Params, state: optax.OptState) -> tuple[Params, optax.OptState]:
+            def loss(params: Params) -> Array:
+                eps = jnp.asarray(module.apply(params, *arguments))
+                return jnp.mean((eps - inputs.noise) ** 2)
+
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            return optax.apply_updates(params, updates), state
+
+        @jax.jit
+        def sample(params: Params) -> Float[Array, "b y x c"]:
+            signal, sigma = jnp.asarray(inputs.signal), jnp.asarray(inputs.sigma)
+
+            def step(i: Array, x: Array) -> Array:
+                t = jnp.full(inputs.batch, jnp.asarray(inputs.places)[i], jnp.float32)
+                return ddim(x, module.apply(params, x, t, states, pooled), signal, sigma, i)
+
+            return jax.lax.fori_loop(0, inputs.steps, step, jnp.asarray(inputs.x))
+
+        self.update, self.sampler = update, sample
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return sum(p.size for p in jax.tree.leaves(self.params))
+
+    def train(self) -> Params:
+        """One update, from which the next one goes on."""
+        self.params, self.optimizer_state = jax.block_until_ready(
+            self.update(self.params, self.optimizer_state)
+        )
+        return self.params
+
+    def sample(self) -> Float[Array, "b y x c"]:
+        """Latents of a batch."""
+        return self.sampler(self.params)
+
+
+class Diffusers:
+    """diffusers' U-Net of the paper's shape, with `channels` instead of 512."""
+
+    def __init__(self, channels: int, blocks: int, inputs: Inputs):
+        import diffusers  # pyright: ignore[reportMissingImports]
+        import torch  # pyright: ignore[reportMissingImports]
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.manual_seed(0)
+        self.torch, self.inputs = torch, inputs
+        self.model: Any = diffusers.UNet2DConditionModel(  # pyright: ignore[reportPrivateImportUsage]
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=tuple(channels * m for m in (1, 2, 3, 4)),
+            layers_per_block=blocks,
+            cross_attention_dim=inputs.context,
+            attention_head_dim=min(64, channels),
+            resnet_time_scale_shift="scale_shift",
+            down_block_types=DOWN,
+            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+            up_block_types=UP,
+        )
+        self.x, self.noise = (
+            torch.from_numpy(a).permute(0, 3, 1, 2).contiguous() for a in (inputs.x, inputs.noise)
+        )
+        self.times, self.states = torch.from_numpy(inputs.times), torch.from_numpy(inputs.states)
+        self.adam = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def train(self) -> None:
+        """One update."""
+        self.adam.zero_grad()
+        eps = self.model.train()(self.x, self.times, self.states).sample
+        ((eps - self.noise) ** 2).mean().backward()
+        self.adam.step()
+
+    def sample(self) -> None:
+        """Latents of a batch."""
+        inputs = self.inputs
+        with self.torch.no_grad():
+            x = self.x
+            for i in range(inputs.steps):
+                t = self.torch.full((inputs.batch,), float(inputs.places[i]))
+                eps = self.model.eval()(x, t, self.states).sample
+                x = ddim(x, eps, inputs.signal, inputs.sigma, i)

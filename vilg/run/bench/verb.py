@@ -1,27 +1,49 @@
-"""The options of `vilg bench`, and its table."""
+"""The options of `vilg bench`, and its tables."""
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
 import platform
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from vilg.run.terminal.outputs import output_file
 from vilg.types import UserError
 from vilg.workdir.files import versions
 
-KINDS = ("attention", "caching", "gpt2", "unet", "inception")
-NEEDS = {"gpt2": ("torch", "transformers"), "unet": ("torch", "diffusers"), "inception": ("torch",)}
+
+class Benchmark(NamedTuple):
+    """A benchmark: the module whose `run(lite)` gives its rows, and the packages that it needs
+    beside vilg's own. The module is imported late, because XLA sizes its pools of threads by the
+    cores that the process may use when JAX is loaded.
+    """
+
+    module: str
+    needs: tuple[str, ...] = ()
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "attention": Benchmark("vilg.run.bench.attention"),
+    "caching": Benchmark("vilg.run.bench.caching"),
+    "gpt2": Benchmark("vilg.run.bench.gpt2", ("torch", "transformers")),
+    "unet": Benchmark("vilg.run.bench.unet", ("torch", "diffusers")),
+    "inception": Benchmark("vilg.run.bench.inception", ("torch",)),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options."""
+    """Adds the verb's options."""
+    names = ", ".join(BENCHMARKS)
     parser.add_argument(
-        "--only", default=",".join(KINDS), help=f"of {', '.join(KINDS)}, joined by commas"
+        "--only", default=",".join(BENCHMARKS), help=f"of {names}, joined by commas (default: all)"
     )
     parser.add_argument("--lite", action="store_true", help="gpt2 also at lite width (minutes)")
     parser.add_argument(
@@ -30,51 +52,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", help="a file for the rows")
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
-    """Measures and prints."""
-    kinds = args.only.split(",")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UserError(f"only={kind!r}: known benchmarks are {', '.join(KINDS)}")
-        needed = NEEDS.get(kind, ())
-        if not all(importlib.util.find_spec(package) for package in needed):
-            raise UserError(
-                f"only={kind!r}: {' and '.join(needed)} must be installed; pip install -e '.[dev]',"
-                f" or leave {kind} out"
-            )
+def main(args: argparse.Namespace, config: ConfigDict | None) -> int:
+    """Measures and prints; the exit code."""
+    names = args.only.split(",")
+    for name in names:
+        check(name)
+    if args.json:
+        output_file(args.json, ".json", "json")
     cores = sorted(os.sched_getaffinity(0))
     if not 1 <= args.cores <= len(cores):
         raise UserError(f"cores={args.cores}: this process may use 1 to {len(cores)}")
-    os.sched_setaffinity(0, cores[: args.cores])  # before XLA sizes its thread pools
-    from vilg.run.bench import attention as bench_attention
-    from vilg.run.bench import generator as bench_generator
-    from vilg.run.bench import inception as bench_inception
-    from vilg.run.bench import unet as bench_unet
-
+    os.sched_setaffinity(0, cores[: args.cores])
     rows: list[dict[str, Any]] = []
-    if "attention" in kinds:
-        rows += bench_attention.run()
-    if "caching" in kinds:
-        rows += bench_generator.measure_caching()
-    if "gpt2" in kinds:
-        rows += bench_generator.measure_gpt2()
-        if args.lite:
-            rows += bench_generator.measure_gpt2(width=1024, heads=16, repeats=1)
-    if "unet" in kinds:
-        rows += bench_unet.measure() + bench_unet.measure(side=16, batch=4)
-    if "inception" in kinds:
-        rows += bench_inception.measure()
+    for name, benchmark in BENCHMARKS.items():
+        if name in names:
+            print(f"vilg bench: {name}", file=sys.stderr, flush=True)
+            rows += importlib.import_module(benchmark.module).run(args.lite)
     show(rows)
     if args.json:
         machine = {"machine": platform.processor() or platform.machine(), "cores": args.cores}
-        Path(args.json).write_text(
-            json.dumps({"rows": rows, "versions": versions(), **machine}, indent=1)
-        )
+        report = {"rows": rows, "versions": versions(), **machine}
+        Path(args.json).write_text(json.dumps(report, indent=1))
     return 0
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """A table for each set of columns."""
+def check(name: str) -> None:
+    """Errors: UserError for an unknown benchmark, and for one whose packages are missing."""
+    if name not in BENCHMARKS:
+        raise UserError(f"only={name!r}: known benchmarks are {', '.join(BENCHMARKS)}")
+    needs = BENCHMARKS[name].needs
+    if not all(importlib.util.find_spec(package) for package in needs):
+        raise UserError(
+            f"only={name!r}: {' and '.join(needs)} must be installed; pip install -e '.[dev]',"
+            f" or leave {name} out"
+        )
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Prints a table for each set of columns."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row), []).append(row)
