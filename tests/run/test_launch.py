@@ -15,8 +15,8 @@ import yaml
 from tests.flags import UNOPTIMIZED
 from vilg.planning.topology import parse_topology
 from vilg.run import cli
+from vilg.run.launch.jobs import KINDS
 from vilg.run.launch.machines import ordered
-from vilg.run.launch.verb import KINDS
 
 CONFIG = "--config=experiments/ranker.py:tiny"
 SWEEP = "--config=experiments/ablations/experts.py"

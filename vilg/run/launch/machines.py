@@ -1,8 +1,7 @@
-"""What Google's products call TPU slices: gcloud's accelerator types, GKE's labels and machine
-types, how many hosts a slice has.
+"""Google's names for TPU slices: gcloud's accelerator types, GKE's labels and machine types; and
+the number of hosts of a slice.
 
-Separate from planning/chips.py, which has what compilers and estimates need of a chip, because
-these are names of products."""
+planning/chips.py has the figures of chips that compilers and estimates need."""
 
 import dataclasses
 import math
@@ -13,10 +12,12 @@ from vilg.planning.topology import Topology
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """How a generation is ordered. `prefix` and `counts`: the accelerator type is PREFIX-(chips x
-    counts), for the older names count cores; `label` and `machine`: GKE's accelerator label and
-    machine type; `hosts`: how many chips a host may have, the last but for slices of more than one
-    host, which have 4; `runtime`: the image of TPU VMs, "" where there are no queued resources."""
+    """How a generation is ordered.
+
+    The accelerator type is PREFIX-(chips x counts); the older names count cores. `label` and
+    `machine`: GKE's accelerator label and machine type. `hosts`: numbers of chips that a host of a
+    slice with one host may have; hosts of larger slices have 4. `runtime`: the image of TPU VMs, ""
+    where there are no queued resources."""
 
     prefix: str
     counts: int
@@ -47,7 +48,7 @@ MACHINES: dict[str, Machine] = {
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """One slice of a topology, as it is ordered."""
+    """One slice of a topology, by Google's names."""
 
     accelerator: str  # v5p-128
     label: str  # tpu-v5p-slice
@@ -59,36 +60,24 @@ class Slice:
 
     @property
     def hosts(self) -> int:
-        """Machines of the slice, each with one process."""
+        """The number of machines of the slice, each with one process."""
         return self.chips // self.host_chips
 
 
 def ordered(topology: Topology) -> Slice:
-    """How one slice of a topology is ordered. Errors: UserError for fake devices and for shapes
-    that are not whole hosts.
+    """How one slice of a topology is ordered. Errors: UserError for fake devices, and for shapes
+    that do not fill their hosts.
     """
-    known = topology.generation in MACHINES
-    require(
-        known,
-        "topology",
-        str(topology),
-        f"is nothing that can be ordered; give one of {', '.join(MACHINES)}, such as v5p:4x4x4",
-    )
+    name, torus = str(topology), topology.chip.torus
+    form = f"is nothing that can be ordered; give one of {', '.join(MACHINES)}, such as v5p:4x4x4"
+    require(topology.generation in MACHINES, "topology", name, form)
     machine, chips = MACHINES[topology.generation], math.prod(topology.shape)
-    torus = topology.chip.torus
-    require(
-        len(topology.shape) == torus,
-        "topology",
-        str(topology),
-        f"is ordered with {torus} sizes, such as {'x'.join('4' * torus)}",
-    )
+    form = f"is ordered with {torus} sizes, such as {'x'.join('4' * torus)}"
+    require(len(topology.shape) == torus, "topology", name, form)
     host = chips if chips in machine.hosts else 4
-    require(
-        chips % host == 0,
-        "topology",
-        str(topology),
-        f"a host has {' or '.join(map(str, machine.hosts))} chips, which {chips} chips do not fill",
-    )
+    sizes = " or ".join(map(str, machine.hosts))
+    form = f"a host has {sizes} chips, which {chips} chips do not fill"
+    require(chips % host == 0, "topology", name, form)
     shape = "x".join(map(str, topology.shape))
     return Slice(
         f"{machine.prefix}-{chips * machine.counts}",

@@ -1,8 +1,7 @@
-"""A sweep as tasks of a cluster: which cells and seeds go together, and what has to be done before
-what.
+"""A sweep as tasks of a cluster: which cells and seeds form one task, and which tasks wait for
+others.
 
-Separate from sweep.py, which does all of it in one process, and from the recipes, which only write
-down what is found here."""
+`vilg sweep` does all tasks in one process; jobs.py writes them down as arrays of Slurm."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,10 +11,12 @@ from vilg.workdir.ablation import Run
 def waves(
     runs: Mapping[tuple[str, int], Run], chosen: Sequence[tuple[str, int]]
 ) -> list[list[tuple[str, int]]]:
-    """Tasks ("cells joined by commas", seed) in waves; those of a wave do not wait for each other.
+    """Tasks ("cells joined by commas", seed) in waves; tasks of one wave do not wait for each
+    other.
 
-    Cells that share one workdir are one task. The first task that needs a codec trains it, so the
-    others that need it come in a later wave, and a run comes after the one that it starts from."""
+    Cells that share one workdir are one task. The first task that needs a codec trains it, so that
+    other tasks with the same codec come in a later wave. A run comes after the run from which it
+    starts."""
     tasks: dict[str, list[tuple[str, int]]] = {}
     for key in chosen:
         tasks.setdefault(str(runs[key].workdir), []).append(key)
@@ -28,7 +29,7 @@ def waves(
         depth[workdir] = max(start, codec)
         if run.codec:
             trained.setdefault(run.codec, depth[workdir])
-    found: list[list[tuple[str, int]]] = [[] for _ in range(max(depth.values()) + 1)]
+    ordered: list[list[tuple[str, int]]] = [[] for _ in range(max(depth.values()) + 1)]
     for workdir, keys in tasks.items():
-        found[depth[workdir]].append((",".join(cell for cell, _ in keys), keys[0][1]))
-    return found
+        ordered[depth[workdir]].append((",".join(cell for cell, _ in keys), keys[0][1]))
+    return ordered
