@@ -22,7 +22,7 @@ from vilg.run import cli
 from vilg.run.judge.inputs import model_names
 from vilg.run.judge.server import JudgeServer
 from vilg.run.judge.study import read_study
-from vilg.run.judge.votes import Given, Votes
+from vilg.run.judge.votes import Answer, Votes
 
 
 def samples(place: Path, prompts: list[str], tint: int, **fields) -> Path:
@@ -237,7 +237,7 @@ def test_the_latest_vote_counts_whatever_comes_first(three, tmp_path):
     votes = Votes(tmp_path / "s" / "votes.sqlite", study)
     item = study.items[0].id
     for value, time in ((1, 20.0), (-1, 10.0), (0, 30.0), (1, 25.0)):
-        votes.add(" Ann  B ", study.id, [Given(item, "fidelity", value, time)])
+        votes.add(" Ann  B ", study.id, [Answer(item, "fidelity", value, time)])
     assert votes.of("Ann B") == {item: {"values": {"fidelity": 0}}} and len(votes.all()) == 1
     with sqlite3.connect(votes.path) as db:
         assert db.execute("SELECT * FROM votes").fetchall() == [

@@ -1,9 +1,9 @@
-"""What `vilg judge --samples` reads: pictures of prompts, captions of pictures, answers about
+"""The inputs of `vilg judge --samples`: pictures of prompts, captions of pictures or answers about
 pictures, joined across models.
 
-Separate from the study made of them (study.py). Directories are `vilg sample`'s or anybody's with a
-samples.jsonl (prompt, file); files of captions and answers are JSON lines whose pictures are looked
-for from here and from beside the file."""
+A directory is one of `vilg sample`, or any other with a samples.jsonl (prompt, file). Files of
+captions and answers are JSON lines, whose pictures are looked for below the current directory and
+beside the file."""
 
 import json
 from collections import Counter
@@ -19,8 +19,8 @@ from vilg.types import UserError
 
 @dataclass(frozen=True)
 class Output:
-    """What one model made of one prompt. `texts` is what a rater reads with the picture, `prompt`
-    the unit that intervals are over.
+    """One model's output for one prompt. `texts` are read by the rater beside the picture;
+    intervals are over prompts, which `prompt` names.
     """
 
     picture: Path
@@ -30,13 +30,13 @@ class Output:
     category: str = ""
 
 
-Key = tuple[str, ...]
-Outputs = dict[Key, Output]
+Key = tuple[str, ...]  # what the outputs of several models have in common: a prompt, a picture
+Outputs = dict[Key, Output]  # of one model
 
 
 def model_names(paths: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that tell them apart. Errors: UserError for the same path
-    twice.
+    """Names of the models: the shortest ends of the paths that tell them apart. Errors: UserError
+    for the same path twice.
     """
     places = [Path(p).resolve() for p in paths]
     parts = [(p.with_suffix("") if p.suffix == ".jsonl" else p).parts for p in places]
@@ -49,13 +49,17 @@ def model_names(paths: Sequence[str]) -> list[str]:
     )
 
 
-def rows(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The numbered objects of a file of JSON lines. Errors: UserError, with the line."""
+def read_rows(path: Path, expected: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a file of JSON lines. Errors: UserError with the line, or with what
+    is expected instead of the file.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"samples={str(path)!r}: cannot be read ({said}); give {what}") from None
+        raise UserError(
+            f"samples={str(path)!r}: cannot be read ({said}); give {expected}"
+        ) from None
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -66,13 +70,13 @@ def rows(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 ) from None
             if not isinstance(row, dict):
                 raise UserError(
-                    f"samples={str(path)!r}: line {number} is not an object; give {what}"
+                    f"samples={str(path)!r}: line {number} is not an object; give {expected}"
                 )
             yield number, row
 
 
 def text_of(row: dict[str, Any], name: str, path: Path, number: int) -> str:
-    """A field's text. Errors: UserError if it is absent or empty."""
+    """The text of a field. Errors: UserError if it is absent or empty."""
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise UserError(
@@ -82,42 +86,43 @@ def text_of(row: dict[str, Any], name: str, path: Path, number: int) -> str:
 
 
 def language_of(row: dict[str, Any], text: str) -> str:
-    """The row's language where it is a known one, else what the text looks like."""
+    """The row's language where it is a known one, else the one that the text looks like."""
     return row["language"] if row.get("language") in LANGUAGES else detect_language(text)
 
 
-def found(name: str, places: Sequence[Path], path: Path, number: int) -> Path:
-    """The picture in the first place that has it. Errors: UserError."""
-    for place in places:
-        if (place / name).is_file():
-            return place / name
+def find_picture(name: str, folders: Sequence[Path], path: Path, number: int) -> Path:
+    """The picture in the first folder that has it. Errors: UserError if none has."""
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
     raise UserError(
         f"samples={str(path)!r}: line {number} names the picture {name!r}, which is not there; put"
         " it there or mend the line"
     )
 
 
-def read_samples(place: Path) -> Outputs:
-    """Pictures by (prompt, language, how often that prompt came before): seeds may differ between
-    models.
+def read_samples(folder: Path) -> Outputs:
+    """Pictures by (prompt, language, how often that prompt came before), because seeds may differ
+    between models.
     """
-    path, out, times = place / "samples.jsonl", {}, Counter()
-    for number, row in rows(path, "a directory that `vilg sample` wrote"):
+    path = folder / "samples.jsonl"
+    outputs: Outputs = {}
+    times: Counter[tuple[str, str]] = Counter()
+    for number, row in read_rows(path, "a directory that `vilg sample` wrote"):
         prompt, file = text_of(row, "prompt", path, number), text_of(row, "file", path, number)
         language = language_of(row, prompt)
         category = str(row.get("category") or "")
         key = (prompt, language, str(times[prompt, language]))
         times[prompt, language] += 1
-        out[key] = Output(
-            found(file, [place], path, number), {"prompt": prompt}, language, prompt, category
-        )
-    return out
+        picture = find_picture(file, [folder], path, number)
+        outputs[key] = Output(picture, {"prompt": prompt}, language, prompt, category)
+    return outputs
 
 
 def read_captions(path: Path) -> Outputs:
     """The first caption of each picture in each language, by (picture, language)."""
-    out = {}
-    for number, row in rows(path, "a .jsonl file that `vilg caption` wrote"):
+    outputs: Outputs = {}
+    for number, row in read_rows(path, "a .jsonl file that `vilg caption` wrote"):
         image = text_of(row, "image", path, number)
         captions = row.get("captions", row.get("caption", []))
         captions = captions if isinstance(captions, list) else [captions]
@@ -127,31 +132,26 @@ def read_captions(path: Path) -> Outputs:
         for entry in entries:
             text = text_of(entry, "text", path, number)
             language = language_of(entry, text)
-            picture = found(image, [Path(), path.parent], path, number)
-            out.setdefault(
-                (image, language),
-                Output(picture, {"caption": text}, language, image, str(row.get("category") or "")),
-            )
-    return out
+            picture = find_picture(image, [Path(), path.parent], path, number)
+            category = str(row.get("category") or "")
+            output = Output(picture, {"caption": text}, language, image, category)
+            outputs.setdefault((image, language), output)
+    return outputs
 
 
 def read_answers(path: Path) -> Outputs:
     """Answers by (picture, question)."""
-    out = {}
-    for number, row in rows(path, "a .jsonl file with image, question and answer"):
+    outputs: Outputs = {}
+    for number, row in read_rows(path, "a .jsonl file with image, question and answer"):
         image, question, answer = (
             text_of(row, name, path, number) for name in ("image", "question", "answer")
         )
-        picture = found(image, [Path(), path.parent], path, number)
-        language = language_of(row, question)
-        shown = {"question": question, "answer": answer}
-        out.setdefault(
-            (image, question),
-            Output(
-                picture, shown, language, f"{image}\n{question}", str(row.get("category") or "")
-            ),
-        )
-    return out
+        picture = find_picture(image, [Path(), path.parent], path, number)
+        texts = {"question": question, "answer": answer}
+        prompt, category = f"{image}\n{question}", str(row.get("category") or "")
+        output = Output(picture, texts, language_of(row, question), prompt, category)
+        outputs.setdefault((image, question), output)
+    return outputs
 
 
 READERS: dict[str, Callable[[Path], Outputs]] = {
@@ -162,10 +162,10 @@ READERS: dict[str, Callable[[Path], Outputs]] = {
 
 
 def read_models(paths: Sequence[str], inputs: str, common: bool) -> tuple[dict[str, Outputs], int]:
-    """Each model's outputs on the same keys, and how many keys were left out.
+    """({model: its outputs of the keys that all models have}, the number of other keys).
 
-    Errors: UserError for what is not there, or for keys that not all models have unless `common`
-    asks for those that all have."""
+    Errors: UserError for a path that cannot be read, for models without a common key, and, without
+    `common`, for a key that not all models have."""
     read = {
         name: (path, READERS[inputs](Path(path)))
         for name, path in zip(model_names(paths), paths, strict=True)
@@ -173,23 +173,21 @@ def read_models(paths: Sequence[str], inputs: str, common: bool) -> tuple[dict[s
     for path, outputs in read.values():
         if not outputs:
             raise UserError(f"samples={path!r}: holds nothing; sample, caption or answer first")
-    every = list(
-        dict.fromkeys(key for name in sorted(read) for key in read[name][1])
-    )  # whatever order the models are given in
-    kept = [key for key in every if all(key in outputs for _, outputs in read.values())]
-    if len(kept) < len(every) and not common:
+    # sorted, so that the order of the models on the command line does not matter
+    keys = list(dict.fromkeys(key for name in sorted(read) for key in read[name][1]))
+    shared = [key for key in keys if all(key in outputs for _, outputs in read.values())]
+    if len(shared) < len(keys) and not common:
         path, missing = next(
-            (p, m) for p, o in read.values() if (m := [k for k in every if k not in o])
+            (p, m) for p, o in read.values() if (m := [k for k in keys if k not in o])
         )
         raise UserError(
-            f"samples={path!r}: lacks {len(missing)} of {counted(len(every), 'prompt')}, the first"
+            f"samples={path!r}: lacks {len(missing)} of {counted(len(keys), 'prompt')}, the first"
             f" {missing[0][0]!r}; make them, or give --common to judge those that all have"
         )
-    if not kept:
+    if not shared:
         raise UserError(
             f"samples={','.join(paths)!r}: have no prompt in common; give outputs for the same"
             " prompts"
         )
-    return {name: {key: outputs[key] for key in kept} for name, (_, outputs) in read.items()}, len(
-        every
-    ) - len(kept)
+    models = {n: {key: outputs[key] for key in shared} for n, (_, outputs) in read.items()}
+    return models, len(keys) - len(shared)

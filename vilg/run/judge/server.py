@@ -1,21 +1,22 @@
-"""The server of a study: its page, its pictures, and votes in and out. Standard library only;
-nothing outside STUDY/public is read.
+"""The HTTP server of a study: its page, its pictures, and votes in and out. It reads no file
+outside of STUDY/public, and uses the standard library alone.
 
-GET / is the page, GET /items/NAME.png a picture, GET /votes?rater=NAME that rater's votes, POST
-/votes an item's answers. What cannot be kept is answered by 4xx and {"error": sentence}."""
+GET / is the page, GET /items/NAME.png a picture, GET /votes?rater=NAME the votes of a rater, POST
+/votes adds the answers of one item. A request that is refused is answered by 4xx and {"error":
+sentence}."""
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from vilg.report.judge import SERVED, STATIC
 from vilg.run.judge.votes import Refused, Votes, posted
 from vilg.types import UserError
 
-LONGEST = 65536  # bytes of a vote
+LONGEST = 65536  # bytes of a request's body
 PICTURE = re.compile(r"/(items/[0-9a-f]{32}\.png)")
 POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src"
@@ -24,7 +25,7 @@ POLICY = (
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request; `public` and `votes` are the server's."""
+    """Answers one request."""
 
     server: "JudgeServer"
     server_version, sys_version = "vilg", ""
@@ -32,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60  # seconds that a silent client holds a thread
 
     def do_GET(self) -> None:
-        """The page, a picture, or a rater's votes."""
+        """Sends the page, a picture, or a rater's votes."""
         address = urlsplit(self.path)
         picture = PICTURE.fullmatch(address.path)
         if address.path in ("/", "/index.html"):
@@ -46,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             self.say(404, {"error": f"{address.path}: is not here; open /"})
 
     def do_POST(self) -> None:
-        """Keeps the answers to an item's questions."""
+        """Stores the answers to an item's questions."""
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > LONGEST:
             self.close_connection = True  # the body is left unread
@@ -55,38 +56,37 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         if urlsplit(self.path).path != "/votes":
             self.say(404, {"error": f"{self.path}: takes no votes; send them to /votes"})
-        elif (
-            self.headers.get_content_type() != "application/json"
-        ):  # which another site's form cannot send
+        elif self.headers.get_content_type() != "application/json":
+            # a form of another site cannot send this type
             self.say(415, {"error": "a vote is application/json; send it so"})
         else:
-            self.answer(lambda: self.keep(body))
+            self.answer(lambda: self.store(body))
 
-    def keep(self, body: bytes) -> dict[str, Any]:
-        """The votes of a request, kept."""
+    def store(self, body: bytes) -> dict[str, int]:
+        """Stores the votes of a request; {"saved": their number}. Errors: Refused."""
         try:
-            given = json.loads(body)
+            request = json.loads(body)
         except ValueError as error:
             raise Refused(400, f"the vote is not JSON ({error}); reload the page") from None
-        if not isinstance(given, dict):
+        if not isinstance(request, dict):
             raise Refused(400, "the vote is not an object; reload the page")
-        answers = posted(given)
-        self.server.votes.add(given.get("rater"), given.get("study"), answers)
+        answers = posted(request)
+        self.server.votes.add(request.get("rater"), request.get("study"), answers)
         return {"saved": len(answers)}
 
-    def answer(self, make: Any) -> None:
-        """What `make` gives, or why it was refused."""
+    def answer(self, make: Callable[[], Mapping[str, object]]) -> None:
+        """Sends the object that `make` returns, or the reason for which it was refused."""
         try:
             self.say(200, make())
         except Refused as error:
             self.say(error.status, {"error": error.reason})
 
-    def say(self, status: int, body: dict[str, Any]) -> None:
-        """A JSON response."""
+    def say(self, status: int, body: Mapping[str, object]) -> None:
+        """Sends a JSON response."""
         self.send(status, "application/json", json.dumps(body).encode())
 
     def send(self, status: int, kind: str, body: bytes, keep: bool = False) -> None:
-        """A response; nothing but pictures may be kept by the browser."""
+        """Sends a response; with `keep` the browser may keep it, which only pictures allow."""
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -96,13 +96,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: raters' names are nobody's business."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Logs nothing, because requests hold the names of raters."""
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Serves a study's public directory and takes its votes. Errors: UserError for an address that
-    cannot be had.
+    """Serves a study's public directory and stores its votes. Errors: UserError for an address on
+    which it cannot listen.
     """
 
     daemon_threads = True
@@ -114,7 +114,7 @@ class JudgeServer(ThreadingHTTPServer):
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
-            said = getattr(error, "strerror", None) or str(error)
+            said = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise UserError(
                 f"port={port}: {host} cannot be listened on there ({said}); give another --port or"
                 " --host"
@@ -122,6 +122,6 @@ class JudgeServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
+        """The URL of the page."""
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}/"

@@ -1,10 +1,10 @@
-"""A study of human evaluation on disk: STUDY/public (all that a rater may see) and STUDY/study.json
-(who made what).
+"""A study of human evaluation on disk: STUDY/public holds all that a rater may see,
+STUDY/study.json says which model made what.
 
-Separate from asking (judge_server.py), votes (judge_votes.py) and their numbers
-(vilg/metrics/ratings.py). Names in public/ are hashes that need study.json to be undone; pictures
-are written anew from their pixels, so that no metadata comes along. The same inputs, seed and
-protocol give the same study."""
+Separate from asking (server.py), votes (votes.py) and their numbers (vilg/metrics/ratings.py).
+Names of files in public/ are hashes that only study.json can undo, and pictures are written anew
+from their pixels, so that no metadata tell who made them. The same inputs, seed and protocol give
+the same study."""
 
 import dataclasses
 import hashlib
@@ -24,17 +24,17 @@ from vilg.data.records import BadRecord, decode_image
 from vilg.metrics.ratings import RatedItem
 from vilg.report.judge import judge_page
 from vilg.report.protocols import PROTOCOLS, Protocol
-from vilg.run.judge.inputs import Output, Outputs
+from vilg.run.judge.inputs import Key, Output, Outputs
 from vilg.types import UserError
 
-SMALL = 128  # pixels; where no picture is larger they are shown as squares
-SAME_TIME = 1_000_000_000  # of all pictures: when they were written would tell them apart
+SMALL = 128  # pixels; if no picture is larger, the page shows pixels as squares
+SAME_TIME = 1_000_000_000  # of every picture's file: the time of writing would tell models apart
 
 
 @dataclass(frozen=True)
 class Item:
-    """One task. `models` are in the order in which `pictures` are shown; `prompt` is what intervals
-    are over.
+    """One task of a rater. `models` are in the order in which `pictures` are shown; intervals are
+    over prompts, which `prompt` names.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Item:
     category: str
 
     def public(self) -> dict[str, Any]:
-        """What a rater may know."""
+        """The fields that a rater may know."""
         return {
             "id": self.id,
             "pictures": self.pictures,
@@ -57,7 +57,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Study:
-    """`id` is what votes name; `fingerprint` is of all that the study was made from."""
+    """A study. Votes name its `id`; `fingerprint` is a hash of the inputs from which it was made;
+    `left_out` counts prompts that not all models have.
+    """
 
     id: str
     fingerprint: str
@@ -70,17 +72,17 @@ class Study:
 
     @property
     def asks(self) -> Protocol:
-        """Its protocol's entry."""
+        """The protocol's entry in PROTOCOLS."""
         return PROTOCOLS[self.protocol]
 
     def shown(self) -> dict[str, RatedItem]:
-        """What vilg/metrics needs to know of each item."""
+        """The items as vilg/metrics needs them, by id."""
         return {item.id: RatedItem(item.models, item.prompt) for item in self.items}
 
 
 def fingerprint(models: Mapping[str, Outputs], protocol: str, seed: int) -> str:
-    """A hash of the models' names, texts and pictures, the protocol and the seed; not of the
-    models' order.
+    """A hash of the models' names, texts and pictures, of the protocol and of the seed; it does not
+    depend on the order of the models.
     """
     digest = hashlib.sha256(json.dumps([protocol, seed]).encode())
     for name, outputs in sorted(models.items()):
@@ -97,24 +99,26 @@ def fingerprint(models: Mapping[str, Outputs], protocol: str, seed: int) -> str:
 def plan_items(
     models: Mapping[str, Outputs], pairs: bool, seed: int, secret: str
 ) -> tuple[list[Item], dict[str, Output]]:
-    """The items in random order, and the picture of each file name. Of each pair of models either
-    is on the left in half of the items (one more, for an odd number)."""
-    draw = random.Random(f"{seed}:{secret}")
+    """The items in random order, and {file name of a picture: output}.
+
+    For each pair of models, either is on the left in half of the items (for an odd number of items,
+    in one more)."""
+    rng = random.Random(f"{seed}:{secret}")
     pictures: dict[str, Output] = {}
-    groups: list[tuple[tuple[str, ...], tuple[str, ...]]] = []  # models as shown, key
+    groups: list[tuple[tuple[str, ...], Key]] = []  # (models in the order of the screen, key)
     keys = list(next(iter(models.values())))
     if pairs:
         for pair in combinations(sorted(models), 2):
             turned = [i % 2 == 1 for i in range(len(keys))]
-            draw.shuffle(turned)
-            swap = draw.random() < 0.5  # which of the two has the one more
+            rng.shuffle(turned)
+            swap = rng.random() < 0.5  # which of the two is on the left once more
             groups += [
                 (pair[::-1] if t != swap else pair, key)
                 for t, key in zip(turned, keys, strict=True)
             ]
     else:
         groups = [((name,), key) for name in sorted(models) for key in keys]
-    draw.shuffle(groups)
+    rng.shuffle(groups)
     items = []
     for shown, key in groups:
         files = []
@@ -122,31 +126,30 @@ def plan_items(
             files.append(f"items/{hidden(secret, 'picture', name, *key)}.png")
             pictures[files[-1]] = models[name][key]
         output = models[shown[0]][key]
-        id = hidden(secret, "item", *sorted(shown), *key)
         items.append(
             Item(
-                id,
-                shown,
-                tuple(files),
-                output.texts,
-                output.language,
-                output.prompt,
-                output.category,
+                id=hidden(secret, "item", *sorted(shown), *key),
+                models=shown,
+                pictures=tuple(files),
+                texts=output.texts,
+                language=output.language,
+                prompt=output.prompt,
+                category=output.category,
             )
         )
     return items, pictures
 
 
 def hidden(secret: str, *parts: str) -> str:
-    """A name that tells nothing to who lacks the secret."""
+    """A name that tells nothing to a person who lacks the secret."""
     return hashlib.sha256(json.dumps([secret, *parts]).encode()).hexdigest()[:32]
 
 
 def make_study(
     out: Path, models: Mapping[str, Outputs], protocol: str, seed: int, raters: int, left_out: int
 ) -> Study:
-    """Writes OUT/public and OUT/study.json. Errors: UserError for a picture that is none, or a
-    public/ that is not ours to replace.
+    """Writes OUT/public and OUT/study.json; the study. Errors: UserError for a file that is no
+    picture, or for a public/ that no study.json belongs to.
     """
     if (out / "public").exists():
         raise UserError(
@@ -156,14 +159,14 @@ def make_study(
     secret = fingerprint(models, protocol, seed)
     items, pictures = plan_items(models, asks.pairs, seed, secret)
     study = Study(
-        hidden(secret, "study"),
-        secret,
-        protocol,
-        seed,
-        raters,
-        tuple(models),
-        left_out,
-        tuple(items),
+        id=hidden(secret, "study"),
+        fingerprint=secret,
+        protocol=protocol,
+        seed=seed,
+        raters=raters,
+        models=tuple(models),
+        left_out=left_out,
+        items=tuple(items),
     )
     part = out / "public.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -179,7 +182,7 @@ def make_study(
 
 
 def rewrite(picture: Path, to: Path) -> tuple[int, int]:
-    """A PNG of the pixels and nothing else; its width and height."""
+    """Writes a PNG of the pixels alone; its width and height."""
     try:
         pixels = decode_image(str(picture), picture.read_bytes())
     except BadRecord as error:
@@ -193,7 +196,7 @@ def rewrite(picture: Path, to: Path) -> tuple[int, int]:
 
 
 def write_study(out: Path, study: Study) -> None:
-    """study.json, whole or not at all."""
+    """Writes study.json in one step, so that it is never half written."""
     temporary = out / "study.json.tmp"
     temporary.write_text(
         json.dumps(dataclasses.asdict(study), ensure_ascii=False, indent=1), encoding="utf-8"
@@ -202,8 +205,8 @@ def write_study(out: Path, study: Study) -> None:
 
 
 def read_study(out: Path) -> Study | None:
-    """The study of a directory; None if there is none. Errors: UserError for a study.json that is
-    not one.
+    """The study of a directory, None if the directory has none. Errors: UserError for a study.json
+    that cannot be read as one.
     """
     path = out / "study.json"
     if not path.exists():

@@ -1,9 +1,9 @@
-"""Votes in SQLite, STUDY/votes.sqlite: one row for a rater's answer to a question about an item;
-the latest answer counts.
+"""Votes in SQLite, STUDY/votes.sqlite: one row for the answer of a rater to a question about an
+item. The latest answer counts.
 
-Every vote is on the disk before the rater is told that it is saved. Connections are opened for each
-call, so that any thread and any process may write. A file belongs to one study, whose id it holds.
-"""
+Every vote is on the disk before the rater reads that it is saved. Each call opens a connection of
+its own, so that any thread and any process may write. A file belongs to one study, whose id it
+holds."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vilg.metrics.ratings import Vote
 from vilg.run.judge.study import Study
@@ -35,19 +35,19 @@ LONGEST = 64  # characters of a rater's name
 
 
 class Refused(Exception):
-    """A vote that cannot be kept: an HTTP status and a sentence."""
+    """A vote that is refused, with an HTTP status and a sentence."""
 
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
         self.status, self.reason = status, reason
 
 
-class Given(NamedTuple):
-    """An answer as it comes in, unchecked; seconds since 1970."""
+class Answer(NamedTuple):
+    """An answer as it comes in, unchecked; `time` in seconds since 1970."""
 
-    item: Any
-    question: Any
-    value: Any
+    item: object
+    question: object
+    value: object
     time: float
 
 
@@ -55,8 +55,8 @@ class Votes:
     """The votes of one study."""
 
     def __init__(self, path: Path, study: Study):
-        """Opens or makes the file. Errors: UserError if it is another study's, or no SQLite
-        file.
+        """Opens or makes the file. Errors: UserError for a file of another study, or one that is
+        no SQLite file.
         """
         self.path, self.study = path, study
         self.items = {item.id for item in study.items}
@@ -80,63 +80,61 @@ class Votes:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that has the right to write from its start; kept if nothing is raised."""
+        """A transaction that may write from its start; it is committed if nothing is raised."""
         with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN IMMEDIATE")
             yield db
-            if db.in_transaction:  # executescript ends the one that was begun
+            if db.in_transaction:  # executescript has ended the transaction
                 db.execute("COMMIT")
 
-    def add(self, rater: Any, study: Any, given: Sequence[Given]) -> None:
-        """Keeps a rater's answers, all or none. Errors: Refused, with the reason."""
+    def add(self, rater: object, study: object, answers: Sequence[Answer]) -> None:
+        """Stores a rater's answers, all or none. Errors: Refused, with the reason."""
         if study != self.study.id:
             raise Refused(
                 409,
                 f"study={study!r}: these votes are of another study than this one"
                 f" ({self.study.id}); open its own page",
             )
-        rater = rater_name(rater)
-        for answer in given:
+        name = rater_name(rater)
+        for answer in answers:
             self.check(answer)
         with self.connection() as db:
-            known = {name for (name,) in db.execute("SELECT DISTINCT rater FROM votes")}
-            if rater not in known and len(known) >= self.study.raters:
+            known = {row[0] for row in db.execute("SELECT DISTINCT rater FROM votes")}
+            if name not in known and len(known) >= self.study.raters:
                 raise Refused(
                     403,
-                    f"rater={rater!r}: this study has its {self.study.raters} raters; use the name"
+                    f"rater={name!r}: this study has its {self.study.raters} raters; use the name"
                     " you began with, or raise --raters",
                 )
-            db.executemany(UPSERT, [(rater, *answer) for answer in given])
+            db.executemany(UPSERT, [(name, *answer) for answer in answers])
 
-    def check(self, given: Given) -> None:
+    def check(self, answer: Answer) -> None:
         """Errors: Refused for an item, question or value that the study does not have."""
-        if not isinstance(given.item, str) or given.item not in self.items:
-            raise Refused(404, f"item={given.item!r}: this study has no such item; reload the page")
-        if not isinstance(given.question, str) or given.question not in self.values:
+        item, question, value, _ = answer
+        if not isinstance(item, str) or item not in self.items:
+            raise Refused(404, f"item={item!r}: this study has no such item; reload the page")
+        if not isinstance(question, str) or question not in self.values:
+            known = ", ".join(self.values)
+            raise Refused(422, f"question={question!r}: this study asks {known}; reload the page")
+        if type(value) is not int or value not in self.values[question]:
+            allowed = ", ".join(map(str, sorted(self.values[question])))
             raise Refused(
                 422,
-                f"question={given.question!r}: this study asks {', '.join(self.values)}; reload the"
-                " page",
-            )
-        if type(given.value) is not int or given.value not in self.values[given.question]:
-            allowed = ", ".join(map(str, sorted(self.values[given.question])))
-            raise Refused(
-                422,
-                f"value={given.value!r}: {given.question} is answered by one of {allowed}; reload"
-                " the page",
+                f"value={value!r}: {question} is answered by one of {allowed}; reload the page",
             )
 
-    def of(self, rater: Any) -> dict[str, dict[str, dict[str, int]]]:
-        """A rater's votes as the page keeps them: item -> {"values": {question: value}}."""
-        name, out = rater_name(rater), {}
+    def of(self, rater: object) -> dict[str, dict[str, dict[str, int]]]:
+        """A rater's votes as the page stores them: {item: {"values": {question: value}}}."""
+        name = rater_name(rater)
+        votes: dict[str, dict[str, dict[str, int]]] = {}
         with self.connection() as db:
             for item, question, value in db.execute(
                 "SELECT item, question, value FROM votes WHERE rater = ?", (name,)
             ):
-                out.setdefault(item, {"values": {}})["values"][question] = value
-        return out
+                votes.setdefault(item, {"values": {}})["values"][question] = value
+        return votes
 
     def all(self) -> list[Vote]:
         """Every vote, in a fixed order."""
@@ -149,14 +147,17 @@ class Votes:
             ]
 
     def merge(self, path: Path) -> int:
-        """Adds the votes of a file that the page gave; how many it holds. Errors: UserError."""
+        """Adds the votes of a file that a rater downloaded from the page; their number. Errors:
+        UserError for a file that is none, and for votes that are refused.
+        """
         try:
-            text = json.loads(path.read_text(encoding="utf-8"))
-            given = [
-                Given(v["item"], v["question"], v["value"], float(v["time"])) for v in text["votes"]
+            content = json.loads(path.read_text(encoding="utf-8"))
+            answers = [
+                Answer(vote["item"], vote["question"], vote["value"], float(vote["time"]))
+                for vote in content["votes"]
             ]
-            rater, study = text["rater"], text["study"]
-            if not all(math.isfinite(answer.time) for answer in given):
+            rater, study = content["rater"], content["study"]
+            if not all(math.isfinite(answer.time) for answer in answers):
                 raise ValueError("a time is not finite")
         except OSError as error:
             raise UserError(
@@ -168,27 +169,26 @@ class Votes:
                 " its rater download"
             ) from None
         try:
-            self.add(rater, study, given)
+            self.add(rater, study, answers)
         except Refused as error:
             raise UserError(f"import={str(path)!r}: {error.reason}") from None
-        return len(given)
+        return len(answers)
 
 
-def rater_name(name: Any) -> str:
-    """A name as it is kept: NFC, single spaces. Errors: Refused."""
-    kept = " ".join(unicodedata.normalize("NFC", name).split()) if isinstance(name, str) else ""
-    if not 1 <= len(kept) <= LONGEST or not kept.isprintable():
+def rater_name(name: object) -> str:
+    """A rater's name in its stored form: Unicode's NFC, single spaces. Errors: Refused."""
+    stored = " ".join(unicodedata.normalize("NFC", name).split()) if isinstance(name, str) else ""
+    if not 1 <= len(stored) <= LONGEST or not stored.isprintable():
         raise Refused(
             422, f"rater={name!r}: must be a name of 1 to {LONGEST} printable characters; give one"
         )
-    return kept
+    return stored
 
 
-def posted(body: Mapping[str, Any]) -> list[Given]:
-    """The answers of one item as the page sends them. Errors: Refused."""
+def posted(body: Mapping[str, object]) -> list[Answer]:
+    """The answers of one item, from the request of the page. Errors: Refused."""
     values = body.get("values")
     if not isinstance(values, dict) or not values:
         raise Refused(400, "values: must hold an answer to a question; reload the page")
-    return [
-        Given(body.get("item"), question, value, time.time()) for question, value in values.items()
-    ]
+    now = time.time()
+    return [Answer(body.get("item"), question, value, now) for question, value in values.items()]
