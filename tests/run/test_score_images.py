@@ -15,12 +15,18 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tests.oracles import oracle
+from vilg.data.prompts import Prompt
 from vilg.metrics.frechet import frechet_distance
 from vilg.metrics.statistics import FeatureStatistics
-from vilg.run.score import extractors, picture_set
+from vilg.run.score import extractors, picture_set, ranker
 from vilg.run.score import images as score_images
-from vilg.run.score.extractors import Clip, Features, Inception, of_images
+from vilg.run.score.clip import ClipExtractor
+from vilg.run.score.extractors import EXTRACTORS, ExtractorOptions
+from vilg.run.score.features import Extractor, Features, TextExtractor, features_of
+from vilg.run.score.inception import InceptionExtractor
+from vilg.run.score.metrics import METRICS, Compared
 from vilg.types import UserError
+from vilg.workdir.session import Session
 
 torch, transformers = oracle("torch"), oracle("transformers")
 torch_inception = oracle("vilg.run.bench.torch_inception")
@@ -100,7 +106,7 @@ def test_every_metric_of_two_folders(toy, folders, tmp_path, capsys):
         "coverage",
     ]
     toy_features = {
-        n: of_images(Toy(), [np.asarray(Image.open(p)) for p in sorted((folders / n).iterdir())])
+        n: features_of(Toy(), [np.asarray(Image.open(p)) for p in sorted((folders / n).iterdir())])
         for n in ("real", "made")
     }
     sets = []
@@ -292,8 +298,8 @@ def weights(tmp_path_factory):
 
 def test_inception_from_a_torch_file(weights, folders, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = functools.partial(Inception, side=75, devices=jax.devices()[:1])
-    monkeypatch.setattr(score_images, "Inception", small)
+    small = functools.partial(InceptionExtractor, side=75, devices=jax.devices()[:1])
+    monkeypatch.setattr(extractors, "InceptionExtractor", small)
     options = (
         f"--weights={weights}",
         f"--images={folders}/made",
@@ -320,7 +326,7 @@ def test_weights_of_another_architecture_are_one_sentence(tmp_path):
     with pytest.raises(
         UserError, match="has no Conv2d_1a_3x3.conv.weight; give the weights of FID's InceptionV3"
     ):
-        Inception(str(tmp_path / "resnet.safetensors"), "clean", 2)
+        InceptionExtractor(str(tmp_path / "resnet.safetensors"), "clean", 2)
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +375,7 @@ def test_clip_score_is_the_cosine_of_each_picture_and_its_own_prompt(
     )
     found = score(tmp_path / "o.json", *options, f"--prompts={folders / 'prompts.jsonl'}")[1]
     assert set(found["metrics"]) == {"CLIP-score", "CLIP-score_deviation"}
-    extractor = Clip(str(place / "model.safetensors"), 8)
+    extractor = ClipExtractor(str(place / "model.safetensors"), 8)
     pixels = np.stack(
         [extractor.prepare(np.asarray(Image.open(p))) for p in sorted((folders / "made").iterdir())]
     )
@@ -413,34 +419,42 @@ def test_distances_in_clips_space_bear_its_name_and_prompts_it_cannot_read_are_s
 def test_a_tokenizer_that_is_missing_or_of_another_model_is_one_sentence(clip_folder, tmp_path):
     weights = str(clip_folder[0] / "model.safetensors")
     with pytest.raises(UserError, match="clip_tokenizer='.*none.json': there is no such file"):
-        Clip(weights, 2, str(tmp_path / "none.json")).texts(["a"], ["en"])
+        ClipExtractor(weights, 2, str(tmp_path / "none.json")).texts(["a"], ["en"])
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(UserError, match="is no tokenizer.json"):
-        Clip(weights, 2, str(tmp_path / "bad.json")).texts(["a"], ["en"])
+        ClipExtractor(weights, 2, str(tmp_path / "bad.json")).texts(["a"], ["en"])
     other = Tokenizer(models.WordLevel({"a": 9}, unk_token="a"))
     other.save(str(tmp_path / "other.json"))
     with pytest.raises(UserError, match="has id 9, but the network knows 7"):
-        Clip(weights, 2, str(tmp_path / "other.json")).texts(["a"], ["en"])
+        ClipExtractor(weights, 2, str(tmp_path / "other.json")).texts(["a"], ["en"])
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "lonely.safetensors")
     with pytest.raises(UserError, match="put the model's config.json beside its weights"):
-        Clip(str(tmp_path / "lonely.safetensors"), 2)
+        ClipExtractor(str(tmp_path / "lonely.safetensors"), 2)
 
 
 def test_a_ranker_of_ones_own_names_its_numbers(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    session = types.SimpleNamespace(params={}, program=None, step=7, batch=4)
-    session.experiment = types.SimpleNamespace(image_codec=types.SimpleNamespace(image_size=8))
-    session.text_ids = lambda text, language: (np.zeros(3), False)
 
     def unit(x):
         return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
-    session.embed_images = lambda images: unit(1.0 + images.reshape(len(images), -1)[:, :6])
-    session.embed_texts = lambda texts, languages: unit(
-        np.array([[1.0 + len(t), 1, 1, 1, 1, 1] for t in texts])
+    class Fake(Session):
+        experiment = types.SimpleNamespace(image_codec=types.SimpleNamespace(image_size=8))
+
+    session = object.__new__(Fake)
+    vars(session).update(
+        program=None,
+        params={},
+        step=7,
+        batch=4,
+        text_ids=lambda text, language: (np.zeros(3), False),
+        embed_images=lambda images: unit(1.0 + images.reshape(len(images), -1)[:, :6]),
+        embed_texts=lambda texts, languages: unit(
+            np.array([[1.0 + len(t), 1, 1, 1, 1, 1] for t in texts])
+        ),
     )
-    monkeypatch.setattr(extractors, "open_session", lambda workdir: session)
-    monkeypatch.setattr(extractors, "fingerprint", lambda params, program: "abc")
+    monkeypatch.setattr(ranker, "open_session", lambda workdir: session)
+    monkeypatch.setattr(ranker, "fingerprint", lambda params, program: "abc")
     options = (
         "--ranker=runs/r",
         f"--images={folders}/made",
@@ -454,3 +468,44 @@ def test_a_ranker_of_ones_own_names_its_numbers(folders, tmp_path, monkeypatch):
         found["protocol"]["extractor"]["name"] == "ranker:abc"
         and found["protocol"]["extractor"]["step"] == 7
     )
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_computes_the_values_of_its_name_and_says_how(name, toy, folders):
+    """Each entry of METRICS, from two sets that hold what the entry says that it needs."""
+    group, extractor = METRICS[name], ToyOfTexts()
+    made = picture_set.collect(extractor, sorted((folders / "made").iterdir()), group.keeps, "made")
+    real = picture_set.collect(extractor, sorted((folders / "real").iterdir()), group.keeps, "real")
+    prompts = [Prompt("a ring", "en") for _ in made.paths] if group.texts else []
+    reference = real if group.reference else None
+    result = group.compute(Compared(made, reference, extractor, prompts, 0))
+    assert np.isfinite(result.values[name]) and json.dumps(result.protocol)
+    together = {other for other, entry in METRICS.items() if entry is group}
+    assert {key.removesuffix("_deviation") for key in result.values} == together
+
+
+class ToyOfTexts(Toy):
+    """The toy, and eight numbers of a text."""
+
+    languages = ("en",)
+
+    def texts(self, texts, languages):
+        return np.ones((len(texts), 8), np.float32), 0
+
+
+def test_every_extractor_keeps_the_interface(weights, clip_folder, monkeypatch):
+    """Each entry of EXTRACTORS, opened from a small file of weights."""
+    small = functools.partial(InceptionExtractor, side=75, devices=jax.devices()[:1])
+    monkeypatch.setattr(extractors, "InceptionExtractor", small)
+    files = {"inception": weights, "clip": clip_folder[0] / "model.safetensors"}
+    assert set(files) == set(EXTRACTORS)
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for name, file in files.items():
+        extractor = EXTRACTORS[name](ExtractorOptions(str(file), 2))
+        assert isinstance(extractor, Extractor) and extractor.name == name
+        features, probabilities = features_of(extractor, [picture] * 3)
+        assert features.shape == (3, extractor.width) and features.dtype == np.float32
+        assert (probabilities is not None) == extractor.classes
+        assert json.dumps(extractor.protocol())
+        if isinstance(extractor, TextExtractor):
+            assert extractor.texts(["a"], ["en"])[0].shape == (1, extractor.width)

@@ -1,5 +1,5 @@
-"""vilg score images: how near a folder of pictures is to a reference, and how well it fits its
-prompts; no run of vilg's is needed.
+"""vilg score images measures how near a folder of pictures is to a reference, and how well the
+pictures fit their prompts. No run of vilg is needed.
 
   --extractor=inception --weights=FILE.pth   FID, KID, IS, precision, recall, density and coverage
                                              as others report them
@@ -16,32 +16,32 @@ pictures, or --prompts, whose rows name a file or are in the order of the sorted
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from vilg.config import lookup
-from vilg.data.prompts import Prompt, read_prompts
 from vilg.metrics.frechet import small_set_warning
 from vilg.metrics.resize import RESIZES
 from vilg.metrics.statistics import FeatureStatistics, UncountedStatistics
-from vilg.run.score.extractors import Clip, Extractor, Inception, TextExtractor, ranker_extractor
-from vilg.run.score.metrics import METRICS, Compared
+from vilg.run.score.extractors import EXTRACTORS, ExtractorOptions
+from vilg.run.score.features import Extractor
+from vilg.run.score.metrics import METRICS, Compared, Group
 from vilg.run.score.picture_set import PictureSet, check_identity, collect, reference_set
+from vilg.run.score.ranker import ranker_extractor
+from vilg.run.score.selection import chosen_metrics, prompts_of
 from vilg.run.terminal.inputs import find_images
 from vilg.run.terminal.outputs import output_file
 from vilg.run.terminal.progress import Evaluations
 from vilg.types import UserError
 from vilg.workdir.files import versions
 
-EXTRACTORS = ("inception", "clip")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The action's options."""
+    """Adds the action's options."""
     parser.add_argument(
         "--images",
         required=True,
@@ -97,97 +97,104 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress line")
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
-    """Scores, prints a table and writes the JSON."""
+def main(args: argparse.Namespace, config: ConfigDict | None) -> int:
+    """Scores, prints a table and writes the JSON; the exit code."""
     out = output_file(args.out, ".json")
-    saved = (
-        output_file(args.save_statistics, ".npz", "save_statistics")
-        if args.save_statistics
-        else None
-    )
+    saved = args.save_statistics and output_file(args.save_statistics, ".npz", "save_statistics")
     paths = find_images(args.images)
     stored = args.reference.endswith(".npz")
     references = find_images(args.reference, "reference") if args.reference and not stored else []
     check(args, stored)
     statistics = FeatureStatistics.load(args.reference) if stored else None
+    say(f"opening {args.ranker or args.weights}")
     extractor = open_extractor(args)
-    prompts = prompts_of(paths, args)
-    asked = chosen(args.metrics, extractor, bool(references), stored, bool(prompts))
-    groups = {name: METRICS[name] for name in asked}
-    keep = sorted({what for group in groups.values() for what in group.keeps})
-    shared = [
-        what
-        for what in keep
-        if what == "features" and any(g.reference and what in g.keeps for g in groups.values())
-    ]
-    warnings = (
-        [check_identity(statistics, extractor, args.reference)] if statistics is not None else []
-    )
-    with Evaluations("reference", args.quiet) as watch:
-        real = reference_set(extractor, references, shared, watch) if references else None
+    prompts = prompts_of(paths, args.images, args.prompts, args.column)
+    names = chosen_metrics(args.metrics, extractor, bool(references), stored, bool(prompts))
+    groups = {name: METRICS[name] for name in names}
+    keep = sorted({field for group in groups.values() for field in group.keeps})
+    warnings = []
+    real = None
     if statistics is not None:
+        warnings.append(check_identity(statistics, extractor, args.reference))
         real = PictureSet(statistics)
-    if saved is not None and real is not None:
+    elif references:
+        shared = [f for f in keep if f == "features" and needs_of_reference(groups.values(), f)]
+        with Evaluations("reference", args.quiet) as watch:
+            real = reference_set(extractor, references, shared, watch)
+    if saved and real is not None:
         real.statistics.save(saved)
     with Evaluations("images", args.quiet) as watch:
         made = collect(extractor, paths, keep, "images", watch)
-    sets = Compared(
-        made, real, extractor, [prompts[p] for p in made.paths] if prompts else [], args.seed
-    )
+    of_made = [prompts[path] for path in made.paths] if prompts else []
+    sets = Compared(made, real, extractor, of_made, args.seed)
     metrics: dict[str, float] = {}
     protocol: dict[str, Any] = {}
     for group in dict.fromkeys(groups.values()):
-        values, details, said = group.compute(sets)
-        names = [name for name in asked if groups[name] is group]
-        metrics |= {
-            labelled(k, extractor): v
-            for k, v in values.items()
-            if k.removesuffix("_deviation") in names
-        }
-        protocol |= {labelled(name, extractor): details for name in names}
-        warnings += said
-    warnings += set_warnings(made, real, any(name == "FID" for name in asked), extractor.width)
+        result = group.compute(sets)
+        together = [name for name in names if groups[name] is group]
+        for name, value in result.values.items():
+            if name.removesuffix("_deviation") in together:
+                metrics[labelled(name, extractor)] = value
+        protocol |= {labelled(name, extractor): result.protocol for name in together}
+        warnings += result.warnings
+    warnings += set_warnings(sets, any(name == "FID" for name in names))
     warnings = [w for w in dict.fromkeys(warnings) if w]
-    protocol |= {
+    protocol |= protocol_of(args, sets)
+    for line in (*made.skipped, *(real.skipped if real else ())):
+        say(f"skipped {line}")
+    for line in warnings:
+        say(line)
+    report = {"metrics": metrics, "protocol": protocol, "warnings": warnings}
+    out.write_text(json.dumps(report, indent=1, ensure_ascii=False))
+    show(metrics, f"{args.images} against {args.reference or 'nothing'}, {extractor.name}")
+    return 0
+
+
+def say(line: str) -> None:
+    """A line on standard error, at once."""
+    print(f"vilg score images: {line}", file=sys.stderr, flush=True)
+
+
+def needs_of_reference(groups: Iterable[Group], field: str) -> bool:
+    """Whether one of the groups needs this field of the reference."""
+    return any(group.reference and field in group.keeps for group in groups)
+
+
+def protocol_of(args: argparse.Namespace, sets: Compared) -> dict[str, Any]:
+    """What was compared, by which network and versions."""
+    made, real = sets.made, sets.reference
+    counted = real is not None and not isinstance(real.statistics, UncountedStatistics)
+    return {
         "images": args.images,
         "n": made.statistics.count,
         "skipped": len(made.skipped),
         "reference": args.reference or None,
-        "n_reference": (
-            None
-            if real is None or isinstance(real.statistics, UncountedStatistics)
-            else real.statistics.count
-        ),
+        "n_reference": real.statistics.count if real is not None and counted else None,
         "skipped_reference": 0 if real is None else len(real.skipped),
-        "extractor": extractor.protocol() | {"features": extractor.width},
+        "extractor": sets.extractor.protocol() | {"features": sets.extractor.width},
         "versions": versions(),
     }
-    for line in (*made.skipped, *(real.skipped if real else ())):
-        print(f"vilg score images: skipped {line}", file=sys.stderr)
-    for line in warnings:
-        print(f"vilg score images: {line}", file=sys.stderr)
-    result = {"metrics": metrics, "protocol": protocol, "warnings": warnings}
-    out.write_text(json.dumps(result, indent=1, ensure_ascii=False))
-    table = Table(
-        "metric",
-        "value",
-        title=f"{args.images} against {args.reference or 'nothing'}, {extractor.name}",
-    )
+
+
+def show(metrics: Mapping[str, float], title: str) -> None:
+    """Prints the metrics."""
+    table = Table("metric", "value", title=title)
     for name, value in metrics.items():
         table.add_row(name, f"{value:.5g}")
     Console().print(table)
-    return 0
 
 
 def check(args: argparse.Namespace, stored: bool) -> None:
-    """Options that do not go together. Errors: UserError."""
+    """Errors: UserError for options that do not go together. `stored`: whether --reference is a
+    file of statistics.
+    """
     if args.extractor and args.ranker:
         raise UserError(
             f"ranker={args.ranker!r}: takes the place of --extractor={args.extractor}; give one of"
             " them"
         )
-    if args.extractor and args.extractor not in EXTRACTORS:
-        lookup(dict.fromkeys(EXTRACTORS), args.extractor, "extractor")
+    if args.extractor:
+        lookup(EXTRACTORS, args.extractor, "extractor")
     if args.ranker and args.weights:
         raise UserError(
             f"weights={args.weights!r}: a ranker's run has its own; leave it out, or leave"
@@ -216,104 +223,31 @@ def check(args: argparse.Namespace, stored: bool) -> None:
 
 
 def open_extractor(args: argparse.Namespace) -> Extractor:
-    """The extractor that the options ask for."""
+    """The extractor of the options."""
     if args.ranker:
         return ranker_extractor(args.ranker)
-    if args.extractor == "clip":
-        return Clip(args.weights, args.batch, args.clip_tokenizer)
-    return Inception(args.weights, args.resize or "pytorch_fid", args.batch)
+    options = ExtractorOptions(args.weights, args.batch, args.resize, args.clip_tokenizer)
+    return EXTRACTORS[args.extractor or "inception"](options)
 
 
-def chosen(
-    names: str, extractor: Extractor, folder: bool, stored: bool, prompts: bool
-) -> list[str]:
-    """The metrics to compute: those asked for, else all that there can be. Errors: UserError for
-    one that lacks something.
+def set_warnings(sets: Compared, frechet: bool) -> list[str]:
+    """Sentences that a reader of the numbers has to know about the sets. `frechet`: whether FID is
+    among the numbers.
     """
-    lacking: dict[str, str] = {}
-    for name, group in METRICS.items():
-        if "probabilities" in group.keeps and not extractor.classes:
-            lacking[name] = (
-                f"needs a classifier, which {extractor.name} is not; use --extractor=inception"
-            )
-        elif group.reference and not (folder or stored):
-            lacking[name] = "needs --reference=DIR"
-        elif group.reference and stored and group.keeps:
-            lacking[name] = (
-                "needs the features of the reference, which statistics do not hold; give"
-                " --reference=DIR"
-            )
-        elif group.texts and not isinstance(extractor, TextExtractor):
-            lacking[name] = (
-                f"needs features of texts, which {extractor.name} has not; use --extractor=clip or"
-                " --ranker=WORKDIR"
-            )
-        elif group.texts and not prompts:
-            lacking[name] = "needs the pictures' prompts; give --prompts=FILE"
-    if not names:
-        found = [name for name in METRICS if name not in lacking]
-        if not found:
-            raise UserError(
-                f"metrics is empty: FID {lacking['FID']}, CLIP-score {lacking['CLIP-score']}"
-            )
-        return found
-    asked = list(dict.fromkeys(names.split(",")))
-    for name in asked:
-        lookup(METRICS, name, "metrics")
-        if name in lacking:
-            raise UserError(f"metrics={name!r}: {lacking[name]}")
-    return asked
-
-
-def prompts_of(paths: Sequence[Path], args: argparse.Namespace) -> dict[Path, Prompt]:
-    """Each picture's prompt; nothing where there are no prompts. Errors: UserError for a picture
-    without, with the count.
-    """
-    place = Path(args.images)
-    file = Path(args.prompts) if args.prompts else place / "samples.jsonl"
-    if not args.prompts and not (place.is_dir() and file.is_file()):
-        return {}
-    rows = read_prompts(file, args.column)
-    named = {
-        Path(str(row.extra[key])).name: row
-        for row in rows
-        for key in ("file", "image")
-        if row.extra.get(key)
-    }
-    if not named:
-        if len(rows) != len(paths):
-            raise UserError(
-                f"prompts={str(file)!r}: {len(rows)} prompts for {len(paths)} pictures, and no"
-                " column file or image that joins them"
-            )
-        return dict(zip(paths, rows, strict=True))
-    without = [p for p in paths if p.name not in named]
-    if without:
-        raise UserError(
-            f"prompts={str(file)!r}: {len(without)} of {len(paths)} pictures have no prompt there,"
-            f" the first {without[0].name!r}"
-        )
-    return {p: named[p.name] for p in paths}
-
-
-def set_warnings(made: PictureSet, real: PictureSet | None, frechet: bool, width: int) -> list[str]:
-    """What a reader of the numbers has to know about the sets."""
     said = []
-    for which, of in (("reference", real), ("image", made)):
-        if of is None:
-            continue
-        if frechet:
-            said.append(small_set_warning(of.statistics.count, width, which))
-        if of.skipped:
+    for name, pictures in (("reference", sets.reference), ("image", sets.made)):
+        if pictures is not None and frechet:
+            said.append(small_set_warning(pictures.statistics.count, sets.extractor.width, name))
+        if pictures is not None and pictures.skipped:
             said.append(
-                f"{len(of.skipped)} files of the {which} set are no pictures and were left out"
+                f"{len(pictures.skipped)} files of the {name} set are no pictures and were left out"
             )
     return said
 
 
 def labelled(name: str, extractor: Extractor) -> str:
-    """A metric's key: bare for the network that defines it, else with the network's name, so that
-    nobody takes it for the other.
+    """A metric's key: its bare name for the network that defines the metric, else the name with the
+    network's, so that nobody takes one for the other.
     """
     standard = "clip" if name.startswith("CLIP") else ""
     return name if extractor.label == standard else f"{name}({extractor.label or extractor.name})"

@@ -1,11 +1,10 @@
-"""The metrics of `vilg score images` as a table: what each needs, how it is computed from the sets,
-and what it is, for the protocol.
+"""The metrics of `vilg score images` as a table: what each needs, and how it is computed.
 
-Separate from score_images.py, which collects the sets: a new metric is a group here and a line of
-the table."""
+Separate from images.py, which collects the sets of pictures. To add a metric, write a function here
+and a line in METRICS."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,94 +14,103 @@ from vilg.metrics.frechet import frechet_distance
 from vilg.metrics.inception_score import inception_score
 from vilg.metrics.kernel import kernel_distance
 from vilg.metrics.neighbours import DENSITY_K, PRECISION_K, density_coverage, precision_recall
-from vilg.run.score.extractors import Extractor
-
-Found = tuple[dict[str, float], dict[str, Any], list[str]]  # values, protocol, warnings
+from vilg.run.score.features import Extractor, TextExtractor
+from vilg.run.score.picture_set import PictureSet
 
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """A set of pictures, its reference and its prompts (in the order of the pictures), where there
-    are any.
+    """A set of pictures with its reference and its prompts (in the order of the pictures), where
+    the metrics that were asked for need them. A set holds only what these metrics keep.
     """
 
-    made: Any  # PictureSets: which of their fields are filled is what the metrics asked for keep
-    real: Any  # None where no metric asked for needs it
-    extractor: Any
-    prompts: list[Prompt]
+    made: PictureSet
+    reference: PictureSet | None
+    extractor: Extractor
+    prompts: Sequence[Prompt]
     seed: int
+
+    @property
+    def real(self) -> PictureSet:
+        """The reference, for a metric that needs one."""
+        assert self.reference is not None
+        return self.reference
+
+    @property
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """The features of the reference and of the pictures, for a metric that keeps them."""
+        real, made = self.real.features, self.made.features
+        assert real is not None and made is not None
+        return real, made
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Values by metric, how they were computed (for the protocol), and what a reader must know."""
+
+    values: Mapping[str, float]
+    protocol: Mapping[str, Any]
+    warnings: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Metrics that are computed together. `keeps` is what they need of a set beside its
-    statistics.
+    """Metrics that are computed together. `keeps`: fields of a PictureSet that they need beside its
+    statistics; `reference` and `texts`: whether they need a reference and prompts.
     """
 
-    compute: Callable[[Compared], Found]
+    compute: Callable[[Compared], Result]
     keeps: tuple[str, ...] = ()
     reference: bool = True
     texts: bool = False
 
 
-def frechet(sets: Compared) -> Found:
+def frechet(sets: Compared) -> Result:
     """FID."""
-    how = {
-        "distance": (
-            "Frechet distance of Gaussians, covariances divided by N - 1 (Heusel et al. 2017)"
-        )
-    }
-    return {"FID": frechet_distance(sets.made.statistics, sets.real.statistics)}, how, []
+    how = "Frechet distance of Gaussians, covariances divided by N - 1 (Heusel et al. 2017)"
+    distance = frechet_distance(sets.made.statistics, sets.real.statistics)
+    return Result({"FID": distance}, {"distance": how})
 
 
-def kernel(sets: Compared) -> Found:
+def kernel(sets: Compared) -> Result:
     """KID."""
-    found = kernel_distance(sets.real.features, sets.made.features, seed=sets.seed)
+    distance = kernel_distance(*sets.features, seed=sets.seed)
     how = {
         "kernel": "(x.y / d + 1)^3, unbiased",
-        "subsets": found.subsets,
-        "subset_size": found.size,
+        "subsets": distance.subsets,
+        "subset_size": distance.size,
         "seed": sets.seed,
     }
-    return {"KID": found.mean, "KID_deviation": found.deviation}, how, []
+    return Result({"KID": distance.mean, "KID_deviation": distance.deviation}, how)
 
 
-def score(sets: Compared) -> Found:
+def inception(sets: Compared) -> Result:
     """IS."""
-    found = inception_score(np.asarray(sets.made.probabilities), seed=sets.seed)
-    return (
-        {"IS": found.mean, "IS_deviation": found.deviation},
-        {"splits": found.splits, "seed": sets.seed},
-        [],
-    )
+    score = inception_score(np.asarray(sets.made.probabilities), seed=sets.seed)
+    values = {"IS": score.mean, "IS_deviation": score.deviation}
+    return Result(values, {"splits": score.splits, "seed": sets.seed})
 
 
-def fidelity(sets: Compared) -> Found:
+def fidelity(sets: Compared) -> Result:
     """Precision and recall."""
-    return (
-        precision_recall(sets.real.features, sets.made.features),
-        {"neighbours": PRECISION_K, "of": "Kynkaanniemi et al. 2019"},
-        [],
-    )
+    how = {"neighbours": PRECISION_K, "of": "Kynkaanniemi et al. 2019"}
+    return Result(precision_recall(*sets.features), how)
 
 
-def density(sets: Compared) -> Found:
+def density(sets: Compared) -> Result:
     """Density and coverage."""
-    return (
-        density_coverage(sets.real.features, sets.made.features),
-        {"neighbours": DENSITY_K, "of": "Naeem et al. 2020"},
-        [],
-    )
+    how = {"neighbours": DENSITY_K, "of": "Naeem et al. 2020"}
+    return Result(density_coverage(*sets.features), how)
 
 
-def clip_score(sets: Compared) -> Found:
+def clip_score(sets: Compared) -> Result:
     """CLIP-score."""
+    extractor = sets.extractor
+    assert isinstance(extractor, TextExtractor)
     texts, languages = [p.text for p in sets.prompts], [p.language for p in sets.prompts]
-    found, cut = sets.extractor.texts(texts, languages)
-    cosines = np.einsum(
-        "nd,nd->n", np.asarray(sets.made.features, np.float64), found.astype(np.float64)
-    )
-    scores = 100.0 * np.maximum(cosines, 0.0)
+    of_texts, cut = extractor.texts(texts, languages)
+    of_images = np.asarray(sets.made.features, np.float64)
+    scores = 100.0 * np.maximum(np.einsum("nd,nd->n", of_images, of_texts.astype(np.float64)), 0.0)
     how = {
         "definition": (
             "mean over pictures of 100 max(cosine, 0) (Hessel et al. 2021 multiply by 2.5 in place"
@@ -110,32 +118,32 @@ def clip_score(sets: Compared) -> Found:
         ),
         "cut_prompts": cut,
     }
-    return (
-        {"CLIP-score": float(scores.mean()), "CLIP-score_deviation": float(scores.std())},
-        how,
-        text_warnings(sets.extractor, languages, cut),
-    )
+    values = {"CLIP-score": float(scores.mean()), "CLIP-score_deviation": float(scores.std())}
+    return Result(values, how, text_warnings(extractor, languages, cut))
 
 
-def text_warnings(extractor: Extractor, languages: list[str], cut: int) -> list[str]:
-    """What is wrong with the prompts for this network."""
-    foreign = [g for g in languages if g not in extractor.languages]  # type: ignore[attr-defined]
-    said = [
-        f"{len(foreign)} of {len(languages)} prompts are not in a language that {extractor.name}"
-        " knows; its score of them means little"
-    ]
-    long = [
-        f"{cut} of {len(languages)} prompts are longer than {extractor.name} reads; their ends"
-        " were cut"
-    ]
-    return (said if foreign else []) + (long if cut else [])
+def text_warnings(extractor: TextExtractor, languages: Sequence[str], cut: int) -> list[str]:
+    """Sentences on prompts that the network cannot read in full."""
+    foreign = [language for language in languages if language not in extractor.languages]
+    said = []
+    if foreign:
+        said.append(
+            f"{len(foreign)} of {len(languages)} prompts are not in a language that"
+            f" {extractor.name} knows; its score of them means little"
+        )
+    if cut:
+        said.append(
+            f"{cut} of {len(languages)} prompts are longer than {extractor.name} reads; their ends"
+            " were cut"
+        )
+    return said
 
 
 PRECISION, DENSITY = Group(fidelity, ("features",)), Group(density, ("features",))
 METRICS: dict[str, Group] = {
     "FID": Group(frechet),
     "KID": Group(kernel, ("features",)),
-    "IS": Group(score, ("probabilities",), reference=False),
+    "IS": Group(inception, ("probabilities",), reference=False),
     "precision": PRECISION,
     "recall": PRECISION,
     "density": DENSITY,

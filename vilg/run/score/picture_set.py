@@ -1,8 +1,8 @@
-"""A set of picture files as features: streamed through an extractor, with a reference set's results
-kept in the user's cache.
+"""A set of picture files as features: streamed through an extractor, and for a reference set kept
+in the user's cache.
 
-Separate from score_images.py because it knows nothing of metrics. Memory holds a few batches, and
-beside them the statistics, and features or probabilities only where a metric needs them all."""
+This module knows nothing of metrics. Memory holds a few batches and the statistics; all features or
+probabilities only where a metric needs them."""
 
 import dataclasses
 import hashlib
@@ -17,17 +17,19 @@ import numpy as np
 
 from vilg.data.records import BadRecord, decode_image
 from vilg.metrics.statistics import FeatureStatistics
-from vilg.run.score.extractors import Extractor, Features, file_hash
+from vilg.run.score.features import Extractor, Features, file_hash
 from vilg.types import UserError
 
 KEPT = 2**31  # bytes of features or probabilities that a set may keep in memory
-Watch = Callable[[int, int, int], None]
+CLASSES = 1008  # probabilities of a picture
+Watch = Callable[[int, int, int], None]  # (batches done, batches in all, pictures of a batch)
 
 
 @dataclasses.dataclass
 class PictureSet:
-    """What is known of a set. `paths` are the pictures that could be read, in order; `skipped`
-    those that could not.
+    """A set of pictures: statistics of its features, and where a metric needs them, the features
+    [n, d] and probabilities [n, v]. `paths` are the pictures that could be read, in order;
+    `skipped` says of each other file why not.
     """
 
     statistics: FeatureStatistics
@@ -44,35 +46,30 @@ def collect(
     field: str,
     watch: Watch | None = None,
 ) -> PictureSet:
-    """The set of these files; `keep` names of "features" and "probabilities" what is wanted beside
-    statistics.
+    """The set of these files. `keep` names the fields of Features that are kept beside statistics.
 
     Errors: UserError, naming `field`, where no file is a picture, where features are not finite
-    (with the picture), where there are too many pictures to keep."""
-    for name in keep:
-        row = extractor.width if name == "features" else 1008
-        if len(paths) * row * 4 > KEPT:
-            raise UserError(
-                f"{field}: {len(paths)} pictures x {row} {name} are over the limit of"
-                f" {KEPT // 2**20} MiB that KID, IS and neighbours may keep; give at most"
-                f" {KEPT // (row * 4)} pictures, or --metrics=FID, which keeps none"
-            )
+    (with the picture), and for more pictures than can be kept."""
+    check_memory(extractor, len(paths), keep, field)
     made = PictureSet(FeatureStatistics(extractor.width, identity(extractor)))
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in keep}
+    features: list[np.ndarray] = []
+    probabilities: list[np.ndarray] = []
     batches = -(-len(paths) // extractor.rows)
-    for done, (names, found) in enumerate(stream(extractor, paths, made.skipped), 1):
-        if found is not None:
-            finite = np.isfinite(found.features).all(1)
+    for done, (names, batch) in enumerate(stream(extractor, paths, made.skipped), 1):
+        if batch is not None:
+            finite = np.isfinite(batch.features).all(1)
             if not finite.all():
                 k = int(np.argmin(finite))
                 raise UserError(
                     f"{field}: the features of picture {len(made.paths) + k} ({names[k]}) are not"
                     " finite; check it and the extractor's weights"
                 )
-            made.statistics.update(found.features)
+            made.statistics.update(batch.features)
             made.paths += names
-            for name, part in parts.items():
-                part.append(np.asarray(getattr(found, name)))
+            if "features" in keep:
+                features.append(np.asarray(batch.features))
+            if "probabilities" in keep:
+                probabilities.append(np.asarray(batch.probabilities))
         if watch is not None:
             watch(done, batches, extractor.rows)
     if not made.paths:
@@ -80,24 +77,38 @@ def collect(
             f"{field}: none of {len(paths)} files is a picture; give a directory or glob of"
             " pictures"
         )
-    for name, part in parts.items():
-        setattr(made, name, np.concatenate(part))
+    made.features = np.concatenate(features) if features else None
+    made.probabilities = np.concatenate(probabilities) if probabilities else None
     return made
+
+
+def check_memory(extractor: Extractor, pictures: int, keep: Sequence[str], field: str) -> None:
+    """Errors: UserError where the fields that are kept would take more than KEPT."""
+    for name in keep:
+        numbers = extractor.width if name == "features" else CLASSES
+        if pictures * numbers * 4 > KEPT:
+            raise UserError(
+                f"{field}: {pictures} pictures x {numbers} {name} are over the limit of"
+                f" {KEPT // 2**20} MiB that KID, IS and neighbours may keep; give at most"
+                f" {KEPT // (numbers * 4)} pictures, or --metrics=FID, which keeps none"
+            )
 
 
 def stream(
     extractor: Extractor, paths: Sequence[Path], skipped: list[str]
 ) -> Iterator[tuple[list[Path], Features | None]]:
-    """(the pictures read, their features), batch by batch: while a batch is computed, threads read
-    the next. Adds to `skipped`.
+    """(pictures that could be read, their features), batch by batch: while a batch is computed,
+    threads read the next one. Adds a line to `skipped` for every other file.
     """
     chunks = [paths[i : i + extractor.rows] for i in range(0, len(paths), extractor.rows)]
 
     def load(path: Path) -> np.ndarray | str:
         try:
             return extractor.prepare(decode_image(str(path), path.read_bytes()))
-        except (BadRecord, OSError) as error:
-            return f"{path}: {getattr(error, 'reason', error)}"
+        except BadRecord as error:
+            return f"{path}: {error.reason}"
+        except OSError as error:
+            return f"{path}: {error}"
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         following: list[Future] = [pool.submit(load, path) for path in chunks[0]] if chunks else []
@@ -120,7 +131,7 @@ def stream(
 
 
 def identity(extractor: Extractor) -> dict[str, str]:
-    """What statistics must have in common to be compared, as strings."""
+    """The strings that statistics must have in common to be compared."""
     return {
         "extractor": extractor.name,
         "preprocessing": json.dumps(extractor.protocol(), sort_keys=True),
@@ -130,23 +141,20 @@ def identity(extractor: Extractor) -> dict[str, str]:
 def reference_set(
     extractor: Extractor, paths: Sequence[Path], keep: Sequence[str], watch: Watch | None = None
 ) -> PictureSet:
-    """The set of a reference's files, from the cache where these very pictures went through this
-    very extractor before.
+    """The set of a reference's files: from the cache, if the same pictures went through the same
+    extractor before.
     """
-    digest = hashlib.sha256(
-        json.dumps(
-            [identity(extractor), *sorted(file_hash(p) for p in paths)], sort_keys=True
-        ).encode()
-    ).hexdigest()[:32]
+    content = [identity(extractor), *sorted(file_hash(p) for p in paths)]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
     place = cache_directory()
     statistics, features = place / f"{digest}.npz", place / f"{digest}.features.npy"
     if statistics.is_file() and ("features" not in keep or features.is_file()):
-        found = PictureSet(
+        stored = PictureSet(
             FeatureStatistics.load(statistics),
             np.load(features, mmap_mode="r") if "features" in keep else None,
         )
-        found.skipped = ["a file that is no picture"] * (len(paths) - found.statistics.count)
-        return found
+        stored.skipped = ["a file that is no picture"] * (len(paths) - stored.statistics.count)
+        return stored
     made = collect(extractor, paths, keep, "reference", watch)
     made.statistics.identity["source"] = digest
     try:
@@ -157,7 +165,7 @@ def reference_set(
                 np.save(file, made.features)
             temporary.replace(features)
         made.statistics.save(statistics)
-    except OSError as error:  # a home that cannot be written costs time, not the result
+    except OSError as error:  # without the cache the next score takes longer
         print(
             f"vilg score images: the reference's statistics are not kept in {place}"
             f" ({error.strerror})",
@@ -167,13 +175,13 @@ def reference_set(
 
 
 def cache_directory() -> Path:
-    """Where reference statistics are kept: vilg/statistics in XDG_CACHE_HOME, else in ~/.cache."""
+    """The directory of reference sets: vilg/statistics in XDG_CACHE_HOME, else in ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vilg" / "statistics"
 
 
 def check_identity(statistics: FeatureStatistics, extractor: Extractor, path: str) -> str:
-    """A warning where a file does not say whose features it is of; else nothing. Errors: UserError
-    where they are another extractor's.
+    """A warning for statistics that do not say which extractor made them, else "". Errors:
+    UserError for statistics of another extractor.
     """
     if statistics.width != extractor.width:
         raise UserError(
