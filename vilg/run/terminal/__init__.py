@@ -1,1 +1,3 @@
-"""Between a verb and the person: options, inputs, outputs, progress."""
+"""What every verb needs between its work and a person at a terminal: options, inputs, outputs,
+progress.
+"""

@@ -1,4 +1,4 @@
-"""Huge pages for glibc's malloc, asked for by starting the process again."""
+"""Huge pages for glibc's malloc, for which the process has to be started again."""
 
 import contextlib
 import os
@@ -8,15 +8,15 @@ HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def ask_for_huge_pages() -> None:
-    """Starts this process again with glibc's malloc asking for huge pages, unless the environment
-    already says which it wants.
+    """Starts this process again with huge pages for glibc's malloc, unless GLIBC_TUNABLES already
+    has that setting.
 
     XLA on CPU takes its buffers from malloc anew for every step, and touching them 4 KiB at a time
     was a quarter of a training step (experiments/results/README.md). malloc reads its tunables
-    before Python starts, so the environment must be set before."""
+    before Python starts, so that the environment of this process comes too late."""
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if sys.platform != "linux" or "glibc.malloc.hugetlb" in tunables:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, HUGE_PAGES]))
-    with contextlib.suppress(OSError):  # slower, then
+    with contextlib.suppress(OSError):  # if it fails, the verb is only slower
         os.execv(sys.executable, sys.orig_argv)

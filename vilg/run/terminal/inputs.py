@@ -1,4 +1,4 @@
-"""Files that a person names on the command line."""
+"""Pictures that a person names on the command line."""
 
 import glob
 from pathlib import Path
@@ -9,17 +9,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 
 def find_images(pattern: str, field: str = "images") -> list[Path]:
-    """The picture files of a directory, a file or a glob, sorted. Errors: UserError, naming the
-    option, if there are none.
+    """The picture files of a directory, a file or a glob, sorted. Errors: UserError, which names
+    the option `field`, if there are none.
     """
     place = Path(pattern)
     if place.is_dir():
-        ours = (
-            {"grid.png"} if (place / "samples.jsonl").exists() else set()
-        )  # the sheet of `vilg sample`
-        paths = sorted(
-            p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.name not in ours
-        )
+        pictures = [p for p in place.iterdir() if p.suffix.lower() in SUFFIXES]
+        sampled = (place / "samples.jsonl").exists()  # `vilg sample` adds a contact sheet, grid.png
+        paths = sorted(p for p in pictures if not (sampled and p.name == "grid.png"))
     else:
         paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not paths:

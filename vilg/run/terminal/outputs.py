@@ -1,4 +1,4 @@
-"""Files that verbs write: tried before the work, so that no result is lost for a wrong path."""
+"""Files that verbs write: tried before the work, so that a wrong path costs no result."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ from vilg.types import UserError
 
 
 def output_file(out: str, example: str, option: str = "out") -> Path:
-    """The path of --out (or of another option), its directory made and the file known to be
-    writable. Errors: UserError for a directory, OSError for the rest."""
+    """The path of --out (or of another option), whose directory is made and whose file can be
+    written. Errors: UserError for a directory, OSError for a path that cannot be written.
+    """
     path = Path(out)
     if path.is_dir():
         raise UserError(f"{option}={out!r}: is a directory; give a {example} file")
@@ -20,5 +21,5 @@ def output_file(out: str, example: str, option: str = "out") -> Path:
 
 
 def counted(n: int, thing: str) -> str:
-    """ "1 picture", "2 pictures"."""
+    """A number with its noun: "1 picture", "2 pictures"."""
     return f"{n} {thing}{'' if n == 1 else 's'}"

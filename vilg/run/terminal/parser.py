@@ -1,20 +1,19 @@
-"""The parser of every verb's options: argparse, but a mistake is one sentence."""
+"""The parser of every verb's options, for which a mistake is one sentence."""
 
 import argparse
 from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one sentence."""
+    """argparse's parser, but a mistake is one sentence without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """The sentence, with the nearest option for one that is unknown; exits with 2."""
+        """Prints the sentence, with the nearest option to an unknown one, and exits with 2."""
         from vilg.config import suggestion
 
-        unknown = (
-            message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
-            if "unrecognized" in message
-            else ""
-        )
+        unknown = ""
+        if "unrecognized" in message:
+            first = message.removeprefix("unrecognized arguments: ").split()[0]
+            unknown = first.partition("=")[0]
         near = suggestion(unknown, self._option_string_actions) if unknown.startswith("-") else ""
         self.exit(2, f"{self.prog}: {message}; {near}`{self.prog} --help` lists the options\n")

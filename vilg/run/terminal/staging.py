@@ -1,8 +1,8 @@
-"""gs:// in the options of verbs: what is read is copied here first, what is written is copied there
-in the end, even after an error.
+"""gs:// paths in the options of verbs: inputs are copied to this machine before the verb runs, and
+outputs are copied to the bucket after it, even after an error.
 
-Separate from the verbs, so that none of them has to know. Workdirs are not staged: a run writes its
-own all the time (vilg/paths.py)."""
+Verbs know nothing of this. Workdirs are not staged, because a run writes into its workdir all the
+time (vilg/paths.py)."""
 
 import argparse
 import contextlib
@@ -12,26 +12,27 @@ from collections.abc import Iterator
 from vilg.paths import local, written_to
 from vilg.types import UserError
 
-WRITTEN = ("out", "json", "hlo")
+WRITTEN = ("out", "json", "hlo")  # options that name outputs
+# Options, by verb ("*": every verb), whose paths the verb opens in the bucket itself.
 NATIVE = {
     "*": ("workdir", "ranker"),
     "sweep": ("out",),
     "launch": ("workdir", "cache", "out"),
-}  # by verb; "*" is every verb
+}
+# Options, by verb, of directories in which the verb works, and which have to be local.
 LOCAL = {
     "compare": ("out", "workdirs"),
     "judge": ("out",),
     "assemble": ("out", "parts"),
     "quickstart": ("workdir",),
-}  # files that verbs work in
+}
 
 
 @contextlib.contextmanager
 def staged(verb: str, args: argparse.Namespace) -> Iterator[None]:
-    """The arguments with local paths in the place of remote ones, while the verb runs.
+    """While the verb runs, local paths stand in the arguments for remote ones.
 
-    Errors: UserError for an option whose files the verb works in, and for an input at which there
-    is nothing."""
+    Errors: UserError for a directory that has to be local, and for an input that does not exist."""
     said: list[str] = []
     with contextlib.ExitStack() as ended:
         for name, value in vars(args).items():
@@ -45,11 +46,11 @@ def staged(verb: str, args: argparse.Namespace) -> Iterator[None]:
             if name in (*NATIVE["*"], *NATIVE.get(verb, ())):
                 continue
             if name in WRITTEN:
-                here = str(ended.enter_context(written_to(value)))
+                path = ended.enter_context(written_to(value))
                 said.append(f"vilg {verb}: {name} is {value}")
             else:
-                here = str(local(value))
-            setattr(args, name, here)
+                path = local(value)
+            setattr(args, name, str(path))
         yield
     for line in said:
         print(line, file=sys.stderr)

@@ -1,36 +1,35 @@
-"""Standard error that nobody may be reading any more: lines for people are no reason to lose what
-is computed.
-"""
+"""Standard error whose reader may be gone: a line for a person must not end a computation."""
 
 import contextlib
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 
 class Unread:
-    """A stream that goes to nowhere once its reader is gone (`vilg train 2>&1 | head`), where
-    Python would raise BrokenPipeError.
+    """A text stream that goes to /dev/null once its reader is gone (`vilg train 2>&1 | head`),
+    where Python would raise BrokenPipeError.
     """
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: TextIO):
         self.stream = stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """As of a text stream."""
+        """Writes the text if there is a reader; its length."""
         with self._without_reader():
             self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """As of a text stream."""
+        """Flushes the stream if there is a reader."""
         with self._without_reader():
             self.stream.flush()
 
     @contextlib.contextmanager
-    def _without_reader(self) -> Any:
+    def _without_reader(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
