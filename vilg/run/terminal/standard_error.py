@@ -3,7 +3,24 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class TextStream(Protocol):
+    """The methods of a text stream that Unread needs."""
+
+    def write(self, text: str, /) -> int:
+        """Writes the text; its length."""
+        ...
+
+    def flush(self) -> None:
+        """Writes what is buffered."""
+        ...
+
+    def fileno(self) -> int:
+        """The number of the file descriptor."""
+        ...
 
 
 class Unread:
@@ -11,7 +28,7 @@ class Unread:
     where Python would raise BrokenPipeError.
     """
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextStream):
         self.stream = stream
 
     def __getattr__(self, name: str) -> Any:
