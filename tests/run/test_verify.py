@@ -164,6 +164,8 @@ def test_options_are_changed_wherever_they_are():
         with_options(config, joint[1])["generator"]["denoiser"]["attention_implementation"]
         == "splash"
     )
+    config["generator"]["denoiser"]["query_chunk"] = 4
+    assert with_options(config, joint[1])["generator"]["denoiser"]["query_chunk"] == 0
     made = with_options(config, {"scan": True, "accumulation": 2})
     assert (
         made["generator"]["denoiser"]["scan"]
