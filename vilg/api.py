@@ -74,8 +74,8 @@ class Run:
     def __init__(
         self, workdir: str | os.PathLike, ema: bool = True, swap_experts: bool = False
     ) -> None:
-        self.path = Path(workdir)
         self.directory = Workdir(workdir)
+        self.path = self.directory.path
         self.record: Record = self.directory.read()
         self._ema, self._swap = ema, swap_experts
 

@@ -318,4 +318,4 @@ def test_the_shared_table_is_read(made):
         "1f44b-1f3fb",
         "1f31d",
     }
-    assert len(Emoji(made, split=table)._table()) == 3289
+    assert len(Emoji(made, split=table)._split_table()) == 3289

@@ -46,7 +46,7 @@ TWO = "--config=experiments/ernie_vilg2.py:tiny"
                 "--images=experiments/results/small_samples.png",
                 "--out=O",
             ],
-            "so it cannot caption",
+            "a codec, which cannot caption; give the workdir of a generator that can",
         ),
         (["evaluate", "--workdir=RUN", "--out=/proc/x.json"], "/proc/x.json"),
         (["sample", "--workdir=RUN", "--prompt=x", "--out=" + "o" * 300], "too long"),
@@ -161,14 +161,23 @@ TWO = "--config=experiments/ernie_vilg2.py:tiny"
             ["sample", "--workdir=RUN", "--prompt=x", "--temperature=-1", "--out=O"],
             "temperature=-1.0",
         ),
-        (["sample", "--workdir=RUN/codec", "--prompt=x", "--out=O"], "nothing to sample"),
+        (
+            ["sample", "--workdir=RUN/codec", "--prompt=x", "--out=O"],
+            "a codec, which draws no pictures; give the workdir of a generator",
+        ),
         (
             ["sample", "--workdir=RUN", "--prompt=x", "--steps=3", "--out=O"],
             "steps=3: an autoregressive generator has no such option",
         ),
         (
-            ["sample", "--workdir=RUN", "--prompt=x", "--init=x.png", "--out=O"],
-            "init='x.png': this run's generator does not sample step by step",
+            [
+                "sample",
+                "--workdir=RUN",
+                "--prompt=x",
+                "--init=experiments/results/small_samples.png",
+                "--out=O",
+            ],
+            "small_samples.png': this run's generator does not sample step by step",
         ),
         (
             ["evaluate", "--workdir=RUN", "--guidance=1,2", "--out=O"],
@@ -298,13 +307,13 @@ def test_two_runs_cannot_share_a_workdir(run, tmp_path):
         ),
         (
             {"generator__process__prediction": "eps"},
-            "training.first.model.process.prediction='eps': must be as in this experiment, 'v'",
+            "training.first.generator.process.prediction='eps': must be as in this experiment, 'v'",
         ),
         (
             {"generator__process__schedule": {"name": "cosine"}},
-            "training.first.model.process.schedule=Cosine",
+            "training.first.generator.process.schedule=Cosine",
         ),
-        ({"generator__denoiser__width": 64}, "training.first.model.denoiser.width=64"),
+        ({"generator__denoiser__width": 64}, "training.first.generator.denoiser.width=64"),
     ],
 )
 def test_what_is_trained_first_differs_only_in_what_a_run_may_grow_in(changes, words):

@@ -195,7 +195,7 @@ def test_several_tasks_of_a_scheduler_are_found():
     assert not in_cluster({})
     for name in ("SLURM_PROCID", "SLURM_STEP_NODELIST"):
         with pytest.raises(
-            UserError, match=f"SLURM_NTASKS=2 but {name} is not set: start it with srun"
+            UserError, match=f"SLURM_NTASKS=2 but {name} is not set: start the command with srun"
         ):
             in_cluster({k: v for k, v in STEP.items() if k != name})
 

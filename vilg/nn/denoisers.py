@@ -14,6 +14,7 @@ from typing import Protocol
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from vilg.nn.dense import DTYPES, Dtype
 from vilg.nn.dit import DiTConfig
@@ -57,7 +58,9 @@ def for_sampling(params: Params, dtype: Dtype) -> Params:
     every evaluation would otherwise convert again. The same numbers come out, bit for bit.
     """
 
-    def convert(path: tuple[jax.tree_util.KeyEntry, ...], x: jax.Array) -> jax.Array:
+    def convert(
+        path: tuple[jax.tree_util.KeyEntry, ...], x: jax.Array | np.ndarray
+    ) -> jax.Array | np.ndarray:
         # the dictionaries' keys; boxes of parameters add entries of another type
         names = [str(entry.key) for entry in path if isinstance(entry, jax.tree_util.DictKey)]
         float32 = names[0] in FLOAT32 or any(

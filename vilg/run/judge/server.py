@@ -106,6 +106,9 @@ class JudgeServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    # connections that wait to be accepted; with socketserver's 5 the votes of a room that rates at
+    # once are reset
+    request_queue_size = 128
 
     def __init__(self, host: str, port: int, public: Path, votes: Votes):
         self.public, self.votes = public, votes
