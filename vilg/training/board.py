@@ -1,7 +1,8 @@
-"""tensorboardX's SummaryWriter, without the packages that tensorboardX imports where they are
-installed and that nothing here needs.
+"""tensorboardX's SummaryWriter, imported without two large packages.
 
-torch alone takes two seconds of every process that trains."""
+tensorboardX imports torch and google.cloud.storage where they are installed. vilg uses neither, and
+the import of torch alone takes two seconds of every process that trains.
+"""
 
 import contextlib
 import sys
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def hidden(*names: str) -> Iterator[None]:
-    """Packages that are not imported yet seem not to be installed."""
+    """Within this context an import of these packages fails as if they were not installed, unless
+    they were imported before.
+    """
     absent = [name for name in names if name not in sys.modules]
-    # None: an import of it is an ImportError
+    # Python raises ImportError for a module whose entry is None
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
         yield

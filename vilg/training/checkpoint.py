@@ -1,9 +1,10 @@
-"""Checkpoints: Orbax writes and reads arrays (asynchronously, on any mesh); this adds what it does
-silently or not at all.
+"""Checkpoints of a run. Orbax writes and reads the arrays, asynchronously and on any mesh; this
+module verifies what Orbax restores.
 
-Beside the arrays lie their shapes, dtypes and a digest each, because Orbax restores flipped bits,
-other dtypes and misplaced steps without a word. A step that fails its check is passed over for the
-one before it; a run that goes on sets it aside by renaming."""
+Orbax restores flipped bits, other dtypes and misplaced steps without an error. So a checkpoint also
+holds the shape, the dtype and a digest of every array. Where the newest step fails this check, the
+step before is restored; a run that trains on renames the failed step, so that nothing is deleted.
+"""
 
 import contextlib
 import logging
@@ -21,25 +22,24 @@ from vilg.paths import as_path, is_remote
 from vilg.types import UserError
 
 FORMAT = 1
-SLICED = (
-    2**20
-    # bytes of a slice from which replicas write one each; of smaller arrays, slicing and gathering
-    # cost more than they spare
-)
+# Replicas share the writing of an array where each replica's slice has at least so many bytes; for
+# smaller arrays, slicing and gathering cost more than the sharing saves.
+SLICED = 2**20
 log = logging.getLogger("vilg")
 
 
 def digest(tree: Any) -> dict[str, jax.Array]:
-    """A uint32 for every array: the sum of its words, each times an odd number that depends on its
-    place, modulo 2**32.
+    """A uint32 for every array: the sum, modulo 2**32, of the array's words, each word times an odd
+    number that depends on the word's index.
 
-    Exact and associative, so equal on every mesh; any single changed word changes it. Traceable.
+    The sum is exact and associative, so a digest is the same on every mesh, and a change of any
+    single word changes the digest. The function can be traced.
     """
     return {name: _digest(x) for name, x in named_leaves(tree).items()}
 
 
 def _digest(x: jax.Array) -> jax.Array:
-    x = jax.device_put(x, jax.memory.Space.Device)  # offloaded arrays are in the host's memory
+    x = jax.device_put(x, jax.memory.Space.Device)  # an offloaded array is in the host's memory
     if x.dtype == jnp.bool_:
         x = x.astype(jnp.uint8)
     word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
@@ -53,7 +53,7 @@ def _digest(x: jax.Array) -> jax.Array:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """{"params/encoder/...": leaf} of a state."""
+    """The leaves of a state by their path, such as "params/encoder/kernel"."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
 
@@ -61,8 +61,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 def first_misfit(
     saved: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> tuple[str, Any, Any] | None:
-    """(name, saved, wanted) of the first array that the two do not describe alike ("absent" where
-    one lacks it), or None.
+    """The first array whose descriptions differ, as (name, saved, wanted), or None where none
+    differs. The description of an array that is missing on one side is "absent".
     """
     for name in (*wanted, *saved):
         if wanted.get(name) != saved.get(name):
@@ -72,8 +72,8 @@ def first_misfit(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Orbax's warnings: that a reader only reads, that a handler is another than its
-    own.
+    """Within this context Orbax does not warn that a manager is read-only, or that a handler
+    replaces the default one.
     """
     logger = logging.getLogger("absl")
     level = logger.level
@@ -96,7 +96,8 @@ class Checkpoints:
     """The checkpoints of one workdir: the last `keep_last`, and the `keep_best` with the lowest
     validation loss.
 
-    `read_only` changes nothing in the directory: the run that owns it may be saving.
+    A `read_only` object changes nothing in the directory, so that it can be used while the run
+    that owns the directory saves.
     """
 
     def __init__(
@@ -135,8 +136,8 @@ class Checkpoints:
     def save(
         self, step: int, state: Any, data: dict, metrics: dict[str, float] | None = None
     ) -> None:
-        """Saves in the background. `data` is the loader's state; `metrics["loss"]` ranks the
-        best.
+        """Starts to save, and returns before the arrays are written. `data` is the state of the
+        loader; the checkpoints of lowest `metrics["loss"]` are kept as the best.
         """
         if step in self.manager.all_steps():
             return
@@ -159,15 +160,16 @@ class Checkpoints:
             )
 
     def steps(self) -> list[int]:
-        """Steps that are there, oldest first."""
+        """The steps that are saved, oldest first."""
         return sorted(self.manager.all_steps())
 
     def restore(self, abstract: Any, step: int | None = None) -> tuple[Any, dict] | None:
-        """(state, data) of the newest step that passes its check (or of `step`), placed as
-        `abstract` (shapes with shardings) says.
+        """The (state, data) of the newest step that passes the check, or of `step`. The arrays are
+        placed by the shardings of `abstract`, a state of shapes.
 
-        None if there is no checkpoint. Errors: UserError if every one fails, or if one belongs to
-        another model."""
+        The result is None if there is no checkpoint. Errors: UserError if every checkpoint fails
+        the check, or if a checkpoint belongs to another model.
+        """
         candidates = [s for s in reversed(self.steps()) if step is None or s == step]
         problems: dict[int, str] = {}
         for candidate in candidates:
@@ -189,8 +191,8 @@ class Checkpoints:
         return None
 
     def _set_aside(self, problems: Mapping[int, str]) -> None:
-        """Renames unreadable steps, so that the run can save there again; only once an older one
-        was read, and never as a reader.
+        """Renames the steps that failed their check, so that the run can save these steps again.
+        This is called only after an older step was restored, and a reader renames nothing.
         """
         for step, reason in problems.items():
             aside = self.directory.parent / f"{self.directory.name}.unreadable.{step}"
@@ -227,6 +229,6 @@ class Checkpoints:
         return state, meta["data"]
 
     def close(self) -> None:
-        """Waits for saves that are under way, and raises what went wrong in them."""
+        """Waits until every save is written. Errors: the exception of a save that failed."""
         self.manager.wait_until_finished()
         self.manager.close()

@@ -1,5 +1,5 @@
-"""What a run says: metrics.jsonl for programs, TensorBoard for plots, a progress line for people.
-Written by process 0 alone.
+"""The log of a run: metrics.jsonl for programs, TensorBoard's files for plots, and a progress line
+for people. Only process 0 writes a log.
 """
 
 import json
@@ -26,12 +26,13 @@ from vilg.paths import Place, as_path, is_remote
 from vilg.training.board import SummaryWriter
 from vilg.training.uploads import Uploads
 
-UPLOADED = 30.0  # seconds between uploads to a remote workdir, beside those before checkpoints
+# seconds between uploads to a remote workdir; there is also an upload before every checkpoint
+UPLOADED = 30.0
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The valid lines of a metrics.jsonl: the last line of a step counts, a torn last line does
-    not.
+    """The lines of a metrics.jsonl, one a step. Later lines of a step replace the values of earlier
+    ones, and a line that a kill has torn is left out.
     """
     lines: dict[int, dict] = {}
     if as_path(path).exists():
@@ -45,8 +46,8 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Named scalars by step. Fields with wall-clock time are named `time` or end in `_seconds`; all
-    others are repeatable.
+    """Writes named scalars by step. The fields `time` and those that end in `_seconds` are clock
+    times; all other fields are the same when the run is repeated.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class RunLog:
         self.last_time += seconds
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """One line: `step` updates completed and its scalars."""
+        """Writes the scalars of a step, after `step` completed updates, as one line."""
         now = time.time()
         named = {k: _number(v) for k, v in scalars.items()}
         line = {"step": step, "time": round(now, 3), **named}
@@ -105,8 +106,8 @@ class RunLog:
             self.uploads.sync(at_least=UPLOADED)
 
     def sync(self) -> None:
-        """What was written is where it belongs when this returns; called before a checkpoint, whose
-        lines a resumed run does not write again.
+        """Uploads everything that was written. This is called before a checkpoint is saved, because
+        a resumed run does not write the lines before its checkpoint again.
         """
         if self.uploads:
             self.board.flush()
@@ -120,9 +121,8 @@ class RunLog:
             self.progress.update(self.task, completed=step, note=note)
         elif not self.quiet:
             eta = ""
-            if (
-                self.began is None
-            ):  # the first update was compiled too, which says nothing about the others
+            if self.began is None:
+                # the ETA leaves out the first line, whose time holds the compilation
                 self.began, self.start = time.time(), step
             else:
                 left = (time.time() - self.began) / max(1, step - self.start) * (self.total - step)
@@ -132,11 +132,11 @@ class RunLog:
             )
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """A picture (uint8 HWC) for TensorBoard."""
+        """Writes a picture, uint8 [H, W, 3], for TensorBoard."""
         self.board.add_image(name, image, step, dataformats="HWC")
 
     def text(self, name: str, text: str, step: int) -> None:
-        """A text for TensorBoard."""
+        """Writes a text for TensorBoard."""
         self.board.add_text(name, text, step)
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class RunLog:
 
 
 def mend(path: Place) -> None:
-    """Cuts a torn last line off, so that the next one starts on its own."""
+    """Cuts off a last line that a kill has torn, so that the next line starts at its beginning."""
     if not path.exists():
         return
     data = path.read_bytes()
@@ -167,6 +167,6 @@ def _number(value: Any) -> float | int | None:
 
 
 def say(text: str, quiet: bool) -> None:
-    """A line for people."""
+    """Prints a line for people on standard error, in the main process and unless `quiet`."""
     if not quiet and is_main_process():
         print(text, file=sys.stderr, flush=True)

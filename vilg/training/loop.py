@@ -1,9 +1,10 @@
-"""The loop: reads top to bottom, and never learns what it trains. Everything that it needs is
-handed to it.
+"""The training loop. It is the same for every model: the update, the batches, the checkpoints and
+what is done periodically are arguments.
 
-It runs ahead of the device by one step: the metrics of step t are looked at when step t + 1 has
-been dispatched. A loss or gradient norm that is not finite stops the run before anything of it is
-saved."""
+The host runs ahead of the device by one step: the metrics of step t are read when step t + 1 has
+been dispatched. A loss or a gradient norm that is not finite stops the run before a state with that
+update is saved.
+"""
 
 import collections
 import dataclasses
@@ -25,8 +26,8 @@ from vilg.types import Diverged, Preempted
 
 @dataclasses.dataclass(frozen=True)
 class Periodic:
-    """Something done every so many steps with the state: `call(state, step)` gives scalars to log,
-    under a prefix.
+    """A function of the state that is called every `every` steps: `call(state, step)` returns
+    scalars, which are logged with `prefix` before their names.
     """
 
     every: int
@@ -34,22 +35,22 @@ class Periodic:
     call: Callable[[Any, int], dict[str, float]]
 
     def due(self, step: int, last: int) -> bool:
-        """Whether it is due after `step` updates."""
+        """Whether the function is called after update `step` of `last`."""
         return bool(self.every) and (step % self.every == 0 or step == last)
 
 
 class Interruption:
-    """Whether SIGTERM or SIGINT has come; asked at step boundaries, so that a step is never half
-    done.
+    """Tells whether SIGTERM or SIGINT has arrived. The loop asks after every step, so that no step
+    is interrupted in its middle.
 
-    One process keeps a handler of its own. Of several processes JAX's preemption service has the
-    handler of SIGTERM since jax.distributed.initialize, and tells all processes at which step they
-    stop together: that handler is left where it is, and SIGINT is handed to it, since the service
-    knows SIGTERM alone."""
+    A single process installs its own handler of both signals. With several processes
+    jax.distributed.initialize has installed the handler of JAX's preemption service for SIGTERM,
+    and the service tells all processes after which step they stop together. That handler stays in
+    place, and SIGINT is forwarded as SIGTERM, because the service does not know SIGINT.
+    """
 
-    _boundaries = itertools.count(
-        1
-    )  # of all loops of this process: the service wants numbers that never fall
+    # counts the steps of all loops of this process: the service demands numbers that never fall
+    _boundaries = itertools.count(1)
 
     def __init__(self) -> None:
         self.asked = False
@@ -79,9 +80,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def reached(self) -> bool:
-        """Whether all processes should stop after this step; every process asks after every
-        step.
-        """
+        """Whether all processes stop after this step. Every process must ask after every step."""
         if jax.process_count() > 1:
             return bool(multihost_utils.reached_preemption_sync_point(next(self._boundaries)))
         return self.asked
@@ -100,21 +99,21 @@ def train(
     checkpoint_every: int,
     periodic: Sequence[Periodic] = (),
 ) -> Any:
-    """The state after `steps` updates in all, from wherever `state` stands. `batches` has
-    get_state() for the data position.
+    """Trains until the state has had `steps` updates in all, and returns that state. `state` may be
+    a restored one; `batches.get_state()` gives the position in the data, which is saved too.
 
-    Errors: Diverged, naming step, ids and last good checkpoint; Preempted after a save.
+    Errors: Diverged, which names the step, the ids of its batch and the last good checkpoint;
+    Preempted, after the state was saved.
     """
     step = int(state.step)
     pending: collections.deque = collections.deque()
-    await_each = (
-        jax.process_count() > 1 and jax.default_backend() == "cpu"
-    )  # gloo deadlocks behind many un-awaited steps
+    # gloo, the collectives of CPUs, deadlocks behind many steps that nothing waits for
+    await_each = jax.process_count() > 1 and jax.default_backend() == "cpu"
     last_validation: dict[str, float] | None = None
 
     def settle(leave: int, extra: dict | None = None) -> None:
-        """Looks at all pending metrics but the last `leave`; `extra` joins the line of the last
-        one.
+        """Checks and logs the metrics of all pending steps but the last `leave`. `extra` are more
+        scalars for the line of the last pending step.
         """
         while len(pending) > leave:
             at, metrics, ids = pending.popleft()
@@ -162,9 +161,8 @@ def train(
                         if "loss" in scalars:
                             last_validation = {"loss": float(scalars["loss"])}
                         extra |= {item.prefix + k: v for k, v in scalars.items()}
-                except (
-                    BaseException
-                ):  # Ctrl-C, too: what was trained is kept whatever an evaluator does
+                except BaseException:  # Ctrl-C too
+                    # a failing evaluator must not lose the updates that were made
                     settle(0, extra)
                     if save:
                         checkpoints.save(step, state, batches.get_state(), last_validation)

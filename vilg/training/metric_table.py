@@ -1,4 +1,4 @@
-"""A run's log as a table: a row a logged step, a column a number."""
+"""A run's log as a table with a row for every logged step and a column for every number."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class MetricTable:
         return f"<{len(self)} logged steps: {', '.join(self.columns)}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the first and the last rows."""
+        """The HTML that a notebook shows: the first and the last rows of the table."""
         columns = [name for name in self.columns if name != "time"]
         shown = self.rows if len(self.rows) <= 12 else [*self.rows[:3], *self.rows[-8:]]
         head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)

@@ -11,7 +11,8 @@ from optax import contrib
 
 from vilg.config import lookup, require
 
-STACKS = frozenset({"layers", "expert"})  # axes along which equal parameters are stacked
+# logical axes along which the parameters of equal layers, or of experts, are stacked
+STACKS = frozenset({"layers", "expert"})
 
 
 def constant(o: "Optimizer", steps: int) -> optax.Schedule:
@@ -31,9 +32,10 @@ def linear(o: "Optimizer", steps: int) -> optax.Schedule:
 
 def inverse_sqrt(o: "Optimizer", steps: int) -> optax.Schedule:
     """learning_rate / sqrt(1 + step / warmup_steps)."""
+    # optax evaluates the schedule during the warm-up too, at negative steps
     return lambda step: (
         o.learning_rate * (1 + jnp.maximum(step, 0) / max(1, o.warmup_steps)) ** -0.5
-    )  # optax also asks before the warm-up
+    )
 
 
 def trapezoid(o: "Optimizer", steps: int) -> optax.Schedule:
@@ -55,7 +57,9 @@ SCHEDULES: dict[str, Callable] = {
 
 
 def adamw(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
-    """AdamW; decay on matrices only (a stack of vectors, a layer or an expert each, is none)."""
+    """AdamW. Weight decay applies to matrices only; vectors that are stacked over layers or experts
+    do not count as a matrix.
+    """
     matrices = jax.tree.map(
         lambda a: len([x for x in a if x not in STACKS]) > 1, axes, is_leaf=_is_axes
     )
@@ -65,7 +69,9 @@ def adamw(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTran
 
 
 def adafactor(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
-    """Adafactor without parameter scaling, so that the learning rate means what it says."""
+    """Adafactor without parameter scaling, so that the learning rate is the size of an update
+    relative to 1 and not to the parameter.
+    """
     return optax.adafactor(
         rate,
         multiply_by_parameter_scale=False,
@@ -96,8 +102,8 @@ OPTIMIZERS: dict[str, Callable] = {"adamw": adamw, "adafactor": adafactor, "muon
 
 
 def muon_dimensions(axes: tuple[str | None, ...]) -> contrib.MuonDimensionNumbers | None:
-    """Which axes of a weight are inputs and outputs, by their logical names; None for what Muon is
-    not meant for (tables, heads, vectors).
+    """Which axes of a weight are inputs and which are outputs, by their logical names. The result
+    is None for embedding tables, heads and vectors, which Muon does not update.
     """
     names = [a for a in axes if a not in STACKS]
     if len(names) < 2 or {"vocab", "codebook", "length"} & set(names):

@@ -8,8 +8,8 @@ from vilg.config import require
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Cadence. Budgets are updates, never clock time; `batch_size` is global. A zero switches the
-    periodic thing off.
+    """How long a run trains and how often it saves, logs and evaluates. Budgets are counted in
+    updates and not in clock time. A cadence of 0 switches that activity off.
     """
 
     steps: int  # updates
@@ -22,11 +22,11 @@ class Training:
     sample_every: int = 0  # updates between pictures of samples; 0: none while training
     keep_last: int = 2  # newest checkpoints that are kept
     keep_best: int = 1  # checkpoints of lowest validation loss that are kept beside them
-    # workdir of another run of the same model, whose parameters (and text model) this one starts
-    # from
+    # workdir of another run of the same model: this run starts from that run's parameters and text
+    # model
     start_from: str = ""
-    # that other run's experiment: without start_from it is trained first, into WORKDIR/first (a
-    # curriculum)
+    # the experiment of a run that is trained before this one, into WORKDIR/first, and from whose
+    # parameters this run starts (a curriculum); start_from takes its place
     first: Any = None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""TrainState: everything that an update reads and writes, and one checkpoint holds."""
+"""TrainState: the arrays that an update changes and that a checkpoint holds."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ from vilg.types import Params
 
 @flax.struct.dataclass
 class TrainState:
-    """`step` is the number of updates completed; `ema` is None where the experiment keeps none;
-    `statistics` is what Model.init_statistics gives.
+    """`step` is the number of completed updates; `ema` is the moving average of the parameters, or
+    None where the experiment keeps no average; `statistics` is the result of
+    Model.init_statistics, which updates change without gradients.
     """
 
     step: Any
@@ -21,5 +22,5 @@ class TrainState:
 
     @property
     def best_params(self) -> Params:
-        """What evaluation and sampling use: the average where there is one."""
+        """The parameters that evaluation and sampling use: the moving average if there is one."""
         return self.params if self.ema is None else self.ema

@@ -1,7 +1,7 @@
-"""Files that grow, on a store whose objects cannot: they are written on this machine and uploaded
-whole, now and then.
+"""Growing files of a workdir on an object store.
 
-Separate from log.py, which appends lines and knows nothing of stores.
+An object cannot be appended to, so the files are written to a local directory, and files that have
+changed are uploaded from time to time. Separate from log.py, which appends lines to local files.
 """
 
 import os
@@ -14,8 +14,8 @@ from vilg.paths import as_path, files
 
 
 class Uploads:
-    """A local directory `here` whose files go to a remote one. `continued`: names that are fetched
-    first, because they are appended to.
+    """A local directory, `here`, whose files are uploaded to the directory `remote`. The files that
+    `continued` names are downloaded first, because the run appends to them.
     """
 
     def __init__(self, remote: str | os.PathLike, continued: Sequence[str]):
@@ -29,7 +29,9 @@ class Uploads:
                 (self.here / name).write_bytes((self.remote / name).read_bytes())
 
     def sync(self, at_least: float = 0.0) -> None:
-        """Uploads what has changed, unless that was done less than so many seconds ago."""
+        """Uploads the files that have changed, unless the last upload is less than `at_least`
+        seconds ago.
+        """
         if at_least and time.monotonic() - self.last < at_least:
             return
         for file in files(self.here):
@@ -42,6 +44,6 @@ class Uploads:
         self.last = time.monotonic()
 
     def close(self) -> None:
-        """Uploads the rest and removes the directory."""
+        """Uploads the files that have changed, and removes the local directory."""
         self.sync()
         self.folder.cleanup()
