@@ -1,8 +1,9 @@
-"""An ablation's file as runs: every cell with every seed, its workdir, its codec and the run that
-it starts from.
+"""The runs of an ablation's file: every cell with every seed, with its workdir, its codec and the
+run from which it starts.
 
 Separate from `vilg sweep`, which trains the runs one after another, because `vilg launch sweep`
-gives them to a cluster."""
+submits the same runs to a cluster.
+"""
 
 import contextlib
 import dataclasses
@@ -32,7 +33,7 @@ METRICS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ablation:
-    """What an ablation's file says beside the config that its cells share."""
+    """The content of an ablation's file, beside the config that its cells share."""
 
     cells: Mapping[str, Any]  # of mappings
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -68,8 +69,8 @@ class Ablation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """One cell with one seed. `mark` is a hash of what decides its metrics; runs of one `workdir`
-    are one training.
+    """One cell with one seed. `mark` is a hash of everything on which its metrics depend. Runs with
+    the same `workdir` are trained once.
     """
 
     cell: str
@@ -77,13 +78,13 @@ class Run:
     overrides: Mapping[str, Any]
     experiment: Experiment
     workdir: Place
-    codec: str  # the workdir of a codec that is trained here first; "" where there is none to train
-    start: str  # the cell that it starts from, or ""
+    codec: str  # workdir of a codec that the sweep trains before this run, or ""
+    start: str  # the cell from whose parameters this run starts, or ""
     mark: str
 
     @property
     def name(self) -> str:
-        """cell/seed."""
+        """The text "cell/seed"."""
         return f"{self.cell}/{self.seed}"
 
 
@@ -108,7 +109,7 @@ def read_ablation(path: str) -> Ablation:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds of "0,1,2"."""
+    """The seeds of a text such as "0,1,2"."""
     parts = [part.strip() for part in text.split(",")]
     require(
         all(re.fullmatch(r"[0-9]+", part) for part in parts),
@@ -120,7 +121,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def with_starts(chosen: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The chosen cells and those that they start from, in the file's order."""
+    """The chosen cells and the cells from which these start, in the order of the file."""
     needed = set()
     for name in chosen:
         lookup(cells, name, "cells")
@@ -133,8 +134,8 @@ def with_starts(chosen: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -
 def plan(
     base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Place
 ) -> dict[tuple[str, int], Run]:
-    """Every run of the ablation, by cell and seed; all that a config can have wrong is told
-    here.
+    """Every run of the ablation, by cell and seed. Errors: UserError, which names the cell, for a
+    config that is wrong, so that a mistake is found before any training.
     """
     codecs: dict[Any, tuple[str, bool]] = {}
     shared_codec(build_experiment(base), codecs, out / "codec")
@@ -186,14 +187,16 @@ def plan(
 def shared_codec(
     experiment: Experiment, codecs: dict[Any, tuple[str, bool]], place: Place
 ) -> tuple[str, bool]:
-    """The workdir of the experiment's codec, and whether it is trained there by the sweep: where
-    one like it is, else the config's, else `place`. A codec without parameters needs none."""
+    """The workdir of the experiment's codec, and whether the sweep trains the codec there.
+
+    Experiments of equal codecs share a workdir: codec.workdir if the first such config has one,
+    else `place`. The workdir of a codec without parameters is "".
+    """
     codec = experiment.codec_experiment
     if codec is None or not has_parameters(codec.image_codec):
         return "", False
-    given = (
-        experiment.codec_workdir if not codecs else ""
-    )  # the base's config speaks of the base's codec
+    # codec.workdir holds the codec of the base config, which is asked for first
+    given = experiment.codec_workdir if not codecs else ""
     return codecs.setdefault(
         (codec.hash, codec.training.steps), (given, False) if given else (str(place), True)
     )
@@ -201,7 +204,7 @@ def shared_codec(
 
 @contextlib.contextmanager
 def naming(cell: str) -> Iterator[None]:
-    """A UserError inside names the cell."""
+    """Puts the name of the cell before the sentence of a UserError that is raised inside."""
     try:
         yield
     except UserError as error:
@@ -209,5 +212,5 @@ def naming(cell: str) -> Iterator[None]:
 
 
 def sha(content: Any) -> str:
-    """A short hash of what JSON can hold."""
+    """A short hash of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

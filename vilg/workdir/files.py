@@ -1,4 +1,4 @@
-"""A workdir: one run's directory, with its frozen config, text model, checkpoints and lock."""
+"""A workdir, which is the directory of one run: its frozen config, text model and other files."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,9 @@ class Record:
     config: Mapping[str, Any]
     hash: str = ""
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    codec_hash: str | None = None  # of the parameters of the codec that the run was trained on
+    codec_hash: str | None = (
+        None  # hash of the parameters of the codec on whose codes the run was trained
+    )
     codec: Mapping[str, float] | None = None  # reconstruction figures of that codec
     latents: Mapping[str, Sequence[float]] | None = None  # mean and deviation of each channel
     text_sha256: str | None = None  # of text.model
@@ -42,7 +44,9 @@ class Record:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Record":
-        """The record of a config.json's content. Errors: KeyError, TypeError."""
+        """The record with the content of a config.json. Errors: KeyError or TypeError for a content
+        that is no record.
+        """
         if not isinstance(content["config"], dict):
             raise TypeError("its config is no mapping")
         known = {f.name for f in dataclasses.fields(cls)} - {"other"}
@@ -50,13 +54,15 @@ class Record:
         return cls(**{k: v for k, v in content.items() if k in known}, other=other)
 
     def content(self) -> dict[str, Any]:
-        """What config.json holds: the facts that are known."""
+        """The content of config.json: the config and the facts that are known."""
         facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         facts |= facts.pop("other")
         return {name: fact for name, fact in facts.items() if fact not in (None, (), {}, "")}
 
     def with_places(self, change: Callable[[str], str]) -> "Record":
-        """The record with the other workdirs that its config names changed."""
+        """The record with `change` applied to the path of every other workdir that the config
+        names.
+        """
         return dataclasses.replace(self, config=with_places(self.config, change))
 
 
@@ -78,7 +84,7 @@ class Workdir:
         self.first = self.path / "first"
 
     def read(self) -> Record:
-        """config.json. Errors: UserError if this is not a workdir."""
+        """The record in config.json. Errors: UserError if this is not the workdir of a run."""
         if not self.config_file.is_file():
             raise UserError(
                 f"workdir={str(self.path)!r}: holds no config.json, so it is no run; give the"
@@ -95,8 +101,8 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One run a workdir (vilg/workdir/lock.py). Of several processes the first holds it for
-        all.
+        """Locks the workdir for this run (vilg/workdir/lock.py). With several processes the main
+        process holds the lock for all.
         """
         if not is_main_process():
             yield
@@ -106,8 +112,8 @@ class Workdir:
             yield
 
     def open(self, experiment: Experiment) -> bool:
-        """Writes the frozen config, or checks it against the one that is there; whether the run is
-        new.
+        """Writes the frozen config of a new run, or checks that an earlier run in this workdir has
+        the same one. Returns whether the run is new.
         """
         if self.config_file.is_file():
             record = self.read()
@@ -140,12 +146,13 @@ class Workdir:
         return True
 
     def update(self, **facts: Any) -> None:
-        """Puts facts, which are fields of Record, into config.json."""
+        """Sets fields of the Record in config.json."""
         self.write(dataclasses.replace(self.read(), **facts))
 
     def write(self, record: Record) -> None:
-        """config.json, atomically. Other workdirs are written relative to this one, so that runs
-        are found from any directory and move together. Written by the first process alone."""
+        """Writes config.json atomically, in the main process only. The paths of other workdirs are
+        written relative to this one, so that a directory of several runs can be moved.
+        """
         if not is_main_process():
             return
         content = record.with_places(lambda place: relative(place, self.path)).content()
@@ -154,8 +161,8 @@ class Workdir:
         temporary.replace(self.config_file)
 
     def note_circumstances(self) -> None:
-        """Adds the commit of the code that trains now, and what it runs on, to config.json, if it
-        is another than before.
+        """Adds the commit of the code, and the environment, to config.json where they differ from
+        the last ones there.
         """
         record, added = self.read(), {}
         known = {"commits": record.commits, "environments": record.environments}
@@ -166,8 +173,8 @@ class Workdir:
             self.write(dataclasses.replace(record, **added))
 
     def adopt_text_model(self, workdir: str) -> None:
-        """Takes over the text model of the run that this one starts from: its parameters mean
-        nothing with other ids.
+        """Copies the text model of the run from whose parameters this run starts, since the
+        parameters belong to the ids of that text model.
         """
         theirs = Workdir(workdir).text_file
         if not self.text_file.is_file():
@@ -179,8 +186,8 @@ class Workdir:
             )
 
     def text_model(self, experiment: Experiment) -> TextModel:
-        """The run's text model, trained from the captions if it is not there; refused if its hash
-        is not the stored one.
+        """The run's text model. It is trained on the captions where it does not exist yet.
+        Errors: UserError where the file's hash is not the hash in config.json.
         """
         expected = self.read().text_sha256
         if not self.text_file.is_file():
@@ -208,7 +215,7 @@ class Workdir:
 
 
 def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The config with the other workdirs that it names changed."""
+    """The config with `change` applied to the path of every other workdir that it names."""
     config = dict(config)
     for section, field in (("codec", "workdir"), ("training", "start_from")):
         if config[section].get(field):
@@ -221,7 +228,7 @@ def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """The first field that differs: (dotted name, old, new)."""
+    """The first field that differs, as (dotted name, old, new), or None."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
             found = first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
@@ -232,8 +239,9 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
 
 
 def commit() -> str:
-    """The commit of the code, or "unknown" where no clone holds it (an installed wheel, whose
-    directory may lie in a repository of something else)."""
+    """The commit of the code, or "unknown" where the code is not in a git repository of vilg: the
+    directory of an installed wheel may lie in the repository of another project.
+    """
     git = ["git", "-C", str(Path(__file__).parent)]
     options = ["describe", "--always", "--dirty", "--abbrev=12"]
     try:
@@ -247,8 +255,8 @@ def commit() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What a run's speed and rounding depend on beside its code: devices, processes, XLA's flags,
-    versions.
+    """The facts beside the code on which a run's speed and rounding depend: devices, processes,
+    XLA's flags and versions.
     """
     devices = {
         "device": jax.devices()[0].device_kind,
@@ -263,7 +271,7 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes the results."""
+    """The versions of the packages that compute the results."""
     out = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

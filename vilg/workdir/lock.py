@@ -1,8 +1,10 @@
-"""One run a workdir: an OS lock where the file system has one, a lease where it has not.
+"""The lock that keeps two runs from writing into one workdir: a lock of the operating system, or a
+lease on an object store.
 
-An OS lock dies with its process. gs:// has none: there the holder writes its name every few
-seconds, and what has not been renewed for a while is free. So the same command, given again after a
-kill, waits for the lease of its former self to run out instead of being refused."""
+A lock of the operating system ends with its process. An object store has no locks: there the holder
+renews a lease every few seconds, and a lease that was not renewed for a while is free. So a run
+that is started again after a kill waits until the lease of the killed process has run out.
+"""
 
 import contextlib
 import fcntl
@@ -17,13 +19,14 @@ from collections.abc import Iterator
 from vilg.paths import Place, is_remote
 from vilg.types import UserError
 
-# seconds between renewals; a lease that was not renewed for four times as long is free
+# seconds between renewals; a lease is free when it was not renewed for four times as long
 RENEWED = 10.0
-SETTLED = 2.0  # seconds after which the last of several that wrote at once is known
+# seconds after which every process reads the same holder, where several wrote at once
+SETTLED = 2.0
 
 
 def taken(directory: Place) -> UserError:
-    """What the second run is told."""
+    """The error of a second run in the same workdir."""
     return UserError(
         f"workdir={os.fspath(directory)!r}: another run is writing there; wait for it or choose"
         " another --workdir"
@@ -47,27 +50,24 @@ def locked(directory: Place) -> Iterator[None]:
 
 @contextlib.contextmanager
 def leased(directory: Place, renewed: float = RENEWED, settled: float = SETTLED) -> Iterator[None]:
-    """A lease: `.lock` with the holder's name, renewed by a thread."""
+    """Holds a lease: the file `.lock` with the holder's name, which a thread renews."""
     file, name = directory / ".lock", f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
 
     def read() -> tuple[str, int]:
         try:
-            told = json.loads(file.read_text())
-            return told["holder"], told["count"]
+            lease = json.loads(file.read_text())
+            return lease["holder"], lease["count"]
         except (FileNotFoundError, ValueError, KeyError):
             return "", 0
 
-    before, since = read(), time.monotonic()
-    while before[
-        0
-    ]:  # clocks of hosts differ: a lease is known to be alive by a count that moves while we look
-        if time.monotonic() - since > 4 * renewed:
-            break
+    # The clocks of hosts differ. So a lease counts as held when its number changes in the time in
+    # which this process watches it.
+    (holder, count), since = read(), time.monotonic()
+    while holder and time.monotonic() - since <= 4 * renewed:
         time.sleep(renewed / 5)
-        now = read()
-        if now != before and now[0]:
+        before, (holder, count) = (holder, count), read()
+        if holder and (holder, count) != before:
             raise taken(directory)
-        before = now
     file.write_text(json.dumps({"holder": name, "count": 0}))
     time.sleep(settled)
     if read()[0] != name:

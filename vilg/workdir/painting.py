@@ -1,10 +1,12 @@
-"""What a picture is painted on: its size, the picture that it starts from, and the mask of what is
-painted anew.
+"""Sampling that starts from a picture: its size, the initial picture, and the mask of the part that
+is sampled anew.
 
-A mask is rasterised conservatively: a code is painted anew if any white pixel lies in its cell, so
-all that is white is painted. Cells without white keep their codes, and in the picture they are the
-codec's reconstruction of the start exactly (a decoder that looks at neighbours would let the new
-codes show through); with `paste` every black pixel is the start's own."""
+A mask becomes a grid of codes conservatively: a code is sampled anew if any white pixel lies in its
+cell, so that every white pixel is painted. The other codes are kept, and their cells in the result
+are exactly the codec's reconstruction of the initial picture, because they are pasted back: a
+decoder whose receptive field spans several cells would let the new codes change them. With `paste`
+every black pixel is the pixel of the initial picture itself.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,12 +21,13 @@ from vilg.data.records import BadRecord, decode_image
 from vilg.types import UserError
 from vilg.workdir.session import Session
 
-VARIATION = 0.7  # strength of a variation that names none; with a mask all is painted from noise
+# strength of a variation where none is given; with a mask the default is 1, painting from noise
+VARIATION = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
 class Painting:
-    """What was asked for; "" and None are what was not."""
+    """The options of a request that starts from a picture; "" and None stand for no option."""
 
     init: str = ""
     mask: str = ""
@@ -49,8 +52,8 @@ class Painting:
             )
 
     def check_files(self) -> None:
-        """Errors: UserError for files that are no pictures, and for a mask that is not as large as
-        the start, or all black.
+        """Errors: UserError for a file that is no picture, and for a mask that is all black or of
+        another size than the initial picture.
         """
         if self.init:
             start = read_picture("init", self.init)
@@ -58,7 +61,9 @@ class Painting:
                 read_mask(self.mask, start.shape)
 
     def check(self, last: float) -> None:
-        """Errors: UserError where sampling would end before it begins."""
+        """Errors: UserError where sampling, which ends at the time `last`, would not begin before
+        its end.
+        """
         first = self.first.get("first", 2.0)
         if first <= last:
             raise UserError(
@@ -68,7 +73,9 @@ class Painting:
 
     @property
     def first(self) -> dict[str, float]:
-        """The control that strength is."""
+        """The sampler's option `first`, the time at which sampling begins, as --strength sets
+        it.
+        """
         if not self.init:
             return {}
         return {
@@ -77,27 +84,27 @@ class Painting:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The options that were given."""
+        """The options that the request has."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v not in ("", None, False)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Canvas:
-    """A painting made ready: the grid of codes (None: the codec's own), inputs of one row, and what
-    is put back afterwards.
+    """A Painting with its files read and encoded: the grid of codes (None for the codec's own
+    grid), the sampler's inputs of one row, and the pixels that are pasted back after sampling.
     """
 
     grid: tuple[int, int] | None
     inputs: dict[str, np.ndarray]
-    kept: np.ndarray | None = None  # uint8 [H, W, 3]
-    painted: np.ndarray | None = None  # bool [H, W]
+    kept: np.ndarray | None = None  # uint8 [H, W, 3]: the picture that is pasted back
+    painted: np.ndarray | None = None  # bool [H, W]: where the sampled pixels stay
 
     def rows(self, n: int) -> dict[str, np.ndarray]:
-        """The inputs, once for each of n prompts."""
+        """The inputs, repeated for each of n prompts."""
         return {k: np.repeat(v, n, 0) for k, v in self.inputs.items()}
 
     def finished(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """A sampled picture with what is kept put back."""
+        """A sampled picture with the kept pixels pasted back."""
         return (
             image
             if self.kept is None or self.painted is None
@@ -106,8 +113,8 @@ class Canvas:
 
 
 def prepare(painting: Painting, session: Session) -> Canvas:
-    """Reads and encodes. Errors: UserError for sizes that do not fit, files that are no pictures, a
-    mask of another size or all black.
+    """The canvas of a painting: reads and encodes its files. Errors: UserError for a size that does
+    not fit the model, a file that is no picture, and a mask that is all black or of another size.
     """
     codec = session.experiment.image_codec
     size = fitting_size(painting, session)
@@ -133,7 +140,9 @@ def prepare(painting: Painting, session: Session) -> Canvas:
 
 
 def fitting_size(painting: Painting, session: Session) -> tuple[int, int]:
-    """(height, width) in pixels. Errors: UserError with the nearest that fit."""
+    """The (height, width) of the result in pixels. Errors: UserError, which names the nearest sizes
+    that fit the model.
+    """
     codec = session.experiment.image_codec
     sizes = []
     for axis, name in enumerate(("height", "width")):
@@ -155,7 +164,7 @@ def fitting_size(painting: Painting, session: Session) -> tuple[int, int]:
 
 
 def read_picture(field: str, path: str) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of a file. Errors: UserError if it is none."""
+    """The picture in a file. Errors: UserError if the file is no picture."""
     try:
         return decode_image(path, Path(path).read_bytes())
     except OSError as error:
@@ -167,7 +176,9 @@ def read_picture(field: str, path: str) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def read_mask(path: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "H W 3"]:
-    """The mask of a file. Errors: UserError where it is not of the start's shape, or all black."""
+    """The mask in a file. Errors: UserError if its shape is not `shape`, the shape of the initial
+    picture, or if it is all black.
+    """
     mask = read_picture("mask", path)
     if mask.shape != shape:
         theirs, ours = (f"{s[1]}x{s[0]}" for s in (mask.shape, shape))
@@ -185,8 +196,8 @@ def read_mask(path: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "H W 3"]:
 def fit_to(
     image: Shaped[np.ndarray, "h w ..."], size: Sequence[int], filter: Image.Resampling
 ) -> Shaped[np.ndarray, "H W ..."]:
-    """The largest centred part of the size's proportions (as data.records.fit takes a square),
-    resized to it.
+    """The largest part, in the middle of an image, that has the proportions of `size` (height,
+    width), resized to `size`.
     """
     height, width = image.shape[:2]
     rows, columns = (
@@ -203,7 +214,7 @@ def fit_to(
 
 
 def boxed(mask: Bool[np.ndarray, "H W"], grid: tuple[int, int]) -> Bool[np.ndarray, "y x"]:
-    """Which cells of a grid hold any of the mask."""
+    """Which cells of a grid hold any True of the mask."""
     return np.any(
         mask.reshape(grid[0], mask.shape[0] // grid[0], grid[1], mask.shape[1] // grid[1]),
         axis=(1, 3),

@@ -1,5 +1,5 @@
-"""Pictures that training draws on its way: the first validation records, reconstructed or
-sampled.
+"""The pictures that a run writes while it trains: reconstructions, or samples of the captions, of
+the first validation records.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from vilg.report.grids import grid
 from vilg.types import Captioner, Generator
 from vilg.workdir.session import Session
 
-SHOWN = 16  # pictures in a grid that training draws
+SHOWN = 16  # pictures in a grid
 
 
 def first_examples(experiment: Experiment, text_model: Any) -> dict[str, Any]:
@@ -30,8 +30,9 @@ def first_examples(experiment: Experiment, text_model: Any) -> dict[str, Any]:
 
 
 def illustrate(session: Session, examples: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """A grid of originals above reconstructions (a codec) or samples of their captions (a
-    generator), and the captions of both kinds.
+    """A grid of originals above their reconstructions (a codec) or above samples of their captions
+    (a generator), and for each column a line with the caption, and the model's caption where it
+    captions. A codec has no lines.
     """
     images = examples["image"]
     if not isinstance(session.experiment.model, Generator):

@@ -1,8 +1,8 @@
-"""A window of updates in jax.profiler's trace, for TensorBoard or Perfetto: what a step's time is
-spent on.
+"""A trace of some updates by jax.profiler, for TensorBoard or Perfetto, which shows the time of
+each operation.
 
-Separate from the loop, which never learns that it is watched: the window is a wrapper of its
-update."""
+Separate from the loop: `Profiled` wraps the loop's update, so that the loop has no code for traces.
+"""
 
 import contextlib
 import re
@@ -16,8 +16,8 @@ from vilg.paths import Place, written_to
 
 
 def parse_window(text: str) -> tuple[int, int] | None:
-    """(first, last) update of "START:STOP", both traced; None of "". Errors: UserError for anything
-    else.
+    """The (first, last) update of a text "START:STOP", both of which are traced, or None for "".
+    Errors: UserError for another text.
     """
     if not text:
         return None
@@ -31,9 +31,11 @@ def parse_window(text: str) -> tuple[int, int] | None:
 
 
 class Profiled:
-    """`update(state, batch)` with updates `first` to `last` in a trace under `directory`, every
-    process its own file. A run that goes on past `first` traces what is left of the window. `close`
-    ends a trace that an error or the run's end has left open."""
+    """`update(state, batch)`, with a trace of the updates `first` to `last` of `window`.
+
+    Every process writes a file under `directory`. A run that resumes after `first` traces the rest
+    of the window. `close` ends a trace that is still open after an error or at the run's end.
+    """
 
     def __init__(
         self,
@@ -49,7 +51,7 @@ class Profiled:
         first, last = self.window
         self.step += 1
         if not self.tracing and first <= self.step <= last:
-            jax.block_until_ready(state)  # updates before the window stay out of it
+            jax.block_until_ready(state)  # so that the trace holds no earlier update
             self.place = self.ended.enter_context(written_to(self.directory))
             jax.profiler.start_trace(str(self.place))
             self.tracing = True
@@ -61,7 +63,7 @@ class Profiled:
         return state, metrics
 
     def close(self) -> None:
-        """Writes the trace, if there is one."""
+        """Ends and writes a trace that is open."""
         if self.tracing:
             jax.profiler.stop_trace()
             self.ended.close()

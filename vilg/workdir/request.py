@@ -1,7 +1,7 @@
-"""A request for pictures: prompts with every option of sampling, checked and carried out.
+"""A request for pictures: prompts with every option of sampling, its checks and its execution.
 
-Separate from the session, which draws rows of ids, and from the command line and the Python front
-door, which both make a Request of what a person asks.
+Separate from the session, which samples rows of ids. The command line and the Python interface
+(vilg/api.py) both make a Request.
 """
 
 import dataclasses
@@ -22,11 +22,12 @@ from vilg.workdir.session import Sampled, Session, Watch
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """`number` pictures of each prompt, from the seeds `seed`, `seed` + 1, ...
+    """A request for `number` pictures of each prompt, from the seeds `seed`, `seed` + 1, ...
 
-    `options` are the sampler's options by name (generators/options.py); the options that are left
-    out are those of the config's first evaluator that samples. With `best` pictures are drawn for
-    each picture that is kept, and `ranker`, a workdir, chooses.
+    `options` are the sampler's options by name (generators/options.py); an option that is left out
+    has the value of the config's first evaluator that samples. With `best`, a number, so many
+    pictures are sampled for each picture that is kept, and the ranker in the workdir `ranker`
+    chooses.
     """
 
     prompts: Sequence[str]
@@ -70,7 +71,7 @@ class Request:
         return [styled(prompt, language, style) for prompt, language in pairs]
 
     def stepwise_options(self) -> dict[str, Any]:
-        """The options given that only a generator has that samples step by step."""
+        """The options of this request that only a Stepwise generator has."""
         given = self.painting.asked
         return given | ({"negative": self.negative} if self.negative else {})
 

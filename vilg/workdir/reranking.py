@@ -1,8 +1,9 @@
-"""Choosing by a ranker: the best of several pictures of a prompt, and scores of a data set's
-captions to filter on.
+"""Choices by a ranker: the best of several pictures of a prompt, and the scores of a data set's
+captions, by which the data can be filtered.
 
-Separate from the session, which only embeds: here is what the cosines of pictures and texts are
-used for."""
+Separate from the session, which computes the features of pictures and texts; this module uses their
+cosines.
+"""
 
 import dataclasses
 import itertools
@@ -25,7 +26,7 @@ AT_ONCE = 256  # pictures held in memory
 
 
 class Features(Protocol):
-    """What is asked of a ranker's session (workdir/session.py)."""
+    """The methods of a ranker's session (workdir/session.py) that this module uses."""
 
     @property
     def experiment(self) -> Any:
@@ -33,20 +34,20 @@ class Features(Protocol):
         ...
 
     def embed_images(self, images: Any) -> np.ndarray:
-        """Features [n, d] of unit length of pictures."""
+        """The pictures' features [n, d], of unit length."""
         ...
 
     def embed_texts(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
-        """Features [n, d] of unit length of texts."""
+        """The texts' features [n, d], of unit length."""
         ...
 
     def text_ids(self, text: str, language: str) -> tuple[np.ndarray, bool]:
-        """(ids, whether they were cut)."""
+        """The (ids, whether the text was cut to data.text.length)."""
         ...
 
 
 def check_request(best_of: int | None, ranker: str) -> None:
-    """Errors: UserError unless both are given or neither, and there is something to choose from."""
+    """Errors: UserError where only one of best_of and ranker is given, or best_of is below 2."""
     if best_of is None and not ranker:
         return
     require(bool(ranker), "best_of", best_of, "needs --ranker=WORKDIR to choose by")
@@ -65,7 +66,7 @@ def check_request(best_of: int | None, ranker: str) -> None:
 
 
 def check_languages(ranker: Any, workdir: str, languages: Iterable[str]) -> None:
-    """Errors: UserError for a language in which the ranker's run has read no captions."""
+    """Errors: UserError for a language in which the ranker was trained on no captions."""
     data = ranker.experiment.data
     read = [
         g
@@ -82,7 +83,9 @@ def check_languages(ranker: Any, workdir: str, languages: Iterable[str]) -> None
 def cosines(
     ranker: Any, images: Sequence[np.ndarray], texts: Sequence[str], languages: Sequence[str]
 ) -> Float[np.ndarray, " n"]:
-    """Of each picture and its text. A text that several pictures share is read once."""
+    """The cosine of each picture with its text. The features of a text that several pictures share
+    are computed once.
+    """
     pairs = list(dict.fromkeys(zip(texts, languages, strict=True)))
     cut = [text for text, language in pairs if ranker.text_ids(text, language)[1]]
     if cut:
@@ -98,8 +101,10 @@ def cosines(
 
 
 def best_of(made: Sequence[Any], number: int, ranker: Any) -> list[Any]:
-    """Of each `number` samples in a row, which are of one prompt, the one of the largest cosine
-    (the first of equals), with its `score` and its `candidates`, (seed, cosine) of all."""
+    """The best sample of every group of `number` successive samples, which have the same prompt:
+    the sample of the largest cosine (the first of equal ones), with its `score`, and with
+    `candidates`, the (seed, cosine) of all samples of the group.
+    """
     scores = cosines(
         ranker, [m.image for m in made], [m.prompt for m in made], [m.language for m in made]
     ).reshape(-1, number)
@@ -123,11 +128,12 @@ def rank_records(
     bad_record_limit: int = 100,
     log: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Writes a line a good record to the new file `out`: {"id", "scores": [{"text", "language",
-    "score"}]}, a cosine for each caption.
+    """Writes a line for every good record to the new file `out`: {"id", "scores": [{"text",
+    "language", "score"}]}, where a score is the cosine of the caption and the record's picture.
 
-    Returns counts. Errors: UserError for an existing `out`, a language that the ranker does not
-    read, too many bad records, none good."""
+    Returns counts. Errors: UserError for an `out` that exists, a language that the ranker does not
+    read, more than `bad_record_limit` bad records, and a source without a good record.
+    """
     if Path(out).exists():
         raise UserError(f"out={str(out)!r}: exists already; remove it or name another file")
     bad: dict[str, str] = {}
@@ -166,7 +172,7 @@ def rank_records(
 
 
 def groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of `size` items in their order, the last one shorter."""
+    """Lists of `size` successive items; the last list may be shorter."""
     iterator = iter(items)
     while group := list(itertools.islice(iterator, size)):
         yield group

@@ -1,5 +1,5 @@
-"""Parameters from checkpoints: a run's own, its codec's, and those of the run that training starts
-from.
+"""Parameters from checkpoints: the parameters of a run, of its codec, and of the run from which
+training starts.
 """
 
 import dataclasses
@@ -19,10 +19,11 @@ from vilg.workdir.files import Workdir
 
 
 def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, str]:
-    """(the parameters of the codec trained in a workdir, a hash of them), checked to be the codec
-    that the program's experiment describes.
+    """The parameters of the codec that was trained in a workdir, and their hash. A codec without
+    parameters needs no workdir.
 
-    A codec without parameters needs no run."""
+    Errors: UserError unless the codec is the one that the program's experiment describes.
+    """
     wanted: Any = program.experiment.image_codec
     if not has_parameters(wanted):
         return {}, "none"
@@ -50,7 +51,7 @@ def codec_params(workdir: str | os.PathLike, program: Program) -> tuple[Params, 
 
 
 def codec_experiment(workdir: str | os.PathLike) -> Experiment:
-    """The experiment of a codec's run. Errors: UserError for the run of anything else."""
+    """The experiment of a codec's run. Errors: UserError for the run of a generator or ranker."""
     directory = Workdir(workdir)
     experiment = build_experiment(directory.read().config)
     if experiment.model.reads_codes:
@@ -67,21 +68,23 @@ def codec_experiment(workdir: str | os.PathLike) -> Experiment:
 
 
 def has_parameters(codec: Any) -> bool:
-    """Whether there is something to train in a codec."""
+    """Whether a codec has parameters, and so must be trained."""
     return bool(jax.tree.leaves(jax.eval_shape(codec.init, jax.random.key(0))))
 
 
 def fingerprint(params: Params, program: Program) -> str:
-    """A hash of the parameters' values: a codec of the same config that was trained again has other
-    codes.
+    """A hash of the values of parameters. It tells apart two codecs of the same config that were
+    trained separately, and whose codes differ for that reason.
     """
     sums = {k: int(v) for k, v in jax.device_get(program.jit(digest)(params)).items()}
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def starting_params(workdir: str | os.PathLike, program: Program, codec_hash: str | None) -> Params:
-    """The newest parameters of another run, checked to fit the program's model and, for a
-    generator, to speak of this codec's codes.
+    """The newest parameters of another run.
+
+    Errors: UserError unless the parameters have the shapes of the program's model and, for a model
+    that reads codes, were trained on the codes of the codec with the hash `codec_hash`.
     """
     directory = Workdir(workdir)
     record = directory.read()
@@ -109,7 +112,9 @@ def starting_params(workdir: str | os.PathLike, program: Program, codec_hash: st
 
 
 def restore(directory: Workdir, program: Program, step: int | None = None) -> tuple[Any, dict]:
-    """(state, data position) of the newest readable checkpoint; a UserError where there is none."""
+    """The (state, data position) of the newest readable checkpoint, or of `step`. Errors: UserError
+    where there is none.
+    """
     restored = None
     if directory.checkpoints.is_dir():
         checkpoints = Checkpoints(directory.checkpoints, digest=program.jit(digest), read_only=True)

@@ -1,4 +1,4 @@
-"""Samples as files: pictures, a sheet of them, and samples.jsonl."""
+"""The files of sampled pictures: the pictures, a grid of them, and samples.jsonl."""
 
 import json
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from vilg.workdir.session import Sampled
 
 
 def samples_of(out: Path) -> list[Path]:
-    """The pictures of an earlier call: those that its samples.jsonl names. Errors: UserError for
-    such a file that is somebody else's.
+    """The pictures of an earlier call, as its samples.jsonl names them. Errors: UserError for a
+    samples.jsonl that `vilg sample` has not written.
     """
     if not (out / "samples.jsonl").is_file():
         return []
@@ -32,8 +32,9 @@ def samples_of(out: Path) -> list[Path]:
 def write_samples(
     out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None
 ) -> list[str]:
-    """The pictures, a grid and samples.jsonl (with the fields of `extra`, one dict a picture), in
-    place of an earlier call's; their file names.
+    """Writes the pictures, a grid and samples.jsonl in place of an earlier call's, and returns the
+    names of the pictures' files. `extra` has one dict a picture, whose fields are added to the
+    picture's line.
     """
     out.mkdir(parents=True, exist_ok=True)
     for file in samples_of(out):

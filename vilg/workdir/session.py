@@ -1,9 +1,10 @@
-"""Session: a trained (or training) run in memory, ready to encode, decode, sample and caption.
-Shared by most verbs.
+"""Session: a run in memory, which encodes, decodes, samples, captions and embeds. Most verbs and
+all evaluators use a session.
 
-Work goes through in batches of one size, padded at the end, so that each program is compiled once.
-Every sample has its own key from (seed, prompt), every caption from (seed, codes of its picture),
-so neither depends on its batch mates or their number."""
+Rows are computed in batches of one size, the last batch padded, so that each program is compiled
+once. The random key of a sample is made from (seed, prompt), and the key of a caption from (seed,
+codes of its picture), so neither depends on the other rows of its batch or on their number.
+"""
 
 import dataclasses
 import functools
@@ -35,7 +36,7 @@ from vilg.workdir.files import Workdir
 from vilg.workdir.reranking import best_of, check_languages
 from vilg.workdir.restore import codec_params, restore
 
-# Of each capability: what is said of a model that lacks it, and whose run to give instead.
+# The words of the error for a model that lacks a capability: the lack, and the run to give instead.
 NEEDS: dict[type, tuple[str, str]] = {
     Generator: ("draws no pictures", "the workdir of a generator"),
     Captioner: (
@@ -47,22 +48,22 @@ NEEDS: dict[type, tuple[str, str]] = {
         "the workdir of a ranker (experiments/ranker.py)",
     ),
 }
-Watch = Callable[
-    [int, int, int], None
-]  # called after each evaluation of a batch: evaluations done, of how many, rows
+# Called after each evaluation of the network in sampling, with the number of evaluations that are
+# done, their number in all, and the rows of the batch.
+Watch = Callable[[int, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """One picture: uint8 [H, W, 3], and what it was made from."""
+    """One sampled picture, uint8 [H, W, 3], with its prompt and seed."""
 
     prompt: str
     language: str
     seed: int
     truncated: bool
     image: np.ndarray
-    score: float | None = None  # the cosine by which it was chosen among several
-    candidates: tuple[tuple[int, float], ...] = ()  # seed and cosine of all of those
+    score: float | None = None  # its cosine with the prompt, where a ranker chose it
+    candidates: tuple[tuple[int, float], ...] = ()  # (seed, cosine) of all candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Captioned:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Session:
-    """Parameters with the program that runs them. `frozen` is the codec's parameters (the same as
-    `params` in a codec's run).
+    """Parameters with the program that runs them. `frozen` holds the codec's parameters, which in
+    the run of a codec are `params` itself.
     """
 
     program: Program
@@ -86,7 +87,8 @@ class Session:
     text_model: Any  # a TextModel; None in a codec's run
     step: int
     batch: int = 64
-    # a Stepwise generator's parameters stay on the host, and one expert at a time is on the devices
+    # whether the parameters of a Stepwise generator stay on the host, and are put on the devices
+    # one expert at a time
     swap: bool = False
     _experts: dict[int, Params] = dataclasses.field(default_factory=dict, init=False)
     _rankers: dict[str, "Session"] = dataclasses.field(default_factory=dict, init=False)
@@ -97,11 +99,11 @@ class Session:
         return self.program.experiment
 
     def codes(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [n, H, W, 3] -> codes [n, y, x]."""
+        """The codes [n, y, x] of pictures uint8 [n, H, W, 3]."""
         return self.batched(lambda x: self.program.encode(self.frozen, x), images)
 
     def pictures(self, codes: np.ndarray) -> np.ndarray:
-        """Codes [n, y, x] -> uint8 [n, H, W, 3]."""
+        """The pictures uint8 [n, H, W, 3] of codes [n, y, x]."""
         return self.batched(lambda x: self.program.decode(self.frozen, x), codes)
 
     def sample(
@@ -117,8 +119,9 @@ class Session:
     ) -> list[Sampled]:
         """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1,
         ... The language of a prompt is detected where it is not given. A Stepwise generator also
-        takes `inputs` beside the text, one row a prompt, and another `grid` of codes; `watch` is
-        told of each evaluation."""
+        takes `inputs` beside the text, one row a prompt, and a `grid` of codes other than the
+        codec's, and calls `watch` after each evaluation.
+        """
         self.require(Generator)
         languages = languages or [detect_language(p) for p in prompts]
         rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
@@ -136,7 +139,7 @@ class Session:
         ]
 
     def text_ids(self, text: str, language: str) -> tuple[np.ndarray, bool]:
-        """(ids [m], whether they were cut)."""
+        """The (ids [m], whether the text was cut to data.text.length)."""
         return self.text_model.encode(text, language, self.experiment.data.text.length)
 
     def _drawn(
@@ -198,8 +201,8 @@ class Session:
         return StepwiseProgram(self.program)
 
     def _expert(self, index: int) -> Params:
-        """One expert's parameters: a slice of those on the devices, or brought there from the
-        host; the last expert's are kept.
+        """The parameters of one expert: a slice of the parameters on the devices, or a copy from
+        the host. The parameters of the expert that was used last stay on the devices.
         """
         if index not in self._experts:
             self._experts.clear()
@@ -215,9 +218,9 @@ class Session:
     def apply(
         self, method: str, *arrays: np.ndarray, static: tuple = (), of_pictures: bool = False
     ) -> Any:
-        """A method of the model, `method(params, *arrays, *static)`, on rows [n, ...]: its arrays
-        joined [n, ...]. With `of_pictures` the first array holds uint8 pictures, which are encoded
-        in the same program.
+        """Calls a method of the model, `method(params, *arrays, *static)`, on arrays [n, ...] and
+        returns its arrays [n, ...]. With `of_pictures` the first array holds uint8 pictures, which
+        are encoded in the same program.
         """
         call = self.program.call(method, *static, of_pictures=of_pictures)
         given = (self.params, self.frozen) if of_pictures else (self.params,)
@@ -226,12 +229,12 @@ class Session:
     def apply_to_texts(
         self, method: str, texts: Sequence[str], languages: Sequence[str], *arrays: np.ndarray
     ) -> np.ndarray:
-        """`apply` of a method whose first array is text ids [n, m]: a number or a row a text."""
+        """The result of `apply` for a method whose first array is the ids [n, m] of texts."""
         return self.apply(method, self.ids(texts, languages), *arrays)
 
     def ids(self, texts: Sequence[str], languages: Sequence[str]) -> np.ndarray:
-        """The ids [n, m] of texts; a text longer than data.text.length is cut (`text_ids` says
-        which).
+        """The ids [n, m] of texts. A text longer than data.text.length is cut; `text_ids` tells
+        whether a text is cut.
         """
         return np.stack([self.text_ids(t, g)[0] for t, g in zip(texts, languages, strict=True)])
 
@@ -253,15 +256,16 @@ class Session:
         return self.apply_to_texts("embed_texts", texts, languages)
 
     def best(self, made: Sequence[Sampled], number: int, ranker: str) -> list[Sampled]:
-        """Of each `number` pictures in a row the one that goes best with its prompt, by the run in
-        the workdir `ranker`.
+        """The best picture of every group of `number` successive pictures, which have the same
+        prompt, by the cosines of the ranker whose run is in the workdir `ranker`.
         """
         return best_of(made, number, self.ranking(ranker, {m.language for m in made}))
 
     def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "Session":
-        """A ranker's run, which judges the pictures of this one; opened once.
+        """The session of a ranker's run, which is opened once.
 
-        Errors: UserError for a workdir that is no ranker's run, or does not read a language.
+        Errors: UserError for a workdir that is no ranker's run, or a language that the ranker does
+        not read.
         """
         if workdir not in self._rankers:
             self._rankers[workdir] = open_ranker(workdir)
@@ -271,7 +275,7 @@ class Session:
     def caption(
         self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0
     ) -> list[Captioned]:
-        """One caption an image, in the language asked for it."""
+        """A caption of each image, in the language that `languages` has for the image."""
         self.require(Captioner)
         start = np.array([START[g] for g in languages], np.int32)
         codes = self.codes(images)
@@ -294,7 +298,9 @@ class Session:
             raise UserError(f"this workdir trained a {role}, which {lacks}; give {remedy}")
 
     def batched(self, call: Any, *arrays: np.ndarray) -> Any:
-        """`call` on batches of one size (a multiple of the mesh's batch shards), results joined."""
+        """Calls `call` on batches of one size, which is a multiple of the shards of a batch, and
+        joins the results.
+        """
         n = len(arrays[0])
         size = self._size(n)
         parts = []
@@ -307,14 +313,14 @@ class Session:
         return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
 
     def _size(self, n: int) -> int:
-        """Rows of a batch, for n rows in all."""
+        """The rows of a batch where n rows are computed in all."""
         shards = self.program.batch_shards
         return -(-min(self.batch, 1 << max(0, n - 1).bit_length()) // shards) * shards
 
 
 def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
-    """Raw key data [n, 2], one a row, from a seed and what is sampled from. Errors: UserError for a
-    seed of more than 32 bits.
+    """The data [n, 2] of random keys, a key for each pair of a seed and the content (prompt or
+    codes) from which is sampled. Errors: UserError for a seed of more than 32 bits.
     """
     require(
         0 <= min(seeds) and max(seeds) < 2**32,
@@ -332,8 +338,8 @@ def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
 
 
 def fitting_layout(experiment: Experiment) -> Layout:
-    """The experiment's layout, or plain dp where its mesh does not fit the devices that are here:
-    samples do not depend on it.
+    """The experiment's layout, or the layout dp where the experiment's mesh does not fit the
+    devices of this machine. Samples do not depend on the layout.
     """
     try:
         experiment.layout.sizes(jax.device_count())
@@ -343,8 +349,8 @@ def fitting_layout(experiment: Experiment) -> Layout:
 
 
 def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
-    """The newest checkpoint of a workdir. `ema=False` takes the raw parameters; `swap` leaves a
-    mixture's experts on the host.
+    """A session with the newest checkpoint of a workdir. `ema=False` takes the last parameters
+    instead of their moving average; `swap` leaves the experts of a mixture on the host.
     """
     directory = Workdir(workdir)
     record = directory.read()
@@ -371,8 +377,9 @@ def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
 
 
 def open_ranker(workdir: str, languages: Iterable[str] = ()) -> Session:
-    """The session of a ranker's run. Errors: UserError, which names the option, for a workdir that
-    is none, or that has not read one of the languages."""
+    """The session of a ranker's run. Errors: UserError, which names the option `ranker`, for a
+    workdir that is no ranker's run, or a language that the ranker does not read.
+    """
     try:
         session = open_session(workdir)
         session.require(Embedder)

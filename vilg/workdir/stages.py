@@ -1,4 +1,6 @@
-"""What the stages of a long job take, kept in a file so that a job done in parts adds up."""
+"""The time that each stage of a long job takes, in a file, so that the times of a job that is
+interrupted and resumed add up.
+"""
 
 import contextlib
 import json
@@ -10,7 +12,7 @@ from vilg.paths import Place
 
 
 class Costs:
-    """Seconds and CPU-seconds of each stage, kept in a file so that training in parts adds up."""
+    """Seconds and CPU-seconds of each stage, in the file `path`."""
 
     def __init__(self, path: Place):
         self.path = path
@@ -18,8 +20,8 @@ class Costs:
 
     @contextlib.contextmanager
     def stage(self, name: str, resumes: bool = False) -> Iterator[None]:
-        """Notes what the body takes, even if it is interrupted; adds it to what is there if the
-        stage goes on where it stopped.
+        """Writes the time of the context, even if it ends by an exception. With `resumes` the time
+        is added to the time that the file holds for this stage.
         """
         wall, cpu = time.time(), cpu_time()
         before = (self.seconds.get(name, 0), self.cpu_seconds.get(name, 0)) if resumes else (0, 0)
@@ -32,6 +34,6 @@ class Costs:
 
 
 def cpu_time() -> float:
-    """CPU-seconds of this process and its ended children."""
+    """CPU-seconds of this process and of its children that have ended."""
     t = os.times()
     return t.user + t.system + t.children_user + t.children_system

@@ -1,5 +1,5 @@
-"""What happens before the first update: places are checked, latents are measured, the first state
-is made.
+"""The stages before a run's first update: the check of the workdirs that its config names, the
+measurement of the scale of latents, and the initial state.
 """
 
 import dataclasses
@@ -22,11 +22,13 @@ from vilg.workdir.files import Workdir
 from vilg.workdir.restore import codec_experiment, has_parameters, starting_params
 from vilg.workdir.session import Session
 
-MEASURED = 1024  # pictures that the scale of latents is measured on
+MEASURED = 1024  # pictures on which the scale of latents is measured
 
 
 def check_places(experiment: Experiment) -> None:
-    """Errors: UserError for a codec's run, or one to start from, that is none."""
+    """Errors: UserError where codec.workdir is no run of a codec, or training.start_from no run of
+    the same kind of model.
+    """
     for field, place in (
         ("codec.workdir", experiment.codec_workdir),
         ("training.start_from", experiment.start_from),
@@ -46,12 +48,12 @@ def check_places(experiment: Experiment) -> None:
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """What a run trains: the name of its generator or ranker, or "codec"."""
+    """The kind of model that a config trains: the name of its generator or ranker, or "codec"."""
     return (config.get("generator") or {}).get("name") or "codec"
 
 
 def finished(checkpoints: Checkpoints, experiment: Experiment) -> bool:
-    """Whether the last step has a checkpoint."""
+    """Whether the last step of the experiment has a checkpoint."""
     steps = [s for s in checkpoints.steps() if (checkpoints.directory / str(s) / "meta").exists()]
     return bool(steps) and steps[-1] >= experiment.training.steps
 
@@ -64,10 +66,12 @@ def prepare_space(
     start: str,
     quiet: bool,
 ) -> Params:
-    """The frozen parameters of the generator's space. The scale of latents is the starting run's,
-    else measured here once, and stored.
+    """The frozen parameters of the space in which the generator works. The scale of latents is the
+    scale of the run from which training starts, or else is measured once; it is stored in
+    config.json.
 
-    Every process measures the same, so that none waits for a file of another's."""
+    Every process measures the scale on the same pictures, so that no process waits for a file.
+    """
     scale = directory.read().latents
     if scale is None and experiment.space.scaled:
         scale = Workdir(start).read().latents if start else None
@@ -96,8 +100,9 @@ def prepare_space(
 def first_state(
     experiment: Experiment, program: Program, directory: Workdir, frozen: Params, start: str
 ) -> TrainState:
-    """The state before the first update: from nothing or another run, with the codec's vectors
-    where the generator builds on them.
+    """The state before the first update. Its parameters are initialized, or come from the run in
+    the workdir `start`; a generator whose code embedding starts from the codec's vectors gets
+    these.
     """
     state = program.init_state()
     params = state.params

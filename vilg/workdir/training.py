@@ -1,8 +1,9 @@
-"""Training an experiment in a workdir, from nothing or from the newest readable checkpoint.
+"""Training of an experiment in a workdir, from the initial state or from the newest readable
+checkpoint.
 
-An experiment may need other runs first: its codec's (into WORKDIR/codec) and the experiment of
-training.first (into WORKDIR/first). `train` trains them by calling itself, so that one command
-trains any experiment from nothing and goes on wherever it was stopped.
+An experiment may need other runs before its own: the run of its codec (in WORKDIR/codec) and the
+run of training.first (in WORKDIR/first). `train` calls itself for these, so that one command trains
+any experiment, and the same command resumes an interrupted one.
 """
 
 import contextlib
@@ -40,8 +41,8 @@ def train(
     title: str = "train",
     window: tuple[int, int] | None = None,
 ) -> None:
-    """Trains an experiment in a workdir to its last step, resuming from the newest readable
-    checkpoint. `window`: (first, last) of the updates to be traced.
+    """Trains an experiment in a workdir to its last step, from the newest readable checkpoint if
+    there is one. `window` is the (first, last) update of a trace by the profiler.
     """
     experiment = build_experiment(config)
     directory = Workdir(workdir)
@@ -74,8 +75,8 @@ def prepare(
     checkpoints: Checkpoints,
     quiet: bool,
 ) -> tuple[Params, str]:
-    """(the frozen parameters that the model's updates read, the workdir to start from or ""), with
-    every run trained that comes first.
+    """Trains the runs that this run needs, and returns the frozen parameters that the model's
+    updates read, and the workdir from whose parameters training starts (or "").
     """
     reads_codes = experiment.model.reads_codes
     codec = prepare_codec(experiment, program, directory, quiet) if reads_codes else None
@@ -90,8 +91,8 @@ def prepare(
 def prepare_codec(
     experiment: Experiment, program: Program, directory: Workdir, quiet: bool
 ) -> Params:
-    """The codec's parameters: trained here if no codec.workdir is given, and good enough to start
-    on (the config's floors).
+    """The codec's parameters, from codec.workdir or from a run that is trained here. Errors:
+    UserError where the codec's reconstruction is worse than codec.floors.
     """
     given, floors = experiment.codec_workdir, experiment.config["codec"].get("floors") or {}
     if not has_parameters(experiment.image_codec):
@@ -118,8 +119,8 @@ def prepare_codec(
 
 
 def prepare_start(experiment: Experiment, directory: Workdir, quiet: bool) -> str:
-    """The workdir of the experiment of training.first, trained on the same codec; "" where there
-    is none.
+    """Trains the experiment of training.first on the same codec and returns its workdir, or returns
+    "" where the experiment has no training.first.
     """
     if experiment.first is None:
         return ""
@@ -134,7 +135,7 @@ def prepare_start(experiment: Experiment, directory: Workdir, quiet: bool) -> st
 def train_run(
     run: TrainingRun, checkpoints: Checkpoints, start: str, window: tuple[int, int] | None
 ) -> None:
-    """From the restored or initial state to the last step."""
+    """Restores or initializes the state, and trains to the last step."""
     experiment, program, directory = run.experiment, run.program, run.directory
     restored = checkpoints.restore(program.abstract_state)
     state, position = restored or (

@@ -1,7 +1,7 @@
-"""One training run in its workdir: its batches, and what it does beside updates.
+"""One training run in its workdir: its batches, its log, and its periodic evaluations and pictures.
 
-Separate from training.py, which says in which order a run begins and ends; here are the parts that
-the loop calls again and again: evaluation, pictures and the caption gap.
+Separate from training.py, which holds the order in which a run begins and ends; the loop calls the
+functions of this module many times.
 """
 
 import json
@@ -28,8 +28,9 @@ from vilg.workdir.session import Session
 
 
 class TrainingRun:
-    """An experiment on a program in a workdir. `frozen` holds the parameters that updates read and
-    do not change: the codec's with the scale of latents, or None in a codec's own run.
+    """The training of an experiment in a workdir. `frozen` holds the parameters that updates read
+    and do not change: the codec's parameters with the scale of latents, or None in the run of a
+    codec.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class TrainingRun:
             )
 
     def batches(self) -> Stream:
-        """This process's rows of the training batches, for ever."""
+        """The rows of this process of the training batches, without an end."""
         experiment = self.experiment
         return experiment.data.loader.stream(
             experiment.data.train,
@@ -70,7 +71,9 @@ class TrainingRun:
         )
 
     def announce(self, state: TrainState, restored: bool, start: str) -> None:
-        """Says where the run stands, and writes parameters.txt and the circumstances."""
+        """Prints the step from which the run starts, and writes parameters.txt and the
+        environment.
+        """
         program, directory = self.program, self.directory
         where = f"layout {program.layout.name} on {program.mesh.size} device(s)"
         if restored:
@@ -87,7 +90,7 @@ class TrainingRun:
         main_process_first(f"circumstances of {directory.path}", directory.note_circumstances)
 
     def open_log(self, step: int) -> RunLog | None:
-        """The log of metrics, written by the first process alone."""
+        """The log of metrics, in the main process; None in the others."""
         if is_main_process():
             training, path = self.experiment.training, self.directory.path
             size = training.batch_size
@@ -95,18 +98,18 @@ class TrainingRun:
         return self.log
 
     def place(self, batch: Batch) -> Batch:
-        """The batch's arrays that the model reads, on the devices."""
+        """The arrays of a batch that the model reads, on the devices."""
         wanted = self.experiment.batch_inputs
         return self.program.place({name: batch[name] for name in wanted if name in batch})
 
     def session(self, state: TrainState) -> Session:
-        """The run as it stands, ready to sample and to be evaluated."""
+        """A session with the parameters of a state, for evaluation and sampling."""
         params = state.best_params
         frozen = params if self.frozen is None else self.frozen
         return Session(self.program, params, frozen, self.text_model, int(state.step))
 
     def periodic(self) -> list[Periodic]:
-        """What is done every so many steps, and at the last."""
+        """The activities that the loop calls at their cadence and after the last step."""
         training = self.experiment.training
         items = [
             Periodic(training.evaluate_every, "valid/", self.evaluate),
@@ -136,7 +139,9 @@ class TrainingRun:
         return {}
 
     def measure_caption_gap(self, state: TrainState, step: int) -> dict[str, float]:
-        """Measures what captions are worth at every noise level, and writes caption_gap.json."""
+        """Measures the loss with and without captions at every noise level, and writes
+        caption_gap.json.
+        """
         figures: dict[str, Any] = CaptionGap()(self.session(state))
         if is_main_process():
             self.directory.caption_gap.write_text(json.dumps(figures, indent=1))
