@@ -20,7 +20,7 @@ from vilg.parallel.layouts import parse_layout, parse_layouts
 from vilg.planning.topology import parse_topology
 from vilg.program import Program, is_box
 from vilg.types import Codec, Generator, Ranker, Trainable, UserError
-from vilg.workdir.ablation import plan, read_ablation
+from vilg.workdir.ablation import ablation_runs, read_ablation
 
 FILES = (
     "tokenizer",
@@ -143,7 +143,7 @@ def test_every_cell_of_an_ablation_builds(name, tmp_path):
     assert set(config) == set(SECTIONS) and all(
         config[key.split(".")[0]].get(key.split(".")[1]) is not None for key in FIXED
     )
-    runs = plan(config.to_dict(), ablation, (0,), tmp_path)
+    runs = ablation_runs(config.to_dict(), ablation, (0,), tmp_path)
     assert [cell for cell, _ in runs] == list(ablation.cells)
     for run in runs.values():
         assert Program(run.experiment).parameters > 0, run.name

@@ -15,7 +15,7 @@ from vilg.run import cli
 from vilg.run.sweep import verb as sweep
 from vilg.run.sweep.table import figure, summarize
 from vilg.types import Diverged
-from vilg.workdir.ablation import Ablation, plan, read_ablation
+from vilg.workdir.ablation import Ablation, ablation_runs, read_ablation
 
 FILE = """
 from tests.conftest import tiny_config
@@ -207,7 +207,10 @@ def test_mistakes_are_sentences_before_anything_is_trained(
 def test_codecs_are_shared_by_the_cells_that_have_the_same(tmp_path):
     file = "experiments/ablations/noise.py"
     base = load_config(file).to_dict()
-    runs = {cell: run for (cell, _), run in plan(base, read_ablation(file), (5,), tmp_path).items()}
+    runs = {
+        cell: run
+        for (cell, _), run in ablation_runs(base, read_ablation(file), (5,), tmp_path).items()
+    }
     assert (
         runs["base"].codec
         == runs["eps"].codec
@@ -224,7 +227,10 @@ def test_codecs_are_shared_by_the_cells_that_have_the_same(tmp_path):
     )
     assert runs["base"].experiment.seed == runs["base"].experiment.data.loader.seed == 5
     base["codec"]["workdir"] = "elsewhere"
-    runs = {cell: run for (cell, _), run in plan(base, read_ablation(file), (5,), tmp_path).items()}
+    runs = {
+        cell: run
+        for (cell, _), run in ablation_runs(base, read_ablation(file), (5,), tmp_path).items()
+    }
     assert (runs["eps"].codec, runs["eps"].experiment.codec_workdir) == ("", "elsewhere") and runs[
         "kl"
     ].codec == str(tmp_path / "codec_kl")

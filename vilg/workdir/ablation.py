@@ -131,7 +131,7 @@ def with_starts(chosen: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -
     return [name for name in cells if name in needed]
 
 
-def plan(
+def ablation_runs(
     base: dict[str, Any], ablation: Ablation, seeds: Sequence[int], out: Place
 ) -> dict[tuple[str, int], Run]:
     """Every run of the ablation, by cell and seed. Errors: UserError, which names the cell, for a

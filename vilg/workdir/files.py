@@ -248,10 +248,10 @@ def commit() -> str:
         held = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)
         if held.returncode:
             return "unknown"
-        told = subprocess.run([*git, *options], capture_output=True, text=True)
+        described = subprocess.run([*git, *options], capture_output=True, text=True)
     except OSError:  # no git here
         return "unknown"
-    return told.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"
 
 
 def environment() -> dict[str, Any]:

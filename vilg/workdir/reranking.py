@@ -68,15 +68,15 @@ def check_request(best_of: int | None, ranker: str) -> None:
 def check_languages(ranker: Any, workdir: str, languages: Iterable[str]) -> None:
     """Errors: UserError for a language in which the ranker was trained on no captions."""
     data = ranker.experiment.data
-    read = [
+    languages_read = [
         g
         for g in data.loader.languages
         if g in getattr(data.train, "languages", data.loader.languages)
     ]
-    for language in sorted(set(languages) - set(read)):
+    for language in sorted(set(languages) - set(languages_read)):
         raise UserError(
-            f"ranker={workdir!r}: was trained on captions in {', '.join(read)}, and there is text"
-            f" in {language}; give one that reads it"
+            f"ranker={workdir!r}: was trained on captions in {', '.join(languages_read)}, and"
+            f" there is text in {language}; give one that reads it"
         )
 
 
@@ -95,29 +95,34 @@ def cosines(
             f" first: {cut[0]!r}",
             file=sys.stderr,
         )
-    read = dict(zip(pairs, ranker.embed_texts(*map(list, zip(*pairs, strict=True))), strict=True))
-    of_texts = np.stack([read[pair] for pair in zip(texts, languages, strict=True)])
+    features = dict(
+        zip(pairs, ranker.embed_texts(*map(list, zip(*pairs, strict=True))), strict=True)
+    )
+    of_texts = np.stack([features[pair] for pair in zip(texts, languages, strict=True)])
     return np.sum(ranker.embed_images(images) * of_texts, -1)
 
 
-def best_of(made: Sequence[Any], number: int, ranker: Any) -> list[Any]:
+def best_of(samples: Sequence[Any], number: int, ranker: Any) -> list[Any]:
     """The best sample of every group of `number` successive samples, which have the same prompt:
     the sample of the largest cosine (the first of equal ones), with its `score`, and with
     `candidates`, the (seed, cosine) of all samples of the group.
     """
     scores = cosines(
-        ranker, [m.image for m in made], [m.prompt for m in made], [m.language for m in made]
+        ranker,
+        [s.image for s in samples],
+        [s.prompt for s in samples],
+        [s.language for s in samples],
     ).reshape(-1, number)
-    kept = []
+    best = []
     for k, row in enumerate(scores):
-        group = made[k * number : (k + 1) * number]
-        candidates = tuple((m.seed, float(s)) for m, s in zip(group, row, strict=True))
-        kept.append(
+        group = samples[k * number : (k + 1) * number]
+        candidates = tuple((sample.seed, float(s)) for sample, s in zip(group, row, strict=True))
+        best.append(
             dataclasses.replace(
                 group[int(np.argmax(row))], score=float(row.max()), candidates=candidates
             )
         )
-    return kept
+    return best
 
 
 def rank_records(
@@ -146,17 +151,17 @@ def rank_records(
                 for c in record["captions"]
             ]
             check_languages(ranker, workdir, (language for _, _, language in items))
-            found = cosines(ranker, *map(list, zip(*items, strict=True))).tolist()
-            left = iter(found)
+            values = cosines(ranker, *map(list, zip(*items, strict=True))).tolist()
+            remaining = iter(values)
             for record in group:
                 scored = [
-                    {"text": c["text"], "language": c["language"], "score": next(left)}
+                    {"text": c["text"], "language": c["language"], "score": next(remaining)}
                     for c in record["captions"]
                 ]
                 file.write(
                     json.dumps({"id": record["id"], "scores": scored}, ensure_ascii=False) + "\n"
                 )
-            records, scores = records + len(group), scores + found
+            records, scores = records + len(group), scores + values
             log(f"{records:,} of {len(source):,} records scored")
         if not records:
             raise UserError(

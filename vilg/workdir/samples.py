@@ -17,20 +17,20 @@ def samples_of(out: Path) -> list[Path]:
     """
     if not (out / "samples.jsonl").is_file():
         return []
-    found = []
+    pictures = []
     for number, line in enumerate((out / "samples.jsonl").read_bytes().splitlines(), 1):
         try:
-            found.append(out / Path(json.loads(line)["file"]).name)
+            pictures.append(out / Path(json.loads(line)["file"]).name)
         except (ValueError, KeyError, TypeError):
             raise UserError(
                 f"out={str(out)!r}: line {number} of its samples.jsonl is not of `vilg sample`;"
                 " give another --out"
             ) from None
-    return found
+    return pictures
 
 
 def write_samples(
-    out: Path, made: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None
+    out: Path, samples: Sequence[Sampled], columns: int, extra: Sequence[dict] | None = None
 ) -> list[str]:
     """Writes the pictures, a grid and samples.jsonl in place of an earlier call's, and returns the
     names of the pictures' files. `extra` has one dict a picture, whose fields are added to the
@@ -39,9 +39,9 @@ def write_samples(
     out.mkdir(parents=True, exist_ok=True)
     for file in samples_of(out):
         file.unlink(missing_ok=True)
-    files = [f"{i:05d}.png" for i in range(len(made))]
+    files = [f"{i:05d}.png" for i in range(len(samples))]
     lines = []
-    for i, (file, sample) in enumerate(zip(files, made, strict=True)):
+    for i, (file, sample) in enumerate(zip(files, samples, strict=True)):
         Image.fromarray(sample.image).save(out / file)
         line = {
             "prompt": sample.prompt,
@@ -56,7 +56,8 @@ def write_samples(
             ]
         lines.append(line | {"truncated": bool(sample.truncated)} | (extra[i] if extra else {}))
     labelled = [
-        {"image": m.image, "captions": [{"language": m.language, "text": m.prompt}]} for m in made
+        {"image": s.image, "captions": [{"language": s.language, "text": s.prompt}]}
+        for s in samples
     ]
     sheet(labelled, columns).save(out / "grid.png")
     (out / "samples.jsonl").write_text(

@@ -13,7 +13,7 @@ from vilg.planning.topology import parse_topology
 from vilg.run.launch.context import IMAGE, on_cluster, on_slices, train_command
 from vilg.run.launch.files import Files, render
 from vilg.run.launch.sweep import waves
-from vilg.workdir.ablation import parse_seeds, plan, read_ablation, with_starts
+from vilg.workdir.ablation import ablation_runs, parse_seeds, read_ablation, with_starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def sweep(args: argparse.Namespace, experiment: Experiment) -> Files:
     cells = args.cells.split(",") if args.cells else list(ablation.cells)
     cells = with_starts(cells, ablation.cells)
     variables = on_cluster(args)  # gives the workdir its default
-    runs = plan(dict(experiment.config), ablation, sorted(seeds), as_path(args.workdir))
+    runs = ablation_runs(dict(experiment.config), ablation, sorted(seeds), as_path(args.workdir))
     tasks = waves(runs, [(cell, seed) for seed in seeds for cell in cells])
     ends = [sum(map(len, tasks[: i + 1])) for i in range(len(tasks))]
     selected = {name: value for name in ("cells", "seeds") if (value := vars(args)[name])}

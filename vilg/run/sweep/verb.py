@@ -21,9 +21,9 @@ from vilg.types import Diverged, UserError
 from vilg.workdir.ablation import (
     Ablation,
     Run,
+    ablation_runs,
     naming,
     parse_seeds,
-    plan,
     read_ablation,
     with_starts,
 )
@@ -82,7 +82,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
         for file in (out / "sweep.json", *sorted(out.glob("tasks/*/sweep.json")))
         for pair in read_rows(file).items()
     ]
-    runs = plan(
+    runs = ablation_runs(
         to_dict(config), ablation, sorted({*seeds, *(seed for (_, seed), _ in stored)}), out
     )
     rows = {key: row for key, row in stored if key in runs and row["mark"] == runs[key].mark}
