@@ -39,6 +39,7 @@ def test_the_experiment_builds_with_sizes_from_the_data(generator, side, size, t
     experiment = build_experiment(load_config(str(out)))
     train, valid = experiment.data.train, experiment.data.valid
     assert experiment.image_codec.image_size == size and (len(train), len(valid)) == (36, 4)
+    assert experiment.evals["losses"].batch_size == 4, "one batch of the validation pictures"
     ids = {train[i]["id"] for i in range(36)}
     assert not ids & {valid[i]["id"] for i in range(4)}
     config = load_config(str(out))

@@ -43,7 +43,8 @@ class Losses(Evaluator):
             bool(totals),
             "evals.losses.batch_size",
             self.batch_size,
-            f"is more than the {len(experiment.data.valid)} validation records",
+            f"is more than the {len(experiment.data.valid)} validation records; give at most that"
+            " many",
         )
         return {name: float(np.mean(values)) for name, values in totals.items()}
 

@@ -57,12 +57,13 @@ RECIPES: dict[str, Recipe] = {
     "diffusion": Recipe(
         "ernie_vilg2:emoji",
         "    config.generator.denoiser.patch = {patch}  # codes in a row of a token\n"
-        "    config.evals = dict(losses=dict(batches=4), caption_gap=dict(records={records}))\n",
+        "    config.evals = dict(losses=dict(batches=4, batch_size={rows}),"
+        " caption_gap=dict(records={records}))\n",
     ),
     "autoregressive": Recipe(
         "ernie_vilg:emoji",
         "    config.codec.experiment.codec.architecture.patch = {pixels}  # pixels, a code\n"
-        "    config.evals = dict(losses=dict(batches=4))\n",
+        "    config.evals = dict(losses=dict(batches=4, batch_size={rows}))\n",
     ),
 }
 FILE = '''"""{title}
@@ -156,7 +157,9 @@ def experiment(
     every = 10 if number < SCALES[0].pictures else 20
     side = found["short_side"]["median"]
     size = args.image_size or next((size for size in SIZES if size <= side), SIZES[-1])
-    fields = dict(patch=size // UNIT, pixels=size // 8, records=min(512, number // every))
+    held_out = number // every  # validation pictures, of which every evaluator needs a batch
+    fields = dict(patch=size // UNIT, pixels=size // 8)
+    fields |= dict(rows=min(64, held_out), records=min(512, held_out))
     return FILE.format(
         title=title(args.source, found),
         out=args.out,
