@@ -34,7 +34,7 @@ class Preempted(Exception):
 
 @runtime_checkable
 class Trainable(Protocol):
-    """Anything the loop can improve; the loop never learns what it is."""
+    """A model that the training loop can train."""
 
     def init(self, key: Array) -> Params:
         """Parameters, each leaf an nn.LogicallyPartitioned box with an axis name of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vilg.training.checkpoint import Checkpoints
-from vilg.training.log import RunLog, mend, read_metrics
+from vilg.training.log import RunLog, cut_torn_line, read_metrics
 from vilg.training.loop import Periodic, train
 from vilg.training.state import TrainState
 from vilg.types import Diverged, Preempted
@@ -132,6 +132,6 @@ def test_a_torn_last_line_is_mended_and_the_last_line_of_a_step_counts(tmp_path)
         '{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 2.0}\n{"step": 2, "loss": 2.5}\n{"step":'
         ' 3, "lo'
     )
-    mend(path)
+    cut_torn_line(path)
     assert path.read_text().endswith("2.5}\n")
     assert [line["loss"] for line in read_metrics(path)] == [1.0, 2.5]

@@ -63,7 +63,7 @@ class RunLog:
         place = self.uploads.here if self.uploads else as_path(workdir)
         self.path = place / "metrics.jsonl"
         self.batch_size, self.quiet, self.title = batch_size, quiet, title
-        mend(self.path)
+        cut_torn_line(self.path)
         self.file = self.path.open("a")
         self.board = SummaryWriter(str(place), flush_secs=30, write_to_disk=True)
         self.last_time, self.last_step = time.time(), start
@@ -149,7 +149,7 @@ class RunLog:
             self.uploads.close()
 
 
-def mend(path: Place) -> None:
+def cut_torn_line(path: Place) -> None:
     """Cuts off a last line that a kill has torn, so that the next line starts at its beginning."""
     if not path.exists():
         return
