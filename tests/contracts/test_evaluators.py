@@ -77,8 +77,8 @@ class Guessing:
     def embed_texts(self, texts, languages) -> np.ndarray:
         return self.embed_images(texts)
 
-    def best(self, made, number, ranker) -> list[Any]:
-        return list(made[::number])
+    def best(self, samples, number, ranker) -> list[Any]:
+        return list(samples[::number])
 
     def ranking(self, workdir, languages=()) -> "Guessing":
         return self

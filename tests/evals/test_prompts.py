@@ -256,7 +256,7 @@ def test_it_refuses_what_it_cannot_measure_when_the_experiment_is_built():
         ),
         (dict(suite="vilg_300", ranker="x", split="test"), "evals.prompts.split='test'"),
         (dict(suite="vilg_300", ranker="x", translation="me"), "evals.prompts.translation='me'"),
-        (dict(ranker="x"), "evals.prompts.ranker='x': synthetic is scored exactly"),
+        (dict(ranker="x"), "evals.prompts.ranker='x': the suite synthetic is scored exactly"),
         (dict(n=0), "evals.prompts.n=0"),
         (dict(categories=("color",)), "evals.prompts.categories='color'"),
         (dict(languages=("fr",)), "evals.prompts.languages='fr'"),

@@ -155,9 +155,9 @@ def test_scenes_reranks_and_says_so():
             ]
             return [Sampled(p, g, k, False, np.zeros((32, 32, 3), np.uint8)) for p, g, k in rows]
 
-        def best(self, made, number, ranker):
-            asked.append((len(made), number, ranker))
-            return made[::number]
+        def best(self, samples, number, ranker):
+            asked.append((len(samples), number, ranker))
+            return samples[::number]
 
     assert len(scenes.trials(Subject())) == 8
     assert asked == [2, (4, 2, "runs/ranker")] * 4

@@ -1,4 +1,4 @@
-"""Evaluators by name. To add one: a file, and a line here."""
+"""The table of evaluators by name. To add an evaluator: write its file, and add a line here."""
 
 from vilg.evals.caption_gap import CaptionGap
 from vilg.evals.captions import Captions

@@ -1,8 +1,8 @@
-"""What an evaluator is: a frozen dataclass (its fields are the config) that is called with a model
-under evaluation and gives named numbers.
+"""The base classes of evaluators. An evaluator is a frozen dataclass whose fields are its config;
+it is called with a model under evaluation and returns named numbers.
 
-Separate from the run, so that evaluators know what they ask of a model and not how it is restored
-or sharded."""
+The file is separate from the run, so that an evaluator states what it asks of a model without
+knowing how the model is restored or sharded."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,16 +18,17 @@ from vilg.types import Generator, Model, UserError
 
 @runtime_checkable
 class EvaluatedModel(Protocol):
-    """A model under evaluation (workdir/session.py). Pictures are uint8 [n, H, W, 3]."""
+    """A model under evaluation (implemented in workdir/session.py). Pictures are uint8 [n, H, W,
+    3]."""
 
     @property
     def experiment(self) -> Any:
-        """The run's Experiment."""
+        """The Experiment of the run."""
         ...
 
     @property
     def program(self) -> Any:
-        """Its Program."""
+        """The Program of the run."""
         ...
 
     @property
@@ -42,19 +43,19 @@ class EvaluatedModel(Protocol):
 
     @property
     def text_model(self) -> Any:
-        """The run's text model."""
+        """The text model of the run."""
         ...
 
     def batched(self, call: Any, *arrays: np.ndarray) -> Any:
-        """`call` on batches of one size, the last one filled up; results joined."""
+        """Calls `call` on batches of one size, the last one padded, and joins the results."""
         ...
 
     def codes(self, images: np.ndarray) -> np.ndarray:
-        """Codes of pictures: what the generator draws."""
+        """Encodes pictures with the codec: the arrays that the generator generates."""
         ...
 
     def pictures(self, codes: np.ndarray) -> np.ndarray:
-        """Pictures of codes."""
+        """Decodes codes to pictures with the codec."""
         ...
 
     def sample(
@@ -65,30 +66,32 @@ class EvaluatedModel(Protocol):
         languages: Any = None,
         number: int = 1,
     ) -> list[Any]:
-        """Pictures of prompts, with `image` each."""
+        """Samples pictures for prompts; each sample has its picture in `image`."""
         ...
 
     def caption(
         self, images: np.ndarray, languages: Sequence[str], controls: Any, seed: int = 0
     ) -> list[Any]:
-        """Captions of pictures, with `text` each."""
+        """Captions pictures; each caption has its words in `text`."""
         ...
 
     def apply(
         self, method: str, *arrays: np.ndarray, static: tuple = (), of_pictures: bool = False
     ) -> Any:
-        """A method of the model on rows [n, ...], in batches: its arrays joined."""
+        """Calls a method of the model on rows [n, ...] in batches, and joins the arrays that it
+        returns."""
         ...
 
     def apply_to_texts(
         self, method: str, texts: Sequence[str], languages: Sequence[str], *arrays: np.ndarray
     ) -> np.ndarray:
-        """`apply` of a method whose first array is text ids: a number or a row a text."""
+        """`apply` for a method whose first array is text ids; returns a number or a row for each
+        text."""
         ...
 
 
 class EvaluatedRanker(EvaluatedModel, Protocol):
-    """What evaluators of rankers, and those that choose by one, ask beside that."""
+    """The further methods that evaluators of rankers, and evaluators that rerank, call."""
 
     def embed_images(self, images: Any) -> np.ndarray:
         """Features [n, d] of unit length of pictures."""
@@ -98,54 +101,54 @@ class EvaluatedRanker(EvaluatedModel, Protocol):
         """Features [n, d] of unit length of texts."""
         ...
 
-    def best(self, made: Sequence[Any], number: int, ranker: str) -> list[Any]:
-        """Of each `number` samples in a row the one that goes best with its prompt, by the run in
-        the workdir `ranker`.
-        """
+    def best(self, samples: Sequence[Any], number: int, ranker: str) -> list[Any]:
+        """Of every `number` consecutive samples, the sample that fits its prompt best, as judged by
+        the run in the workdir `ranker`."""
         ...
 
     def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "EvaluatedRanker":
-        """The ranker's run of a workdir, which judges pictures by its features."""
+        """The ranker's run in a workdir, which judges pictures by its features."""
         ...
 
 
 class Evaluator:
-    """Base class of evaluators: numbers about a model; `protocol` says what decides them beside the
-    model.
-    """
+    """Base class of evaluators: a call returns numbers about a model, and `protocol` states what
+    determines them besides the model."""
 
     def __call__(self, model: Any) -> dict[str, Any]:
         """Named numbers of an EvaluatedModel, in groups."""
         raise AssertionError(f"{type(self).__name__} gives no numbers")
 
     def protocol(self) -> dict[str, Any]:
-        """What anybody has to hold equal to compare these numbers."""
+        """The settings that must be equal before two models' numbers can be compared."""
         raise AssertionError(f"{type(self).__name__} has no protocol")
 
     def check(self, model: Model, path: str) -> None:
-        """Checks that the experiment's model can do what this evaluator, whose section is `path`,
-        asks of it. Errors: UserError.
-        """
+        """Checks that the experiment's model can do what this evaluator asks of it; `path` is the
+        evaluator's section of the config. Errors: UserError."""
 
     def without_captions(self) -> "Evaluator":
-        """The same evaluator without captions, which the sampler's options do not change."""
+        """The same evaluator without its captions: options of the picture sampler do not change
+        them."""
         return self
 
 
 def check_capability(model: Model, capability: type, path: str, asks: str) -> None:
-    """Errors: UserError where the model lacks a capability, a protocol of vilg/types.py."""
+    """Checks that a model has a capability, a protocol of vilg/types.py. Errors: UserError."""
     if not isinstance(model, capability):
         names = {kind: repr(name) for name, kind in (GENERATORS | RANKERS).items()}
         name = names.get(type(model), f"a {model.role}")
-        raise UserError(f"{path} {asks}, which {name} cannot; remove it")
+        raise UserError(f"{path} {asks}, which {name} cannot do; remove {path}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """A prompt, the sample that it gave, and how good that is (larger is better; None where it
-    cannot be told): what `vilg compare` pairs with another generator's. `cell` names the set of
-    prompts, `parts` what is told apart, `about` is kept beside the picture; `image` is None where
-    the score is not the sample's, or the sample is in another cell."""
+    """A prompt, its sample, and the sample's score (larger is better; None where it cannot be
+    determined). `vilg compare` pairs it with another generator's score for the same prompt.
+
+    `cell` names the set of prompts, `parts` holds the scores of single aspects, and `about` is
+    stored beside the picture. `image` is None where the score does not belong to a sample, or where
+    another cell already holds the sample."""
 
     cell: str
     prompt: str
@@ -158,25 +161,27 @@ class Scored:
 
 @runtime_checkable
 class Paired(Protocol):
-    """An evaluator that says what every prompt scored."""
+    """An evaluator that also returns the score of every prompt."""
 
     def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
-        """The numbers that the call gives, and every prompt's score."""
+        """The numbers that a call returns, and the score of every prompt."""
         ...
 
     def fewer(self, n: int) -> "Paired":
-        """The same of about n prompts a cell, for curves."""
+        """The same evaluator with about n prompts a cell, for curves."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling(Evaluator):
-    """An evaluator that samples. `sampling` holds the sampler's options by name, of which every
-    generator has its own (generators/options.py); an option that is left out has the generator's
-    default. In a config the options stand in the section itself: `scenes=dict(n=256,
+    """An evaluator that samples. `sampling` holds the sampler's options by name; each generator has
+    a set of its own (generators/options.py), and an option that is left out has the generator's
+    default.
+
+    In a config the options stand in the evaluator's section itself: `scenes=dict(n=256,
     guidance=2.0)`."""
 
-    # options of the sampler, which stand in the section itself
+    # options of the sampler, which are written in the section itself
     sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def controls(self, generator: Generator) -> Any:
@@ -184,10 +189,10 @@ class Sampling(Evaluator):
         return generator.controls(self.sampling)
 
     def with_sampling(self, **changes: Any) -> "Sampling":
-        """The same evaluator with some of the sampler's options, or of its own fields, changed.
+        """The same evaluator with some of the sampler's options, or of the evaluator's fields,
+        changed.
 
-        Errors: TypeError for a name that is neither.
-        """
+        Errors: TypeError for a name that is neither."""
         options = {n: v for n, v in changes.items() if n in SAMPLING_OPTIONS}
         fields = {n: v for n, v in changes.items() if n not in SAMPLING_OPTIONS}
         return dataclasses.replace(self, sampling={**self.sampling, **options}, **fields)
@@ -204,31 +209,29 @@ class Sampling(Evaluator):
             self.controls(cast(Generator, model))
 
     def settings(self) -> dict[str, Any]:
-        """The fields, the sampler's options among them, as `protocol` tells them."""
+        """The evaluator's fields and every sampling option, as `protocol` returns them."""
         fields = dataclasses.asdict(self)
-        given = fields.pop("sampling")
-        return {name: given.get(name) for name in SAMPLING_OPTIONS} | fields
+        options = fields.pop("sampling")
+        return {name: options.get(name) for name in SAMPLING_OPTIONS} | fields
 
 
 @dataclasses.dataclass(frozen=True)
 class Reranking(Sampling):
-    """An evaluator that samples and can look at the best of `best_of` samples a prompt, by the
-    features of `ranker`, a dual encoder's workdir.
-    """
+    """An evaluator that samples and can judge the best of `best_of` samples of each prompt, chosen
+    by the features of `ranker`, the workdir of a dual encoder."""
 
     best_of: int = 1  # samples of each prompt, of which `ranker` chooses the best
     ranker: str = ""  # workdir of the dual encoder that chooses
 
     def with_ranker(self, best_of: int, ranker: str) -> "Reranking":
-        """The same evaluator, looking at the best of so many samples."""
+        """The same evaluator, judging the best of `best_of` samples."""
         return dataclasses.replace(self, best_of=best_of, ranker=ranker)
 
 
 def sampling_apart(fields: Mapping[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a section of evals, and {"sampling": the sampler's options among them}.
+    """Splits a section of evals: the evaluator's fields, and {"sampling": the sampler's options}.
 
-    Errors: UserError for an option of the wrong type.
-    """
+    Errors: UserError for an option of the wrong type."""
     options = {
         name: as_type(value, SAMPLING_OPTIONS[name].type, f"{path}.{name}")
         for name, value in fields.items()

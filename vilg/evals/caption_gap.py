@@ -1,9 +1,10 @@
-"""Whether a diffusion generator minds its captions, and at which noise: the error with the own
-caption and with another's.
+"""Whether a diffusion generator uses its captions, and at which noise level: the error with a
+record's own caption against the error with another record's caption.
 
-Separate from the loss, which hides it: a model that ignores its captions has nearly the same loss
-as one that obeys them. Every run ends with these figures; `vilg doctor` reads them, and warns where
-training puts little of its noise where the caption matters (`verdict`)."""
+The file is separate from the loss, because the loss hides the difference: a model that ignores its
+captions has nearly the same loss as a model that follows them. Every run ends with these figures;
+`vilg doctor` reads them, and warns where training draws few of its noise levels where the caption
+matters (`verdict`)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,20 +17,23 @@ from vilg.config import require
 from vilg.evals.base import EvaluatedModel, Evaluator
 from vilg.types import NoiseConditional, UserError
 
-MATTERS = 0.5  # of the largest cost of another caption: from there on the caption is said to matter
-DRAWN = 0.25  # of the training draws should fall where it does
-MINDED = 0.05  # a smaller relative gap at every level is none
+# The cost of another caption is the error that it adds. The caption matters at the levels where
+# the cost is at least this share of the largest cost.
+MATTERS_SHARE = 0.5
+DRAWN_SHARE = 0.25  # the share of training draws that should fall where the caption matters
+SMALLEST_GAP = 0.05  # a model whose relative gap is smaller at every level ignores its captions
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptionGap(Evaluator):
-    """`levels` times evenly spread over all of time (the training draws are what is judged),
-    `records` validation records.
+    """Evaluates at `levels` times, spread evenly over all of time rather than by the training
+    distribution, which is itself under judgement, on `records` validation records.
 
-    Errors are those of the clean codes (Process.error), with the same noise for both captions. A
-    level's gap is relative, (other - own) / own, which shows a model that minds its captions a
-    little; where the caption matters is told by the difference, since the own error of a good model
-    is next to nothing at low noise."""
+    The errors are errors of the clean codes (Process.error), with the same noise for both captions.
+    A level's gap is relative, (other - own) / own, so it also shows a model that uses its captions
+    only a little. Where the caption matters is decided by the difference other - own instead: at
+    low noise the own error of a good model is next to nothing, so the relative gap is large there
+    without meaning."""
 
     levels: int = 12  # times, evenly spread over all of time
     records: int = 256  # validation records
@@ -88,7 +92,7 @@ class CaptionGap(Evaluator):
         return text, model.codes(images)
 
     def protocol(self) -> dict[str, Any]:
-        """What the numbers depend on."""
+        """The settings that the numbers depend on."""
         return dataclasses.asdict(self) | {
             "split": "valid",
             "other": "the caption of the record before",
@@ -97,15 +101,18 @@ class CaptionGap(Evaluator):
 
 
 def summary(rows: list[dict[str, float]], generator: Any) -> dict[str, float]:
-    """The largest gap and the noise that it is at; the lowest and highest noise at which the
-    caption matters, and the share of training draws that falls on such levels (0 where no caption
-    costs anything)."""
+    """Summarizes the levels.
+
+    Returns the largest gap and its noise level; the lowest and highest noise level at which the
+    caption matters; and the share of training draws that falls on such levels (0 where another
+    caption raises the error nowhere)."""
     gaps = np.array([row["gap"] for row in rows])
     costs = np.array([row["other"] - row["own"] for row in rows])
     edges = np.arange(len(rows) + 1) / len(rows)
     drawn = np.diff(generator.process.cdf(edges))
     best = int(np.argmax(gaps))
-    matters = np.flatnonzero(costs >= MATTERS * costs.max()) if costs.max() > 0 else np.arange(0)
+    caption_matters = (costs > 0) & (costs >= MATTERS_SHARE * costs.max())
+    matters = np.flatnonzero(caption_matters)
     from_noise, to_noise = (
         (rows[k]["noise"] for k in matters[[0, -1]]) if len(matters) else (0.0, 0.0)
     )
@@ -119,14 +126,14 @@ def summary(rows: list[dict[str, float]], generator: Any) -> dict[str, float]:
 
 
 def verdict(figures: Mapping[str, float]) -> str:
-    """What doctor says of the figures."""
-    if figures["largest"] < MINDED:
+    """The line that `vilg doctor` prints about the figures."""
+    if figures["largest"] < SMALLEST_GAP:
         return (
             f"note: captions change the error by {figures['largest']:.1%} at most; train longer, or"
             " move the noise (generator.process.times, .schedule): see"
             " experiments/ablations/noise.py"
         )
-    if figures["drawn_where_it_matters"] < DRAWN:
+    if figures["drawn_where_it_matters"] < DRAWN_SHARE:
         return (
             f"note: {figures['drawn_where_it_matters']:.0%} of the training draws fall where the"
             f" caption matters, at noise {figures['matters_from_noise']:.2g} to"

@@ -1,8 +1,8 @@
-"""How near the captions of a captioner are to those of its validation records: BLEU, ROUGE-L,
-CIDEr, and METEOR and SPICE where asked.
+"""How near a captioner's captions are to the validation records' captions: BLEU, ROUGE-L, CIDEr
+and, where asked, METEOR and SPICE.
 
-For any data; on synthetic scenes `scenes` says more, since there a caption can be read and be right
-or wrong."""
+The scores apply to any data. On synthetic scenes the evaluator `scenes` says more, because there a
+caption can be parsed and found right or wrong."""
 
 import dataclasses
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from vilg.types import Captioner, Model, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """`n` records of a source, evenly spaced."""
+    """The view of a source that holds `n` of its records, evenly spaced."""
 
     source: Any
     n: int
@@ -33,11 +33,11 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Captions(Evaluator):
-    """`n` validation records, evenly spaced, captioned in every language that they have captions
-    in; the likeliest tokens.
+    """Captions `n` validation records, evenly spaced, in every language that they have captions in,
+    with the likeliest token at each position.
 
-    `zh` and `en` are the units that are counted. METEOR and SPICE are Java programs that start
-    slowly; without `java` they are null."""
+    `zh` and `en` say whether characters or words are counted. METEOR and SPICE are Java programs
+    that start slowly; without `java` they are null."""
 
     n: int = 256  # validation records, evenly spaced, captioned in each of their languages
     zh: Literal["char", "word"] = "char"  # what is counted in Chinese captions
@@ -61,15 +61,18 @@ class Captions(Evaluator):
         images, references = self.records(model)
         result: dict[str, Any] = {}
         for language in LANGUAGES:
-            have = [i for i, captions in enumerate(references) if captions[language]]
+            have = [i for i, texts in enumerate(references) if texts[language]]
             if len(have) < 2:
                 continue
-            made = model.caption(
+            captions = model.caption(
                 images[have], [language] * len(have), Controls(temperature=0.0), self.seed
             )
-            truths = [references[i][language] for i in have]
             scores = score_captions(
-                [c.text for c in made], truths, language, getattr(self, language), java=self.java
+                [c.text for c in captions],
+                [references[i][language] for i in have],
+                language,
+                getattr(self, language),
+                java=self.java,
             )
             result[language] = scores.corpus | {"n": len(have), "null": scores.reasons}
         if not result:
@@ -80,9 +83,8 @@ class Captions(Evaluator):
         return result
 
     def records(self, model: EvaluatedModel) -> tuple[np.ndarray, list[dict[str, list[str]]]]:
-        """(pictures uint8 [n, H, W, 3], the captions of each by language); records that cannot be
-        read are left out.
-        """
+        """The pictures, uint8 [n, H, W, 3], and the captions of each picture by language. Records
+        that cannot be read are left out."""
         experiment = model.experiment
         source = Spread(experiment.data.valid, self.n)
         if len(source) == 0:
@@ -96,23 +98,23 @@ class Captions(Evaluator):
             image_size=experiment.image_codec.image_size,
             batch_size=min(64, len(source)),
         )
-        images, found = [], []
+        images, references = [], []
         for batch in stream:
             for image, record, valid in zip(
                 batch["image"], batch["records"], batch["valid"], strict=True
             ):
                 if valid:
                     images.append(image)
-                    found.append(
+                    references.append(
                         {
                             g: [c["text"] for c in record["captions"] if c["language"] == g]
                             for g in LANGUAGES
                         }
                     )
-        return np.stack(images), found
+        return np.stack(images), references
 
     def protocol(self) -> dict[str, Any]:
-        """What the numbers depend on."""
+        """The settings that the numbers depend on."""
         rules = {g: describe(g, getattr(self, g)) for g in LANGUAGES}
         return dataclasses.asdict(self) | {
             "split": "valid",

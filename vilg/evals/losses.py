@@ -1,6 +1,5 @@
-"""The training loss on held-out records, without noise from the data order: the same batches every
-time.
-"""
+"""The training loss on held-out records, on the same batches every time, so that the order of the
+data adds no noise."""
 
 import dataclasses
 from typing import Any
@@ -35,9 +34,10 @@ class Losses(Evaluator):
         )
         for batch in stream:
             if not batch["valid"].all():
-                continue  # a batch that is filled up would count records twice
-            placed = {k: v for k, v in batch.items() if k in ("image", "text")}  # no marks
-            for name, value in program.evaluate_loss(model.params, placed, model.frozen).items():
+                continue  # the padding of a batch repeats records, which would count twice
+            # the training step reads the pictures and texts only, not the mark `valid`
+            arrays = {k: v for k, v in batch.items() if k in ("image", "text")}
+            for name, value in program.evaluate_loss(model.params, arrays, model.frozen).items():
                 totals.setdefault(name, []).append(float(value))
         require(
             bool(totals),
@@ -49,5 +49,5 @@ class Losses(Evaluator):
         return {name: float(np.mean(values)) for name, values in totals.items()}
 
     def protocol(self) -> dict[str, Any]:
-        """Which records."""
+        """The records that the losses are taken on."""
         return {"split": "valid", "records": self.batches * self.batch_size}

@@ -1,18 +1,17 @@
-"""Numbers of evaluators as one flat mapping, as logs, tables and ablations want them."""
+"""The numbers of evaluators as one flat mapping, for logs, tables and ablations."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def numbers(evals: Mapping[str, Any], subject: Any) -> dict[str, float]:
-    """What all evaluators say of a subject. A group of one (by_language) does not replace that of
-    another.
-    """
+    """The numbers of all evaluators about a subject, in one flat mapping: a group of one evaluator
+    (by_language) does not replace another evaluator's group of the same name."""
     return {k: v for evaluate in evals.values() for k, v in flat(evaluate(subject)).items()}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested numbers as a/b names; what is not a number stays out."""
+    """Nested numbers under joined names, a/b. Values that are not numbers are left out."""
     out: dict[str, float] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,11 +1,11 @@
-"""How well a generator draws the prompts of a suite, by category and by language, and how the
+"""How well a generator follows the prompts of a suite, by category and by language, and how the
 languages differ on the same prompts.
 
-Separate from `scenes`, which asks whether a picture is right as a whole: the suite `synthetic`
-tells colour, shape, count, relation, size and binding apart, exactly. Every other suite
-(data/suites.py, or a file) is judged by a ranker, another run that gives features of pictures and
-of texts: the score of a picture is the cosine of its features and its prompt's. One sample a
-prompt, no reranking."""
+The file is separate from `scenes`, which asks whether a picture is right as a whole: the suite
+`synthetic` scores colour, shape, count, relation, size and binding one by one, exactly. Every other
+suite (data/suites.py, or a file) is judged by a ranker, a run that computes features of pictures
+and of texts: the score of a picture is the cosine of its features with its prompt's features. Each
+prompt has one sample, without reranking."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,13 +26,13 @@ from vilg.evals.base import EvaluatedModel, EvaluatedRanker, Sampling, Scored
 from vilg.metrics.intervals import interval, t_interval
 from vilg.types import UserError
 
-AT_ONCE = 1024  # pictures in memory
+PICTURES_AT_ONCE = 1024  # sampled pictures that are held in memory together
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A prompt and what its picture scored: True or False, a cosine, or None where it cannot be
-    told. `parts` are the six skills, "everything" and "readable" of a scene."""
+    """A prompt and the score of its picture: True or False, a cosine, or None where it cannot be
+    determined. For a scene, `parts` holds the six skills, "everything" and "readable"."""
 
     id: str
     category: str
@@ -46,13 +46,14 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Prompts(Sampling):
-    """`n` prompts of each category in each language, evenly spaced in the suite (0: all of them);
-    the same ones in both languages.
+    """Scores `n` prompts of each category in each language, evenly spaced in the suite (0: all of
+    them); both languages have the same prompts.
 
-    `suite` is a name or a file, `ranker` the workdir that judges it; `synthetic` needs none, and
-    its scenes are drawn as the training data are (whose fields it has), from a `split` that
-    training never draws. `categories` and `languages`: none is all that there are. `translation`
-    says who translated the Chinese captions of a suite whose file does not."""
+    `suite` is a name or a file, and `ranker` the workdir of the run that judges it. The suite
+    `synthetic` needs no ranker: its scenes are drawn with the fields of the training data, from a
+    `split` that training never draws. Empty `categories` or `languages` stand for all that the
+    suite has. `translation` says who translated the Chinese captions of a suite whose file does not
+    say so."""
 
     suite: str = "synthetic"  # name of a suite of prompts, or a file; synthetic draws scenes
     n: int = 32  # prompts of each category in each language, evenly spaced; 0: all of them
@@ -77,27 +78,27 @@ class Prompts(Sampling):
             translated or not self.translation,
             "evals.prompts.translation",
             self.translation,
-            f"{self.suite} is no translation; leave it out",
+            f"the suite {self.suite} is not translated; leave it out",
         )
         if self.exact:
             require(
                 self.n >= 1,
                 "evals.prompts.n",
                 self.n,
-                "must be at least 1: synthetic prompts have no end",
+                "must be at least 1: the suite synthetic has endlessly many prompts",
             )
             require(
                 not self.ranker,
                 "evals.prompts.ranker",
                 self.ranker,
-                "synthetic is scored exactly; leave it out",
+                "the suite synthetic is scored exactly, without a ranker; leave it out",
             )
             for name in self.categories:
                 require(
                     name in CATEGORIES,
                     "evals.prompts.categories",
                     name,
-                    f"synthetic has {', '.join(CATEGORIES)}",
+                    f"the suite synthetic has {', '.join(CATEGORIES)}",
                 )
         else:
             remedy = (
@@ -114,7 +115,7 @@ class Prompts(Sampling):
 
     @property
     def exact(self) -> bool:
-        """Whether pictures are scored by reading them."""
+        """Whether pictures are scored by reading the scene from their pixels."""
         return self.suite in SUITES and SUITES[self.suite].generate is not None
 
     @property
@@ -126,7 +127,7 @@ class Prompts(Sampling):
         return summarize([dataclasses.replace(row, image=None) for row in self.judged(model)])
 
     def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
-        """The table, and every picture with its score: a cell a category."""
+        """The table, and every picture with its score; each category is a cell."""
         rows = list(self.judged(model))
         suite = Path(self.suite).stem
         scored = [
@@ -138,15 +139,10 @@ class Prompts(Sampling):
         return summarize(rows), scored
 
     def fewer(self, n: int) -> "Prompts":
-        """n prompts of all categories in a language, or one of each."""
-        return dataclasses.replace(
-            self,
-            n=(
-                max(1, n // len(CATEGORIES))
-                if self.n == 0
-                else min(self.n, max(1, n // len(CATEGORIES)))
-            ),
-        )
+        """n prompts of all categories together in each language, or one of each category if that is
+        more."""
+        each = max(1, n // len(CATEGORIES))
+        return dataclasses.replace(self, n=each if self.n == 0 else min(self.n, each))
 
     def judged(self, model: EvaluatedModel) -> Iterable[Judged]:
         """Every prompt with its score."""
@@ -176,10 +172,11 @@ class Prompts(Sampling):
             )
         ]
         rows = [(c, i, s, g) for c, i, s in scenes for g in languages]
-        asked = [Prompt(wording(s, g, i), g) for _, i, s, g in rows]
-        images = self._sampled(model, asked)
+        prompts = [Prompt(wording(s, g, i), g) for _, i, s, g in rows]
+        images = self._sampled(model, prompts)
         out = []
-        for (category, i, scene, language), prompt, image in zip(rows, asked, images, strict=True):
+        for row, prompt, image in zip(rows, prompts, images, strict=True):
+            category, i, scene, language = row
             reading = read(image)
             parts = judge_skills(reading, scene)
             score = parts[CATEGORIES[category].skill]
@@ -200,47 +197,56 @@ class Prompts(Sampling):
     def _ranked(self, model: EvaluatedModel) -> Iterator[Judged]:
         prompts = self.prompts()
         judge = cast(EvaluatedRanker, model).ranking(self.ranker, {p.language for p in prompts})
-        for start in range(0, len(prompts), AT_ONCE):
-            some = prompts[start : start + AT_ONCE]
-            made = self._sampled(model, some)
-            images = judge.embed_images(np.stack(made))
-            texts = judge.embed_texts([p.text for p in some], [p.language for p in some])
+        for start in range(0, len(prompts), PICTURES_AT_ONCE):
+            chunk = prompts[start : start + PICTURES_AT_ONCE]
+            pictures = self._sampled(model, chunk)
+            images = judge.embed_images(np.stack(pictures))
+            texts = judge.embed_texts([p.text for p in chunk], [p.language for p in chunk])
             cosines = np.sum(np.asarray(images, np.float64) * np.asarray(texts, np.float64), -1)
-            for p, c, image in zip(some, cosines, made, strict=True):
-                category, english = p.extra.get("category", "none"), p.extra.get("category_en", "")
-                yield Judged(p.extra["id"], category, english, p.language, float(c), p.text, image)
+            for p, c, picture in zip(chunk, cosines, pictures, strict=True):
+                yield Judged(
+                    id=p.extra["id"],
+                    category=p.extra.get("category", "none"),
+                    category_en=p.extra.get("category_en", ""),
+                    language=p.language,
+                    score=float(c),
+                    prompt=p.text,
+                    image=picture,
+                )
 
     def prompts(self) -> list[Prompt]:
-        """The prompts of a suite with files. Errors: UserError for a file that is not there."""
-        found = of_categories(
+        """The prompts of a suite that has files.
+
+        Errors: UserError for a file that does not exist.
+        """
+        candidates = of_categories(
             read_suite(self.suite, languages=self.languages, translation=self.translation),
             self.categories,
         )
-        rows: dict[str, dict[str, None]] = {}  # the ids of each category
-        for p in found:
-            rows.setdefault(p.extra.get("category", ""), {})[p.extra["id"]] = None
-        kept = {x for ids in rows.values() for x in evenly(list(ids), self.n)}
-        return [p for p in found if p.extra["id"] in kept]
+        ids_of: dict[str, dict[str, None]] = {}  # category -> its ids, in the order of the file
+        for p in candidates:
+            ids_of.setdefault(p.extra.get("category", ""), {})[p.extra["id"]] = None
+        chosen = {x for ids in ids_of.values() for x in evenly(list(ids), self.n)}
+        return [p for p in candidates if p.extra["id"] in chosen]
 
     def _sampled(self, model: EvaluatedModel, prompts: Sequence[Prompt]) -> list[np.ndarray]:
         controls = self.controls(model.experiment.model)
-        made = model.sample(
+        samples = model.sample(
             [p.text for p in prompts], controls, self.seed, [p.language for p in prompts]
         )
-        return [m.image for m in made]
+        return [s.image for s in samples]
 
     def protocol(self) -> dict[str, Any]:
-        """All that decides these numbers beside the model (a sampler's option that is None is the
-        generator's default).
-        """
-        told = self.settings() | {
+        """The settings that determine the numbers besides the model. A sampling option that is None
+        has the generator's default."""
+        settings = self.settings() | {
             "samples_per_prompt": 1,
             "reranking": "none",
             "between_languages": "zh minus en, pair by pair",
         }
         if self.exact:
             skills = {name: category.skill for name, category in CATEGORIES.items()}
-            return told | {
+            return settings | {
                 "split": self.split or "valid",
                 "score": "read from pixels, exact; a category's is its skill's",
                 "skills": skills,
@@ -248,47 +254,39 @@ class Prompts(Sampling):
         prompts = self.prompts()
         translators = sorted({p.extra["translation"] for p in prompts if "translation" in p.extra})
         published = {"published": SUITES[self.suite].prompts} if self.suite in SUITES else {}
-        return (
-            told
-            | published
-            | {
-                "score": "cosine of the ranker's features of picture and prompt, mean",
-                "prompts": {g: sum(p.language == g for p in prompts) for g in LANGUAGES},
-                "files_sha256": digest(self.suite),
-                "translation": ", ".join(translators),
-            }
-        )
+        scored_by_ranker = {
+            "score": "cosine of the ranker's features of picture and prompt, mean",
+            "prompts": {g: sum(p.language == g for p in prompts) for g in LANGUAGES},
+            "files_sha256": digest(self.suite),
+            "translation": ", ".join(translators),
+        }
+        return settings | published | scored_by_ranker
 
 
 def evenly(items: Sequence[Any], n: int) -> list[Any]:
-    """n of the items, evenly spaced; all of them where there are no more, or n is 0."""
-    return (
-        list(items) if n == 0 or n >= len(items) else [items[i * len(items) // n] for i in range(n)]
-    )
+    """n of the items, evenly spaced; all items where there are at most n, or n is 0."""
+    if n == 0 or n >= len(items):
+        return list(items)
+    return [items[i * len(items) // n] for i in range(n)]
 
 
 def figures(values: Sequence[float | bool | None], prefix: str = "score") -> dict[str, Any]:
-    """The mean of the values that are not None, how many they are, and the 95 % interval: Wilson's
-    of shares, else Student's t.
-    """
+    """The mean of the values that are not None, their count, and the 95 % interval: Wilson's for
+    shares, Student's t for other numbers."""
     known = [v for v in values if v is not None]
     if not known:
         return {prefix: None, "n": 0, f"{prefix}_ci95": None}
     mean = float(np.mean(known))
-    share = all(isinstance(v, bool) for v in known)
-    return {
-        prefix: mean,
-        "n": len(known),
-        f"{prefix}_ci95": (
-            list(interval(mean, len(known))) if share else t_interval([float(v) for v in known])
-        ),
-    }
+    if all(isinstance(v, bool) for v in known):
+        limits = list(interval(mean, len(known)))
+    else:
+        limits = t_interval([float(v) for v in known])
+    return {prefix: mean, "n": len(known), f"{prefix}_ci95": limits}
 
 
 def summarize(rows: Sequence[Judged]) -> dict[str, Any]:
-    """The scores of all, by category (each with its languages) and by language; where both
-    languages have a prompt, their difference.
-    """
+    """The scores of all prompts, by category (each also by language) and by language, and the
+    difference of the languages on the prompts that both have."""
     categories, languages = (
         list(dict.fromkeys(getattr(r, name) for r in rows)) for name in ("category", "language")
     )
@@ -309,7 +307,8 @@ def summarize(rows: Sequence[Judged]) -> dict[str, Any]:
 
 
 def group(rows: Sequence[Judged]) -> dict[str, Any]:
-    """The scores, and of scenes each skill over all pictures whose prompt asks for it."""
+    """The scores and, for scenes, the score of each skill over all pictures whose prompt asks for
+    it."""
     parts = {
         name: figures([r.parts[name] for r in rows])
         for name in (*SKILLS, "everything", "readable")
@@ -319,9 +318,8 @@ def group(rows: Sequence[Judged]) -> dict[str, Any]:
 
 
 def between(rows: Sequence[Judged]) -> dict[str, Any]:
-    """zh minus en on the prompts that both have: the mean difference of a pair and its interval
-    (none where all pairs are the same).
-    """
+    """zh minus en on the prompts that both languages have: the mean difference over the pairs and
+    its interval (None where all differences are equal)."""
     zh, en = (
         {r.id: float(r.score) for r in rows if r.language == g and r.score is not None}
         for g in ("zh", "en")
@@ -329,7 +327,7 @@ def between(rows: Sequence[Judged]) -> dict[str, Any]:
     pairs = [zh[k] - en[k] for k in zh if k in en]
     if not pairs:
         return {}
-    found = t_interval(pairs) if len(set(pairs)) > 1 else None
+    limits = t_interval(pairs) if len(set(pairs)) > 1 else None
     return {
-        "zh_minus_en": {"score": float(np.mean(pairs)), "pairs": len(pairs), "score_ci95": found}
+        "zh_minus_en": {"score": float(np.mean(pairs)), "pairs": len(pairs), "score_ci95": limits}
     }

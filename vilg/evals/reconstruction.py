@@ -1,6 +1,5 @@
-"""How well the codec gives pictures back: PSNR, whether scenes can still be read from it and, of a
-Tokenizer, how much of its vocabulary it uses.
-"""
+"""How well the codec reconstructs pictures: PSNR, whether scenes can still be read from the decoded
+pictures and, for a Tokenizer, how much of its vocabulary it uses."""
 
 import dataclasses
 from typing import Any
@@ -17,11 +16,10 @@ from vilg.types import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction(Evaluator):
-    """On `images` validation records; on synthetic scenes also the share of `images` two-object
-    scenes that read right.
-    """
+    """Evaluates on `images` validation records; on synthetic scenes also returns the share of
+    `images` two-object scenes that read right after decoding."""
 
-    images: int = 512  # validation records, and on synthetic scenes as many scenes of two objects
+    images: int = 512  # validation records; on synthetic scenes also as many scenes of two objects
     split: str = "valid"  # of the synthetic scenes
 
     def __post_init__(self) -> None:
@@ -52,19 +50,17 @@ class Reconstruction(Evaluator):
         if isinstance(experiment.image_codec, Tokenizer):
             result |= usage(codes, experiment.image_codec.vocabulary)
         if isinstance(source, Synthetic):
-            scenes = cell(
-                source, 2 if source.max_objects > 1 else 1, "seen", self.images, self.split
-            )
+            objects, name = (2, "two_objects") if source.max_objects > 1 else (1, "single_object")
+            scenes = cell(source, objects, "seen", self.images, self.split)
             pictures = np.stack([render(s, experiment.image_codec.image_size) for s in scenes])
-            back = model.pictures(model.codes(pictures))
-            name = "two_objects" if source.max_objects > 1 else "single_object"
+            decoded = model.pictures(model.codes(pictures))
             result[name] = float(
-                np.mean([score(i, s).everything for i, s in zip(back, scenes, strict=True)])
+                np.mean([score(i, s).everything for i, s in zip(decoded, scenes, strict=True)])
             )
         return result
 
     def protocol(self) -> dict[str, Any]:
-        """Which pictures."""
+        """The pictures that the numbers are taken on."""
         return {
             "images": self.images,
             "split": self.split,
@@ -73,9 +69,8 @@ class Reconstruction(Evaluator):
 
 
 def usage(codes: np.ndarray, vocabulary: int) -> dict[str, float]:
-    """The share of the vocabulary that occurs in these codes, and exp(entropy) of their
-    distribution.
-    """
+    """The share of the vocabulary that occurs in the codes, and the perplexity of their
+    distribution, exp(entropy)."""
     counts = np.bincount(codes.ravel(), minlength=vocabulary)
     share = counts[counts > 0] / counts.sum()
     return {

@@ -1,6 +1,5 @@
-"""Validation records with their captions, no two with the same one: what evaluators that tell
-records apart by captions look at.
-"""
+"""Validation records with their captions, no two with the same caption, for evaluators that tell
+records apart by their captions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,9 +20,10 @@ class Pair(NamedTuple):
 def captioned_records(
     model: EvaluatedModel, n: int, languages: Sequence[str], field: str
 ) -> list[Pair]:
-    """n records that have all of the languages, evenly spaced among the first 16 n. Errors:
-    UserError, naming the field that holds n, where the validation source has fewer."""
-    experiment, found, seen = model.experiment, [], set()
+    """n records with a caption in each of the languages, evenly spaced among the first 16 n.
+
+    Errors: UserError, which names the field that holds n, where the validation source has fewer."""
+    experiment, pairs, seen = model.experiment, [], set()
     source = experiment.data.valid
     stream = experiment.data.loader.once(
         source, None, image_size=experiment.image_codec.image_size, batch_size=min(64, len(source))
@@ -32,21 +32,18 @@ def captioned_records(
         for image, record, valid in zip(
             batch["image"], batch["records"], batch["valid"], strict=True
         ):
-            captions = {
-                c["language"]: c["text"] for c in reversed(record["captions"])
-            }  # the first wording of each language
-            captions = {g: captions[g] for g in languages if g in captions}
+            # reversed: the first caption of each language is the one that stays
+            first_captions = {c["language"]: c["text"] for c in reversed(record["captions"])}
+            captions = {g: first_captions[g] for g in languages if g in first_captions}
             if valid and len(captions) == len(languages) and seen.isdisjoint(captions.values()):
                 seen |= set(captions.values())
-                found.append(Pair(image, captions))
-        if len(found) >= 16 * n:
+                pairs.append(Pair(image, captions))
+        if len(pairs) >= 16 * n:
             break
-    if len(found) < n:
-        which = (
-            f"in {languages[0]}" if len(languages) == 1 else f"in each of {', '.join(languages)}"
-        )
+    if len(pairs) < n:
+        where = languages[0] if len(languages) == 1 else f"each of {', '.join(languages)}"
         raise UserError(
-            f"{field}={n}: the validation source has {len(found)} different records with a caption"
-            f" {which}; give fewer"
+            f"{field}={n}: the validation source has {len(pairs)} different records with a caption"
+            f" in {where}; give fewer"
         )
-    return [found[i * len(found) // n] for i in range(n)]
+    return [pairs[i * len(pairs) // n] for i in range(n)]

@@ -1,9 +1,10 @@
-"""Whether a dual encoder finds a picture's caption among others, and a caption's picture; and
-whether it minds what one word changes.
+"""Whether a dual encoder finds a picture's caption among other captions, and a caption's picture
+among other pictures; and whether it notices the change of one word.
 
-Recall among captions of other records says little of a ranker for best-of-N, whose candidates all
-show nearly what was asked: on synthetic scenes each picture's caption is also put against itself
-with one thing changed (data/scenes/changes.py), each kind apart."""
+Recall among captions of other records says little about a ranker for best-of-N, whose candidates
+all show nearly what the prompt asks for. On synthetic scenes each picture is therefore also
+compared with its caption after one thing in it has changed (data/scenes/changes.py); each kind of
+change has its own score."""
 
 import dataclasses
 import random
@@ -28,9 +29,8 @@ RECALLS = (1, 5, 10)
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval(Evaluator):
-    """`n` validation records a language, no two with the same caption; `changes` scenes for each
-    kind of change (0: none).
-    """
+    """Evaluates `n` validation records of each language, no two with the same caption, and
+    `changes` scenes for each kind of change (0: none)."""
 
     n: int = 256  # validation records of each language, no two with the same caption
     changes: int = 256  # scenes for each kind of changed caption; 0: none
@@ -54,7 +54,7 @@ class Retrieval(Evaluator):
         return result
 
     def recall(self, model: EvaluatedRanker, language: str) -> dict[str, Any]:
-        """Both directions, among records of one language."""
+        """Recall in both directions, among records of one language."""
         pairs = captioned_records(model, self.n, (language,), "evals.retrieval.n")
         images = model.embed_images([p.image for p in pairs])
         texts = model.embed_texts([p.captions[language] for p in pairs], [language] * len(pairs))
@@ -64,9 +64,9 @@ class Retrieval(Evaluator):
         }
 
     def changed(self, model: EvaluatedRanker, kind: str) -> dict[str, Any]:
-        """How often the own caption is nearer to the picture than the changed one, half of the
-        scenes in each language; {} where the source has no such scenes (counts, where no caption
-        says one)."""
+        """How often the picture is nearer to its own caption than to the changed caption; the
+        languages take turns. Returns {} where the source has no such scenes (for counts: where no
+        caption says a count)."""
         source, languages = model.experiment.data.valid, model.experiment.data.loader.languages
         if kind == "count" and not (source.groups and source.max_objects > 1):
             return {}
@@ -100,7 +100,7 @@ class Retrieval(Evaluator):
         }
 
     def protocol(self) -> dict[str, Any]:
-        """What the numbers depend on."""
+        """The settings that the numbers depend on."""
         return dataclasses.asdict(self) | {
             "split": "valid",
             "recall": (
@@ -115,8 +115,7 @@ class Retrieval(Evaluator):
 
 
 def recalls(similarity: Float[np.ndarray, "n n"], ks: Sequence[int] = RECALLS) -> dict[str, float]:
-    """recall_k of queries (rows) whose own partner is on the diagonal; equals of the partner count
-    as before it.
-    """
+    """recall_k of queries (rows) whose own partner is on the diagonal; a candidate as similar as
+    the partner counts as ranked before it."""
     before = (similarity >= np.diagonal(similarity)[:, None]).sum(1) - 1
     return {f"recall_{k}": float(np.mean(before < k)) for k in ks}

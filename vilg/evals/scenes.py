@@ -1,9 +1,9 @@
-"""Does a picture show what its prompt says, and does a caption say what its picture shows: exact,
-on synthetic scenes.
+"""Whether a picture shows what its prompt says, and whether a caption says what its picture shows:
+scored exactly, on synthetic scenes.
 
-Cells are (number of objects, seen or held-out colour-shape pairs). Each has n new scenes of a split
-that training never draws, half in Chinese and half in English, one sample a prompt; with `best_of`
-the best of several by a ranker."""
+A cell is a number of objects with seen or held-out colour-shape pairs. Each cell has n new scenes
+of a split that training never draws, half in Chinese and half in English, with one sample a prompt
+or, with `best_of`, the best of several as chosen by a ranker."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ CELLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A prompt with its scene, what came out, and whether it is right."""
+    """A prompt with its scene, the picture or caption that the model produced, and whether it is
+    right."""
 
     cell: str
     kind: Literal["sample", "caption"]
@@ -46,14 +47,13 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Scenes(Reranking):
-    """n scenes a cell. The fields of Sampling are the sampler's; captions are the likeliest
-    tokens.
-    """
+    """Evaluates n scenes of each cell. The fields of Sampling are the picture sampler's options;
+    captions take the likeliest token at each position."""
 
     n: int = 256  # scenes of a cell
     split: Literal["valid", "test"] = "valid"  # scenes that training never draws
     seed: int = 0  # of the pictures
-    captions: bool = True  # also captions the scenes' pictures
+    captions: bool = True  # also captions the true pictures of the scenes
     cells: tuple[str, ...] = tuple(CELLS)  # kinds of scenes, keys of CELLS (vilg/evals/scenes.py)
 
     def __post_init__(self) -> None:
@@ -72,33 +72,30 @@ class Scenes(Reranking):
         )
 
     def check(self, model: Model, path: str) -> None:
-        """Errors: UserError unless the model samples and, with captions, captions too."""
+        """Errors: UserError unless the model samples and, where `captions` is set, captions."""
         if self.captions:
             check_capability(model, Captioner, path, "captions images")
         super().check(model, path)
 
     def without_captions(self) -> "Scenes":
-        """The same scenes, sampled only."""
+        """The same scenes, only sampled."""
         return dataclasses.replace(self, captions=False)
 
     def scenes(self, model: EvaluatedModel) -> dict[str, list[Scene]]:
-        """The scenes of each cell that the data have."""
+        """The scenes of each cell that the data has."""
         source = model.experiment.data.train
         if not isinstance(source, Synthetic):
             raise UserError(
                 f"evals.scenes reads {type(source).__name__} data, which it cannot score; it needs"
                 " data.train.name='synthetic'"
             )
-        asked = {name: CELLS[name] for name in self.cells}
-        there = {
-            n: c
-            for n, c in asked.items()
-            if c[0] <= source.max_objects and not (c[1] == "held_out" and source.withheld == 0)
-        }
-        return {
-            name: cell(source, objects, pairs, self.n, self.split)
-            for name, (objects, pairs) in there.items()
-        }
+        scenes = {}
+        for name in self.cells:
+            objects, pairs = CELLS[name]
+            if objects > source.max_objects or (pairs == "held_out" and source.withheld == 0):
+                continue
+            scenes[name] = cell(source, objects, pairs, self.n, self.split)
+        return scenes
 
     def trials(self, model: EvaluatedModel) -> list[Trial]:
         """Every sample and caption with its verdict."""
@@ -114,9 +111,11 @@ class Scenes(Reranking):
         self, model: EvaluatedModel, name: str, scenes: Sequence[Scene], languages: Sequence[str]
     ) -> list[Trial]:
         wordings = [len(WORDINGS[g][kind_of(s)]) for s, g in zip(scenes, languages, strict=True)]
-        draws = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
-        prompts = [describe(s, g, w).text for s, g, w in zip(scenes, languages, draws, strict=True)]
-        made = model.sample(
+        chosen = [i // len(LANGUAGES) % n for i, n in enumerate(wordings)]
+        prompts = [
+            describe(s, g, w).text for s, g, w in zip(scenes, languages, chosen, strict=True)
+        ]
+        samples = model.sample(
             prompts,
             self.controls(model.experiment.model),
             self.seed,
@@ -124,26 +123,22 @@ class Scenes(Reranking):
             number=self.best_of,
         )
         if self.best_of > 1:
-            made = cast(EvaluatedRanker, model).best(made, self.best_of, self.ranker)
+            samples = cast(EvaluatedRanker, model).best(samples, self.best_of, self.ranker)
         return [
-            judged(name, s, m.language, m.prompt, m.image)
-            for s, m in zip(scenes, made, strict=True)
+            judged(name, scene, sample.language, sample.prompt, sample.image)
+            for scene, sample in zip(scenes, samples, strict=True)
         ]
 
     def ceiling(self, model: EvaluatedModel) -> list[Trial]:
-        """What a perfect generator would get through the codec: the true pictures of the same
-        scenes, coded and given back.
-        """
+        """The trials of a perfect generator behind the codec: the true pictures of the same scenes,
+        encoded and decoded."""
         out = []
         for name, scenes in self.scenes(model).items():
-            back = model.pictures(
-                model.codes(
-                    np.stack([render(s, model.experiment.image_codec.image_size) for s in scenes])
-                )
-            )
+            size = model.experiment.image_codec.image_size
+            decoded = model.pictures(model.codes(np.stack([render(s, size) for s in scenes])))
             out += [
                 judged(name, s, LANGUAGES[i % len(LANGUAGES)], "", image)
-                for i, (s, image) in enumerate(zip(scenes, back, strict=True))
+                for i, (s, image) in enumerate(zip(scenes, decoded, strict=True))
             ]
         return out
 
@@ -168,7 +163,6 @@ class Scenes(Reranking):
     def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
         """The table, and every sample with its score."""
         trials = self.trials(model)
-        made = [t for t in trials if t.kind == "sample"]
         scored = [
             Scored(
                 t.cell,
@@ -179,19 +173,19 @@ class Scenes(Reranking):
                 t.parts if CELLS[t.cell][0] > 1 else {},
                 {"scene": t.scene.to_dict()},
             )
-            for t in made
+            for t in trials
+            if t.kind == "sample"
         ]
         return summarize(trials), scored
 
     def fewer(self, n: int) -> "Scenes":
-        """n scenes of each cell of seen pairs, without captions."""
+        """At most n scenes of each cell of seen pairs, without captions."""
         seen = tuple(c for c in self.cells if CELLS[c][1] == "seen")
         return dataclasses.replace(self, n=min(self.n, n), captions=False, cells=seen or self.cells)
 
     def protocol(self) -> dict[str, Any]:
-        """All that decides these numbers beside the model (a sampler's option that is None is the
-        generator's default).
-        """
+        """The settings that determine the numbers besides the model. A sampling option that is None
+        has the generator's default."""
         return self.settings() | {
             "single_object": "colour and shape right, one object",
             "two_objects": "every attribute and the relation right",
@@ -206,9 +200,8 @@ class Scenes(Reranking):
 
 
 def judged(cell_name: str, scene: Scene, language: str, prompt: str, image: np.ndarray) -> Trial:
-    """The trial of a picture that should show a scene. One object: colour, shape and number count;
-    two: every attribute and the relation.
-    """
+    """The trial of a picture that should show a scene. With one object it is right when colour,
+    shape and count are right; with two, when every attribute and the relation are."""
     verdict = score(image, scene)
     parts = {
         k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)
@@ -222,9 +215,8 @@ def judged(cell_name: str, scene: Scene, language: str, prompt: str, image: np.n
 
 
 def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
-    """The score table of report.json: fractions, counts and 95 % intervals, in all and by
-    language.
-    """
+    """The score table of report.json: fractions, counts and 95 % intervals, over all trials and by
+    language."""
 
     def shares(chosen: Sequence[Trial]) -> dict[str, list[bool]]:
         groups: dict[str, list[bool]] = {}
@@ -235,7 +227,7 @@ def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
                     groups.setdefault(f"{t.cell}/{part}", []).append(value)
         return groups
 
-    def table(groups: dict[str, list[bool]], value: Any) -> dict[str, Any]:
+    def by_cell(groups: dict[str, list[bool]], value: Any) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for name, rights in groups.items():
             if "/" in name:
@@ -252,10 +244,10 @@ def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
         return float(np.mean(rights))
 
     def figures(groups: dict[str, list[bool]]) -> dict[str, Any]:
-        limits = table(
+        limits = by_cell(
             groups, lambda rights: [round(x, 4) for x in interval(share(rights), len(rights))]
         )
-        return table(groups, share) | {"n": table(groups, len), "ci95": limits}
+        return by_cell(groups, share) | {"n": by_cell(groups, len), "ci95": limits}
 
     groups = shares(trials)
     by_language = {
@@ -270,10 +262,13 @@ def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
     return figures(groups) | {"by_language": by_language, "parts": parts}
 
 
+# Within the group `held_out`, the cells held_out_single and held_out_two have the names of the seen
+# cells.
 KEYS = {"single": "single_object", "two": "two_objects"}
 
 
 def _name(trial: Trial) -> str:
+    """The name of the trial's row in the score table."""
     if trial.kind == "sample":
         return trial.cell
     two = trial.cell.endswith(("two", "two_objects"))

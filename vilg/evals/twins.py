@@ -1,11 +1,11 @@
-"""What a Chinese prompt and its English twin give, on records that have a caption in both: for data
-that no scorer can read.
+"""Compares the pictures of a Chinese prompt with the pictures of its English twin, on records that
+have a caption in both languages: for data that no scorer can read.
 
-Two questions that pixels and the model's own judgement answer without another model. Does a caption
-tell the model which picture is meant: does the picture's own caption go with it better (likelihood,
-or the loss of a generator that has none) than captions of other records? And do the two languages
-give one picture: are samples of twins nearer to each other than samples of strangers? (Every prompt
-has noise of its own, so neither distance is 0.)"""
+Two questions can be answered from pixels and from the model's own likelihood, without another
+model. Does a caption tell the model which picture is meant: does the picture's own caption fit it
+better (by likelihood, or by the loss of a generator that has no likelihood) than captions of other
+records? And do the two languages produce the same picture: are samples of twins nearer to each
+other than samples of strangers? (Every prompt has its own noise, so neither distance is 0.)"""
 
 import dataclasses
 from typing import Any
@@ -23,12 +23,11 @@ LANGUAGES = ("zh", "en")
 
 @dataclasses.dataclass(frozen=True)
 class Twins(Sampling):
-    """`n` validation records, evenly spaced; each picture's caption against those of `choices` - 1
-    other records of the set.
-    """
+    """Evaluates `n` validation records, evenly spaced; each picture's caption competes with
+    captions of `choices` - 1 other records of the set."""
 
     n: int = 128  # validation records, evenly spaced
-    choices: int = 16  # captions to tell a picture's own from, the own one among them
+    choices: int = 16  # captions that compete for a picture, its own among them
 
     def __post_init__(self) -> None:
         require(self.choices >= 2, "evals.twins.choices", self.choices, "must be at least 2")
@@ -43,24 +42,25 @@ class Twins(Sampling):
         return self.measured(model)[0]
 
     def measured(self, model: EvaluatedModel) -> tuple[dict[str, Any], list[Scored]]:
-        """The table, and of every caption whether it is the best of `choices` for its picture, and
-        whether its sample is nearer to that picture than to another record's."""
+        """The table, and two scores of every caption: whether it is the best of `choices` for its
+        picture, and whether its sample is nearer to that picture than to another record's picture.
+        """
         pairs = captioned_records(model, self.n, LANGUAGES, "evals.twins.n")
-        codes = model.codes(np.stack([p.image for p in pairs]))
-        made = {g: self.samples(model, pairs, g) for g in LANGUAGES}
         truth = np.stack([p.image for p in pairs])
+        codes = model.codes(truth)
+        sampled = {g: self.samples(model, pairs, g) for g in LANGUAGES}
         result: dict[str, Any] = {}
         scored = []
         for g in LANGUAGES:
             result[g], matched = self.matching(model, pairs, codes, g)
-            own, others = distances(made[g], truth), distances(made[g], np.roll(truth, 1, 0))
+            own, others = distances(sampled[g], truth), distances(sampled[g], np.roll(truth, 1, 0))
             nearer = float(np.mean(own < others))
             result[g] |= {"to_truth": float(own.mean()), "to_another_truth": float(others.mean())}
             result[g] |= {
                 "nearer_to_truth": nearer,
                 "nearer_to_truth_ci95": list(interval(nearer, len(pairs))),
             }
-            rows = list(zip(pairs, matched, own < others, made[g], strict=True))
+            rows = list(zip(pairs, matched, own < others, sampled[g], strict=True))
             scored += [
                 Scored("own caption the best", p.captions[g], g, bool(best), None)
                 for p, best, _, _ in rows
@@ -69,8 +69,9 @@ class Twins(Sampling):
                 Scored("sample nearer to its picture", p.captions[g], g, bool(near), image)
                 for p, _, near, image in rows
             ]
-        result["twins"] = float(distances(made["zh"], made["en"]).mean())
-        result["strangers"] = float(distances(made["zh"], np.roll(made["en"], 1, 0)).mean())
+        zh, en = sampled["zh"], sampled["en"]
+        result["twins"] = float(distances(zh, en).mean())
+        result["strangers"] = float(distances(zh, np.roll(en, 1, 0)).mean())
         return result | {"records": float(len(pairs))}, scored
 
     def fewer(self, n: int) -> "Twins":
@@ -80,19 +81,22 @@ class Twins(Sampling):
     def matching(
         self, model: EvaluatedModel, pairs: list[Pair], codes: np.ndarray, language: str
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """How often the own caption is the best of `choices`; nats a code (or the loss, of a
-        Ranker) with it and with others'. And of which records [n] it is."""
+        """How often a picture's own caption is the best of `choices`, and nats a code (for a
+        Ranker: the loss) with the own caption and with other captions. Also returns for each of the
+        n records whether its own caption is the best, bool [n]."""
         n, likelihood = len(pairs), isinstance(model.experiment.model, Likelihood)
-        shift = n // self.choices  # evenly spaced others: neighbours in a data set are often alike
+        # The other captions come from evenly spaced records, since neighbours in a data set are
+        # often alike.
+        shift = n // self.choices
         texts = [
             pairs[(i + k * shift) % n].captions[language]
             for k in range(self.choices)
             for i in range(n)
         ]
         method = "log_likelihood" if likelihood else "agreement"
-        every = np.concatenate([codes] * self.choices)
-        scores = model.apply_to_texts(method, texts, [language] * len(texts), every)
-        scores = scores.reshape(self.choices, n)
+        repeated_codes = np.concatenate([codes] * self.choices)
+        scores = model.apply_to_texts(method, texts, [language] * len(texts), repeated_codes)
+        scores = scores.reshape(self.choices, n)  # row 0: each picture with its own caption
         matched = scores[0] > scores[1:].max(0)
         own, other = (
             ("nats_a_code", "nats_a_code_other_caption")
@@ -110,17 +114,17 @@ class Twins(Sampling):
         return numbers, matched
 
     def samples(self, model: EvaluatedModel, pairs: list[Pair], language: str) -> np.ndarray:
-        """One picture a record."""
-        made = model.sample(
+        """One sampled picture for each record."""
+        samples = model.sample(
             [p.captions[language] for p in pairs],
             self.controls(model.experiment.model),
             0,
             [language] * len(pairs),
         )
-        return np.stack([m.image for m in made])
+        return np.stack([s.image for s in samples])
 
     def protocol(self) -> dict[str, Any]:
-        """What the numbers depend on."""
+        """The settings that the numbers depend on."""
         return self.settings() | {
             "split": "valid",
             "distance": "root mean square of pixels in [0, 1], mean over pairs",

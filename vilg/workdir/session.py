@@ -255,11 +255,11 @@ class Session:
         self.require(Embedder)
         return self.apply_to_texts("embed_texts", texts, languages)
 
-    def best(self, made: Sequence[Sampled], number: int, ranker: str) -> list[Sampled]:
+    def best(self, samples: Sequence[Sampled], number: int, ranker: str) -> list[Sampled]:
         """The best picture of every group of `number` successive pictures, which have the same
         prompt, by the cosines of the ranker whose run is in the workdir `ranker`.
         """
-        return best_of(made, number, self.ranking(ranker, {m.language for m in made}))
+        return best_of(samples, number, self.ranking(ranker, {s.language for s in samples}))
 
     def ranking(self, workdir: str, languages: Iterable[str] = ()) -> "Session":
         """The session of a ranker's run, which is opened once.
