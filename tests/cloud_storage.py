@@ -263,15 +263,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             name = asked.get("name") or json.loads(body)["name"]
             id = str(next(self.store.generations))
             self.store.uploads[id] = (bucket, name, bytearray())
-            return (
-                200,
-                b"",
-                {
-                    "Location": (
-                        f"http://{headers['Host']}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}"
-                    )
-                },
-            )
+            page = f"http://{headers['Host']}/upload/storage/v1/b/{bucket}/o"
+            return 200, b"", {"Location": f"{page}?uploadType=resumable&upload_id={id}"}
         elif kind == "multipart":
             whole = email.message_from_bytes(
                 b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from vilg.config import lookup, require
 from vilg.packaged import experiment_path
+from vilg.types import UserError
 
 # Fields and sections that may change between a run and its continuation, because what is learned
 # does not depend on them: how often something is done, where files lie, the layout and evaluations.
@@ -52,22 +53,29 @@ def load_config(path: str, beside: str = "") -> ConfigDict:
 
     Errors: UserError where there is no such file or size, and where the file has no get_config."""
     file, _, size = path.partition(":")
-    module = load_file(file, beside)
-    get_config = getattr(module, "get_config", None)
-    remedy = "the file has no function get_config, which gives an experiment's config; add one"
-    require(callable(get_config), "config", path, remedy)
-    if size and hasattr(module, "SIZES"):
-        lookup(dict.fromkeys(module.SIZES), size, "config size")
-    has_sizes = bool(inspect.signature(module.get_config).parameters)
+    names = vars(load_file(file, beside))
+    get_config = names.get("get_config")
+    if not callable(get_config):
+        raise UserError(
+            f"config={path!r}: the file has no function get_config, which gives an experiment's"
+            " config; add one"
+        )
+    if size and "SIZES" in names:
+        lookup(dict.fromkeys(names["SIZES"]), size, "config size")
+    has_sizes = bool(inspect.signature(get_config).parameters)
     require(not size or has_sizes, "config size", size, f"{file} has no sizes; leave it out")
-    config = module.get_config(size) if size else module.get_config()
+    config = get_config(size) if size else get_config()
     remedy = f"get_config gives a {type(config).__name__}; make it give a ConfigDict"
-    require(isinstance(config, ConfigDict), "config", path, remedy)
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"config={path!r}: {remedy}")
     return config
 
 
 def load_file(path: str, beside: str = "") -> ModuleType:
-    """The module of an experiment, by its path or packaged name, as in `load_config`."""
+    """The module of an experiment, by its path or packaged name, as in `load_config`.
+
+    Its author decides which names it defines; a reader takes those that may be missing from
+    `vars(module)`."""
     target = experiment_path(path, beside)
     spec = importlib.util.spec_from_file_location(f"experiment_{target.stem}", target)
     assert spec is not None and spec.loader is not None
@@ -82,7 +90,7 @@ def generator_configs(path: str, config: dict[str, Any], codec: Path) -> dict[st
     `config`, with its overrides, takes the place of the first, and its SHARED_SECTIONS those of the
     others. A file without that function gives `config` alone, under its generator's name."""
     file, _, size = path.partition(":")
-    generators = getattr(load_file(file), "generators", None)
+    generators = vars(load_file(file)).get("generators")
     name = config["generator"].get("name")
     require(bool(name), "config", path, "is a codec's experiment; give one that has a generator")
     configs = {name: config}

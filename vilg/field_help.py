@@ -4,6 +4,7 @@ Separate from config.py, which checks values: help is read where somebody asks f
 comment that a reader of the class finds too, so that it is written once."""
 
 import ast
+import dataclasses
 import functools
 import inspect
 import io
@@ -21,8 +22,8 @@ def field_help(kind: type) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("vilg."):
             found |= _own_help(base)
-    for name, field in getattr(kind, "__dataclass_fields__", {}).items():
-        found[name] = found.get(name) or field.metadata.get("help", "")
+    for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+        found[field.name] = found.get(field.name) or field.metadata.get("help", "")
     return found
 
 

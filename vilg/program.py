@@ -13,6 +13,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import NamedSharding
 
 from vilg.codecs.base import to_bytes, to_unit
@@ -85,7 +86,7 @@ class Program:
             resolve = resolver(self.layout, self.mesh, table)
 
             def one(leaf: Any) -> Any:
-                if is_box(leaf) and not hasattr(leaf.value, "ndim"):
+                if is_box(leaf) and isinstance(leaf.value, optax.MaskedNode):
                     return leaf.value  # optax masks parameters that another transformation owns
                 if is_box(leaf) and len(leaf.names) == leaf.value.ndim and leaf.value.size > 1:
                     return resolve(tuple(leaf.names), leaf.value.shape)

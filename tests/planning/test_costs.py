@@ -224,7 +224,8 @@ ENTRY %main (p: f32[8,128]) -> f32[8,128] {
   %send = (f32[8,128]{1,0}, u32[], token[]) send(%c, %token), channel_id=3,\
  is_host_transfer=true,\
  frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",\
-_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",\
+_xla_megascale_transfer_type="ALL_REDUCE"}
   %recv = (f32[8,128]{1,0}, u32[], token[]) recv(%token), channel_id=2, is_host_transfer=true,\
  frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",\
 _xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}

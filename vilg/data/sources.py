@@ -44,6 +44,16 @@ class HasContent(Protocol):
         ...
 
 
+@runtime_checkable
+class WritesCaptions(Protocol):
+    """A source that writes its captions itself, in some languages."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of its captions."""
+        ...
+
+
 @dataclass(frozen=True)
 class Split(Lazy):
     """The records of another source that are for training, or those that are for validation.

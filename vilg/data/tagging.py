@@ -54,7 +54,8 @@ COLOUR = re.compile(
     "[深浅淡暗亮鲜]?(?:[红橙橘黄绿青蓝紫粉黑白灰棕褐金银米肉彩杏茶栗]|咖啡|玫瑰|天空|翠|银灰|粉红|蓝绿)+色"
 )
 ENGLISH_WORD = re.compile(
-    r"\d+(?:[.,]\d+)*|n['’]t\b|['’](?:s|m|d|re|ve|ll)\b|[^\W\d_]+?(?=n['’]t\b)|[^\W\d_]+(?:-[^\W\d_]+)*|\S",
+    r"\d+(?:[.,]\d+)*|n['’]t\b|['’](?:s|m|d|re|ve|ll)\b|[^\W\d_]+?(?=n['’]t\b)"
+    r"|[^\W\d_]+(?:-[^\W\d_]+)*|\S",
     re.I,
 )
 MEASURES = frozenset(

@@ -94,7 +94,8 @@ class TFDS(Lazy):
         for part in reversed(self.fields["image"].split("/")):
             decoders = {part: decoders}
         try:
-            return builder, builder.as_data_source(split=self.split, decoders=decoders)  # type: ignore
+            open_split: Any = builder.as_data_source  # its type has no `split`
+            return builder, open_split(split=self.split, decoders=decoders)
         except Exception as error:  # not prepared, prepared as tfrecord, or an unknown split
             raise UserError(
                 f"tfds dataset={self.dataset!r} split={self.split!r}: {sentence(error)};"
@@ -153,9 +154,12 @@ class TFDS(Lazy):
 
     def _boxes(self, features: Any, values: dict[str, Any]) -> list[dict[str, Any]]:
         """The boxes of the schema. Integer labels become names where the feature has names."""
+        from tensorflow_datasets.core.features import ClassLabel
+
         labels = list(values.get("labels", ()))
         path = self.fields["labels"]
-        name_of = getattr(feature(features, path), "int2str", str) if path else str
+        kind = feature(features, path) if path else None
+        name_of = kind.int2str if isinstance(kind, ClassLabel) else str
         rows = np.asarray(values["boxes"]).reshape(-1, 4).tolist()
         return [
             {
@@ -175,13 +179,18 @@ def feature(features: Any, path: str) -> Any:
     """The feature of TFDS at a path such as "captions/text", also inside a sequence; None if there
     is none. A name that has slashes itself comes first.
     """
-    features = getattr(features, "feature", features)  # the feature inside a Sequence
-    if hasattr(features, "keys") and path in features.keys():  # noqa: SIM118 FeaturesDict has no `in`
-        return getattr(features[path], "feature", features[path])
-    name, _, rest = path.partition("/")
-    if not rest or not hasattr(features, "keys") or name not in features.keys():  # noqa: SIM118
+    from tensorflow_datasets.core.features import FeaturesDict, Sequence
+
+    if isinstance(features, Sequence):
+        features = features.feature
+    if not isinstance(features, FeaturesDict):
         return None
-    return feature(features[name], rest)
+    names = features.keys()  # a FeaturesDict has no `in`
+    if path in names:
+        found = features[path]
+        return found.feature if isinstance(found, Sequence) else found
+    name, _, rest = path.partition("/")
+    return feature(features[name], rest) if rest and name in names else None
 
 
 def pick(row: Any, path: str) -> Any:

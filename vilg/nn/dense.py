@@ -78,7 +78,9 @@ def repeated(
         rematerialised(block, remat, field, prevent_cse=not scan),
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=tuple(0 if i in sliced else nn.broadcast for i in range(arguments)),  # type: ignore[arg-type]
+        in_axes=tuple(  # type: ignore[arg-type]
+            0 if i in sliced else nn.broadcast for i in range(arguments)
+        ),
         length=length,
         unroll=1 if scan else length,
         metadata_params={nn.PARTITION_NAME: "layers"},

@@ -48,7 +48,8 @@ def maximum(x: Array, stride: int = 2) -> Array:
 
 def mean(x: Array) -> Array:
     """A 3x3 average of stride 1 over the pixels of the image, without the padding."""
-    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)  # type: ignore[arg-type]
+    borders = ((1, 1), (1, 1))
+    return nn.avg_pool(x, (3, 3), (1, 1), borders, count_include_pad=False)  # type: ignore
 
 
 def joined(*branches: Array) -> Array:

@@ -94,7 +94,9 @@ def resolver(layout: Layout, mesh: Mesh, rule_set: str) -> Resolver:
             return NamedSharding(mesh, spec)
         sizes = {a: 1 if a in manual else n for a, n in mesh.shape.items()}
         entries = [_without(s, manual) for s in layout.spec(rule_set, tuple(axes), shape, sizes)]
-        return NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(*entries))  # type: ignore[arg-type]
+        return NamedSharding(  # type: ignore[arg-type]
+            jax.sharding.get_abstract_mesh(), PartitionSpec(*entries)
+        )
 
     return resolve
 

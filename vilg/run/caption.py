@@ -66,10 +66,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
                     good.append(path)
                 except (BadRecord, OSError) as error:
                     bad += 1
-                    print(
-                        f"vilg caption: skipped {path}: {getattr(error, 'reason', error)}",
-                        file=sys.stderr,
-                    )
+                    reason = error.reason if isinstance(error, BadRecord) else error
+                    print(f"vilg caption: skipped {path}: {reason}", file=sys.stderr)
             if not good:
                 continue
             found = [

@@ -14,6 +14,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import vilg
@@ -163,9 +164,8 @@ def copy(name: str, out: str) -> None:
 
 def _defined_in(module: Any, size: str, source: Path) -> Path:
     """The file that defines a size: another one where SIZES takes the size from there."""
-    made = getattr(module, "SIZES", {}).get(size)
-    code = getattr(made, "__code__", None)
-    return Path(code.co_filename) if code else source
+    made = vars(module).get("SIZES", {}).get(size)
+    return Path(made.__code__.co_filename) if isinstance(made, FunctionType) else source
 
 
 def with_default_size(text: str, size: str, name: str) -> str:

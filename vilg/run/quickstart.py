@@ -56,15 +56,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     root = Path(args.workdir)
     root.mkdir(parents=True, exist_ok=True)
     configs = generator_configs(args.config, to_dict(config), root / "codec")
-    scenes: dict[str, Any] = {
-        name: build_experiment(c).evals.get("scenes") for name, c in configs.items()
-    }
-    for name, evaluator in scenes.items():
-        if not isinstance(evaluator, Scenes):
-            raise UserError(
-                f"evals.scenes is missing in {name}: the quickstart scores scenes; give its section"
-                " in the experiment"
-            )
+    scenes = {name: scene_evaluator(name, one) for name, one in configs.items()}
     costs = Costs(root / "costs.json")
     codec_dir = root / "codec"
     with costs.stage("codec", resumes=True):
@@ -117,6 +109,19 @@ def main(args: argparse.Namespace, config: Any) -> int:
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
     print(f"{out / 'index.html'}: {headline(report)}")
     return 0
+
+
+def scene_evaluator(name: str, config: Mapping[str, Any]) -> Scenes:
+    """The evaluator that scores the scenes of the generator `name`. Errors: UserError where its
+    config has none.
+    """
+    evaluator = build_experiment(config).evals.get("scenes")
+    if not isinstance(evaluator, Scenes):
+        raise UserError(
+            f"evals.scenes is missing in {name}: the quickstart scores scenes; give its section in"
+            " the experiment"
+        )
+    return evaluator
 
 
 def page(out: Path, report: dict, trials: dict[str, list[Trial]], pairs: tuple, root: Path) -> None:

@@ -53,6 +53,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # all of them twice would not fit a screen
     parser.usage = "vilg sample --workdir=DIR --prompt=TEXT --out=DIR [options]"
     parser.add_argument("--workdir", required=True, help="a generator's run")
+    _add_prompt_options(parser)
+    parser.add_argument("--out", required=True, help="directory for the pictures")
+    parser.add_argument("--num", type=int, default=1, help="pictures a prompt")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--best_of",
+        type=int,
+        metavar="N",
+        help="draw N for each picture and keep the one that --ranker likes best",
+    )
+    parser.add_argument(
+        "--ranker",
+        default="",
+        metavar="WORKDIR",
+        help="a dual encoder's run (experiments/ranker.py)",
+    )
+    controls = parser.add_argument_group("the sampler's options (a generator has some of them)")
+    for option in OPTIONS.values():
+        controls.add_argument(f"--{option.name}", type=option.type, help=option.help)
+    _add_stepwise_options(parser)
+    parser.add_argument(
+        "--raw", action="store_true", help="the last parameters instead of their moving average"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
+
+
+def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which prompts are drawn."""
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; repeat for more")
     parser.add_argument(
         "--prompts",
@@ -78,24 +106,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=Listed,
         help="words after each prompt: --style=list prints them",
     )
-    parser.add_argument("--out", required=True, help="directory for the pictures")
-    parser.add_argument("--num", type=int, default=1, help="pictures a prompt")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--best_of",
-        type=int,
-        metavar="N",
-        help="draw N for each picture and keep the one that --ranker likes best",
-    )
-    parser.add_argument(
-        "--ranker",
-        default="",
-        metavar="WORKDIR",
-        help="a dual encoder's run (experiments/ranker.py)",
-    )
-    controls = parser.add_argument_group("the sampler's options (a generator has some of them)")
-    for option in OPTIONS.values():
-        controls.add_argument(f"--{option.name}", type=option.type, help=option.help)
+
+
+def _add_stepwise_options(parser: argparse.ArgumentParser) -> None:
+    """The options of generators that sample step by step (vilg/types.py:Stepwise)."""
     stepwise = parser.add_argument_group("generators that sample step by step")
     stepwise.add_argument("--negative", help="what to keep away from; needs guidance other than 1")
     stepwise.add_argument("--init", default="", help="a picture to start from")
@@ -115,10 +129,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="experts one by one on the devices, the rest on the host",
     )
-    parser.add_argument(
-        "--raw", action="store_true", help="the last parameters instead of their moving average"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress line")
 
 
 def main(args: argparse.Namespace, config: Any) -> int:

@@ -12,8 +12,8 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -21,7 +21,9 @@ from jax.experimental import multihost_utils
 
 from vilg.training.checkpoint import Checkpoints
 from vilg.training.log import RunLog
-from vilg.types import Diverged, Preempted
+from vilg.types import Diverged, Metrics, Preempted
+
+MUST_BE_FINITE = ("loss", "gradient_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +87,68 @@ class Interruption:
             return bool(multihost_utils.reached_preemption_sync_point(next(self._boundaries)))
         return self.asked
 
+    def stopped(self, step: int) -> Preempted:
+        """The exception that ends the run after `step` updates."""
+        return Preempted(
+            f"stopped after step {step} by a signal, everything saved; run the same command again"
+            " to go on"
+        )
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Host batches, and the position in the data behind the last one."""
+
+    def __next__(self) -> dict:
+        """The next batch."""
+        ...
+
+    def get_state(self) -> dict[str, object]:
+        """The position, as a checkpoint keeps it."""
+        ...
+
+
+class _Pending:
+    """Metrics of the last steps, which the device may still be computing."""
+
+    def __init__(self, checkpoints: Checkpoints, log: RunLog | None, log_every: int, steps: int):
+        self.checkpoints, self.log, self.log_every, self.steps = checkpoints, log, log_every, steps
+        self.waiting: collections.deque[tuple[int, Metrics, Sequence[str]]] = collections.deque()
+
+    def newest_is_finite(self) -> bool:
+        """Whether loss and gradient norm of the newest step are finite; waits for the device."""
+        metrics = self.waiting[-1][1]
+        return all(np.isfinite(np.asarray(v)) for k, v in metrics.items() if k in MUST_BE_FINITE)
+
+    def settle(self, leave: int, extra: Mapping[str, float] | None = None) -> None:
+        """Checks and logs all steps but the newest `leave`; `extra` joins the line of the last one.
+
+        Errors: Diverged where loss or gradient norm of a step is not finite."""
+        while len(self.waiting) > leave:
+            step, metrics, ids = self.waiting.popleft()
+            values = {k: np.asarray(v) for k, v in jax.device_get(metrics).items()}
+            self._check(step, values, ids)
+            more = extra if extra and not self.waiting else {}
+            logged = more or step % self.log_every == 0 or step in (1, self.steps)
+            if self.log is not None and logged:
+                self.log.write(step, {**values, **more})
+
+    def _check(self, step: int, values: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
+        bad = [k for k in MUST_BE_FINITE if k in values and not np.isfinite(values[k])]
+        if bad:
+            good = self.checkpoints.steps()
+            raise Diverged(
+                f"{bad[0]} is {values[bad[0]]} in step {step}; last good checkpoint:"
+                f" {good[-1] if good else 'none'}; batch ids:"
+                f" {', '.join(ids[:16])}{' ...' if len(ids) > 16 else ''}; lower"
+                " optimizer.learning_rate or optimizer.clip, or look at these"
+            )
+
 
 def train(
     state: Any,
     update: Callable[[Any, Any], tuple[Any, dict]],
-    batches: Any,
+    batches: Batches,
     place: Callable[[dict], dict],
     checkpoints: Checkpoints,
     log: RunLog | None,
@@ -100,84 +159,50 @@ def train(
     periodic: Sequence[Periodic] = (),
 ) -> Any:
     """Trains until the state has had `steps` updates in all, and returns that state. `state` may be
-    a restored one; `batches.get_state()` gives the position in the data, which is saved too.
+    a restored one; the position in the data is saved with it.
 
     Errors: Diverged, which names the step, the ids of its batch and the last good checkpoint;
-    Preempted, after the state was saved.
-    """
+    Preempted, after the state was saved."""
     step = int(state.step)
-    pending: collections.deque = collections.deque()
+    pending = _Pending(checkpoints, log, log_every, steps)
     # gloo, the collectives of CPUs, deadlocks behind many steps that nothing waits for
     await_each = jax.process_count() > 1 and jax.default_backend() == "cpu"
     last_validation: dict[str, float] | None = None
-
-    def settle(leave: int, extra: dict | None = None) -> None:
-        """Checks and logs the metrics of all pending steps but the last `leave`. `extra` are more
-        scalars for the line of the last pending step.
-        """
-        while len(pending) > leave:
-            at, metrics, ids = pending.popleft()
-            values = {k: np.asarray(v) for k, v in jax.device_get(metrics).items()}
-            bad = [
-                k for k in ("loss", "gradient_norm") if k in values and not np.isfinite(values[k])
-            ]
-            if bad:
-                good = checkpoints.steps()
-                raise Diverged(
-                    f"{bad[0]} is {values[bad[0]]} in step {at}; last good checkpoint:"
-                    f" {good[-1] if good else 'none'}; batch ids:"
-                    f" {', '.join(ids[:16])}{' ...' if len(ids) > 16 else ''}; lower"
-                    " optimizer.learning_rate or optimizer.clip, or look at these"
-                )
-            more = extra if extra and not pending else {}
-            if log is not None and (more or at % log_every == 0 or at == steps or at == 1):
-                log.write(at, values | more)
 
     with Interruption() as interruption:
         while step < steps:
             batch = next(batches)
             state, metrics = update(state, place(batch))
             step += 1
-            pending.append((step, metrics, batch.get("ids", [])))
-            settle(1)
+            pending.waiting.append((step, metrics, batch.get("ids", [])))
+            pending.settle(1)
             due = [item for item in periodic if item.due(step, steps)]
             stop = interruption.reached()
             save = step % checkpoint_every == 0 or step == steps or stop
             if not (due or save or await_each):
                 continue
-            last = pending.pop()
-            settle(0)
-            pending.append(last)
-            extra: dict[str, Any] = {}
+            extra: dict[str, float] = {}
             began = time.time()
-            if due and all(
-                np.isfinite(np.asarray(v))
-                for k, v in last[1].items()
-                if k in ("loss", "gradient_norm")
-            ):
+            if due and pending.newest_is_finite():
                 try:
                     for item in due:
                         scalars = item.call(state, step)
                         if "loss" in scalars:
                             last_validation = {"loss": float(scalars["loss"])}
                         extra |= {item.prefix + k: v for k, v in scalars.items()}
-                except BaseException:  # Ctrl-C too
-                    # a failing evaluator must not lose the updates that were made
-                    settle(0, extra)
+                except BaseException:  # Ctrl-C too: a failing evaluator loses no updates
+                    pending.settle(0, extra)
                     if save:
                         checkpoints.save(step, state, batches.get_state(), last_validation)
                     raise
-            settle(0, extra)
+            pending.settle(0, extra)
             if log is not None:
                 log.exclude(time.time() - began if due else 0.0)
-            if save:
-                if log is not None:
+                if save:
                     log.sync()
+            if save:
                 checkpoints.save(step, state, batches.get_state(), last_validation)
             if stop and step < steps:
-                raise Preempted(
-                    f"stopped after step {step} by a signal, everything saved; run the same command"
-                    " again to go on"
-                )
-    settle(0)
+                raise interruption.stopped(step)
+    pending.settle(0)
     return state

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from vilg.config import lookup, require
 from vilg.experiment import Experiment, build_experiment
 from vilg.experiment_file import load_file, to_dict
@@ -54,7 +56,7 @@ class Ablation:
                 " codecs are",
             )
             require(
-                hasattr(overrides, "items"),
+                isinstance(overrides, Mapping | ConfigDict),
                 f"CELLS.{name}",
                 overrides,
                 "must be a mapping of dotted fields, such as {'optimizer.clip': 1.0}",
@@ -91,14 +93,14 @@ class Run:
 def read_ablation(path: str) -> Ablation:
     """The Ablation of "FILE.py[:size]". Errors: UserError where the file has no CELLS."""
     file, _, size = path.partition(":")
-    module = load_file(file)
+    names = vars(load_file(file))
     found = {
-        name: getattr(module, name.upper())
+        name: names[name.upper()]
         for name in ("cells", "seeds", "metrics", "controls", "tables")
-        if hasattr(module, name.upper())
+        if name.upper() in names
     }
-    if hasattr(module, "cells"):
-        found["cells"] = module.cells(size) if size else module.cells()
+    if "cells" in names:
+        found["cells"] = names["cells"](size) if size else names["cells"]()
     if not found.get("cells"):
         raise UserError(
             f"config={path!r}: the file has no CELLS; `vilg train` runs a single experiment"

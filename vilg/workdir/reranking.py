@@ -20,6 +20,7 @@ from jaxtyping import Float
 from vilg.config import require
 from vilg.data.convert import good_records
 from vilg.data.replace import new_file
+from vilg.data.sources import WritesCaptions
 from vilg.types import UserError
 
 AT_ONCE = 256  # pictures held in memory
@@ -68,11 +69,9 @@ def check_request(best_of: int | None, ranker: str) -> None:
 def check_languages(ranker: Any, workdir: str, languages: Iterable[str]) -> None:
     """Errors: UserError for a language in which the ranker was trained on no captions."""
     data = ranker.experiment.data
-    languages_read = [
-        g
-        for g in data.loader.languages
-        if g in getattr(data.train, "languages", data.loader.languages)
-    ]
+    languages_read = data.loader.languages
+    if isinstance(data.train, WritesCaptions):
+        languages_read = [g for g in languages_read if g in data.train.languages]
     for language in sorted(set(languages) - set(languages_read)):
         raise UserError(
             f"ranker={workdir!r}: was trained on captions in {', '.join(languages_read)}, and"

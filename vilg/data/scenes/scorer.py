@@ -127,7 +127,9 @@ def read(image: np.ndarray) -> Reading:
         return Reading(reason="too many patches of colour")
     if not found:
         return Reading(reason="no object")
-    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)  # type: ignore[misc]
+    distance, nearest = ndimage.distance_transform_edt(  # type: ignore[misc]
+        labels == 0, return_indices=True
+    )
     owner = labels[tuple(nearest)]
     outside = chroma[distance > 4]
     noise = float((outside**2).mean()) if outside.size else 0.0

@@ -156,7 +156,8 @@ class Diffusers:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(0)
         self.torch, self.inputs = torch, inputs
-        self.model: Any = diffusers.UNet2DConditionModel(  # pyright: ignore[reportPrivateImportUsage]
+        network: Any = diffusers.UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
+        self.model = network(
             in_channels=4,
             out_channels=4,
             block_out_channels=tuple(channels * m for m in (1, 2, 3, 4)),

@@ -15,66 +15,42 @@ from vilg.workdir.stages import Costs
 
 
 def compare(
-    runs: Sequence[Run], settings: Mapping[str, Any], out: Path, quiet: bool
+    runs: Sequence[Run],
+    settings: Mapping[str, Sequence[Mapping[str, object]]],
+    out: Path,
+    quiet: bool,
 ) -> dict[str, Any]:
-    """The report."""
+    """The report. `settings`: by contender the options of the points of its sampling curve."""
     measures = Measures(out, quiet)
-    names = list(dict.fromkeys(run.name for run in runs))
-    seeds = {name: [r for r in runs if r.name == name] for name in names}
+    contenders = {name: [r for r in runs if r.name == name] for name in (r.name for r in runs)}
     costs = Costs(out / "costs.json").cpu_seconds
     report: dict[str, Any] = {name: {} for name in ("metrics", "cells", "ceiling", "training")}
     report["curves"] = {"training": {}, "sampling": {}}
-    finals: dict[str, list[Any]] = {}
-    for (
-        name,
-        own,
-    ) in (
-        seeds.items()
-    ):  # one run after another, since what is compiled for one serves all of its measurements
-        first, rest = own[0], own[1:]
+    finals = {}
+    # one run after another, since what is compiled for one serves all of its measurements
+    for name, seeds in contenders.items():
+        first = seeds[0]
         results = [measured(measures, first)]
         report["ceiling"][name] = measures.ceiling(first.workdir)
-        report["curves"]["training"][name] = measures.training_curve(
-            first.workdir, run_flops(first)
-        )
-        report["curves"]["sampling"][name] = measures.sampling_curve(
-            first.workdir, settings.get(name, [{}])
-        )
-        results += [measured(measures, run) for run in rest]
+        curves = report["curves"]
+        curves["training"][name] = measures.training_curve(first.workdir, run_flops(first))
+        points = settings.get(name, [{}])
+        curves["sampling"][name] = measures.sampling_curve(first.workdir, points)
+        results += [measured(measures, run) for run in seeds[1:]]
         finals[name] = [kinds["ema"] for kinds in results]
-        report["metrics"][name] = {
-            kind: pooled([kinds[kind] for kinds in results]) for kind in results[0]
-        }
-        report["cells"][name] = {
-            kind: summary([kinds[kind] for kinds in results]) for kind in results[0]
-        }
-        report["training"][name] = {
-            "flops": spent(first.experiment, "flops"),
-            "images": spent(first.experiment, "images"),
-            "updates": first.experiment.training.steps,
-            "model_flops_an_update": first.program.model_flops,
-            "traced_flops_an_update": first.program.update_flops,
-            "compiled_flops_an_update": measures.compiled_flops(first.program),
-            "parameters": first.program.parameters,
-            "cpu_seconds": [costs.get(f"{name}/{r.seed}") for r in own],
+        by_kind = {kind: [kinds[kind] for kinds in results] for kind in results[0]}
+        report["metrics"][name] = {kind: pooled(found) for kind, found in by_kind.items()}
+        report["cells"][name] = {kind: summary(found) for kind, found in by_kind.items()}
+        report["training"][name] = training_cost(measures, first) | {
+            "cpu_seconds": [costs.get(f"{name}/{run.seed}") for run in seeds]
         }
     report["comparisons"] = pairs(finals)
     report["cpu_seconds"] = costs
-    report["grid"] = {name: measures.pictures(own[0].workdir) for name, own in seeds.items()}
+    report["grid"] = {n: measures.pictures(seeds[0].workdir) for n, seeds in contenders.items()}
     report["protocol"] = {
         "contenders": {
-            name: {
-                "workdirs": [str(r.workdir) for r in seeds[name]],
-                "seeds": [r.seed for r in seeds[name]],
-                "evals": protocols(seeds[name][0].experiment),
-                "config_hash": seeds[name][0].experiment.hash,
-                "parameters": (
-                    "moving average"
-                    if "raw" in report["metrics"][name]
-                    else "raw (no moving average was kept)"
-                ),
-            }
-            for name in names
+            name: contender_protocol(seeds, averaged="raw" in report["metrics"][name])
+            for name, seeds in contenders.items()
         },
         "significance": (
             "over prompts: sign flips of paired differences; over training seeds: Student's t;"
@@ -85,6 +61,33 @@ def compare(
         "versions": versions(),
     }
     return report
+
+
+def training_cost(measures: Measures, run: Run) -> dict[str, object]:
+    """What the run's training cost: FLOPs and images in all, FLOPs of an update by three counts."""
+    return {
+        "flops": spent(run.experiment, "flops"),
+        "images": spent(run.experiment, "images"),
+        "updates": run.experiment.training.steps,
+        "model_flops_an_update": run.program.model_flops,
+        "traced_flops_an_update": run.program.update_flops,
+        "compiled_flops_an_update": measures.compiled_flops(run.program),
+        "parameters": run.program.parameters,
+    }
+
+
+def contender_protocol(seeds: Sequence[Run], averaged: bool) -> dict[str, object]:
+    """What the scores of a contender are of. `averaged`: whether a moving average of the parameters
+    was kept.
+    """
+    experiment = seeds[0].experiment
+    return {
+        "workdirs": [str(run.workdir) for run in seeds],
+        "seeds": [run.seed for run in seeds],
+        "evals": protocols(experiment),
+        "config_hash": experiment.hash,
+        "parameters": "moving average" if averaged else "raw (no moving average was kept)",
+    }
 
 
 def measured(measures: Measures, run: Run) -> dict[str, Any]:

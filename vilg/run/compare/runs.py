@@ -5,11 +5,12 @@ trained.
 import copy
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from vilg.config import require
 from vilg.experiment import Experiment, build_experiment
@@ -108,8 +109,10 @@ def planned_runs(
     return runs
 
 
-def perform(runs: Sequence[Run], ranker: Any, out: Path, quiet: bool) -> None:
-    """Trains the codec, every run, and the ranker where there is one, as far as they are not."""
+def perform(runs: Sequence[Run], others: Mapping[str, ConfigDict], out: Path, quiet: bool) -> None:
+    """Trains the codec, every run and the other experiments, each as far as it is not trained yet.
+
+    `others`: configs by the name of their directory in `out`."""
     costs = Costs(out / "costs.json")
     experiment = runs[0].experiment
     if has_parameters(experiment.image_codec):
@@ -119,6 +122,6 @@ def perform(runs: Sequence[Run], ranker: Any, out: Path, quiet: bool) -> None:
         with costs.stage(f"{run.name}/{run.seed}", resumes=True):
             train(run.experiment.config, run.workdir, quiet, title=f"{run.name}/{run.seed}")
         jax.clear_caches()
-    if ranker is not None:
-        with costs.stage("ranker", resumes=True):
-            train(ranker, out / "ranker", quiet, title="ranker")
+    for name, config in others.items():
+        with costs.stage(name, resumes=True):
+            train(config, out / name, quiet, title=name)

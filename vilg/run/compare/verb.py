@@ -65,22 +65,22 @@ def main(args: argparse.Namespace, config: Any) -> int:
         runs, budget = stored_runs(args.workdirs), ""
         same_protocol(runs)
     else:
-        module = load_file(args.config.partition(":")[0])
-        budget = args.budget or getattr(module, "BUDGET", "")
-        settings = dict(getattr(module, "SAMPLING", {}))
-        seeds = parse_seeds(args.seeds or ",".join(map(str, getattr(module, "SEEDS", (0,)))))
+        names = vars(load_file(args.config.partition(":")[0]))
+        budget = args.budget or names.get("BUDGET", "")
+        settings = dict(names.get("SAMPLING", {}))
+        seeds = parse_seeds(args.seeds or ",".join(map(str, names.get("SEEDS", (0,)))))
         runs = planned_runs(args.config, to_dict(config), budget, seeds, out)
         same_protocol(runs)
-        ranker = getattr(module, "RANKER", None)
+        ranker = names.get("RANKER")
         chosen = any("best_of" in setting for one in settings.values() for setting in one)
         require(
-            not chosen or ranker is not None,
+            not chosen or bool(ranker),
             "SAMPLING",
             settings,
             "has best_of, so the file needs RANKER, the config of what chooses",
         )
         out.mkdir(parents=True, exist_ok=True)
-        perform(runs, ranker if chosen else None, out, args.quiet)
+        perform(runs, {"ranker": ranker} if chosen and ranker else {}, out, args.quiet)
         same_text(runs)
         place = str(out / "ranker")
         settings = {
@@ -99,15 +99,6 @@ def main(args: argparse.Namespace, config: Any) -> int:
     show(report)
     print(f"{out / 'index.html'}")
     return 0
-
-
-# --- which runs -----------------------------------------------------------------------------------
-
-
-# --- training -------------------------------------------------------------------------------------
-
-
-# --- numbers --------------------------------------------------------------------------------------
 
 
 def show(report: Mapping[str, Any]) -> None:
