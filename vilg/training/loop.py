@@ -123,7 +123,8 @@ class _Pending:
     def settle(self, leave: int, extra: Mapping[str, float] | None = None) -> None:
         """Checks and logs all steps but the newest `leave`; `extra` joins the line of the last one.
 
-        Errors: Diverged where loss or gradient norm of a step is not finite."""
+        Errors: Diverged where loss or gradient norm of a step is not finite; it names the step, the
+        ids of its batch and the last good checkpoint."""
         while len(self.waiting) > leave:
             step, metrics, ids = self.waiting.popleft()
             values = {k: np.asarray(v) for k, v in jax.device_get(metrics).items()}
@@ -161,8 +162,7 @@ def train(
     """Trains until the state has had `steps` updates in all, and returns that state. `state` may be
     a restored one; the position in the data is saved with it.
 
-    Errors: Diverged, which names the step, the ids of its batch and the last good checkpoint;
-    Preempted, after the state was saved."""
+    Errors: Diverged; Preempted, after the state was saved."""
     step = int(state.step)
     pending = _Pending(checkpoints, log, log_every, steps)
     # gloo, the collectives of CPUs, deadlocks behind many steps that nothing waits for
