@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import tiny_ranker
 from vilg.experiment import build_experiment
-from vilg.generators.dual_encoder import alike, contrast
+from vilg.generators.dual_encoder import contrast, equal_texts
 from vilg.parallel.axes import unbox
 from vilg.parallel.layouts import parse_layout
 from vilg.run.verify.step import Inputs, Step, compared
@@ -49,7 +49,7 @@ def by_hand(logits, texts):
 def test_the_loss_is_infonce_without_equal_texts_among_the_negatives():
     logits = np.random.default_rng(1).normal(size=(6, 6)).astype(np.float32) * 3
     text = np.array([[1, 2], [3, 4], [1, 2], [1, 4], [5, 6], [1, 2]], np.int32)
-    found = contrast(jnp.asarray(logits), alike(jnp.asarray(text)))
+    found = contrast(jnp.asarray(logits), equal_texts(jnp.asarray(text)))
     np.testing.assert_allclose(found[:2], by_hand(logits, [tuple(row) for row in text]), rtol=1e-6)
     assert not np.allclose(found[:2], by_hand(logits, range(6)), rtol=1e-3), (
         "equal texts change these sums"

@@ -1,7 +1,7 @@
-"""Generators and rankers by name. To add one: a file, and a line here.
+"""The tables of generators and rankers by name. To add one: write its file, and add a line here.
 
-Both are what the `generator` section of an experiment may name; a ranker scores pictures against
-texts and draws none."""
+The `generator` section of an experiment names a class of either table. A ranker scores pictures
+against texts and generates none."""
 
 from vilg.generators.autoregressive import Autoregressive
 from vilg.generators.diffusion import Diffusion

@@ -1,10 +1,11 @@
 """ERNIE-ViLG 1.0: one transformer with shared parameters, a prefix language model in both
 directions (arXiv 2112.15283; PAPERS 2).
 
-text_to_image: text is the source (bidirectional), image codes are the target. The state of the last
-text position predicts the first code, the state at code k predicts code k + 1. image_to_text: the
-image is the source, text the target; text position 0 holds the start id that names the language. In
-memory text always comes first: direction only selects masks (vilg/nn/geometry.py)."""
+In the direction text_to_image the text is the source (attention within it is bidirectional) and the
+image codes are the target: the state of the last text position predicts the first code, and the
+state at code k predicts code k + 1. In the direction image_to_text the image is the source and the
+text is the target; text position 0 holds the start id that names the language. The text always
+comes first in memory: the direction only selects the masks (vilg/nn/geometry.py)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -32,9 +33,8 @@ from vilg.types import END, PAD, Batch, Metrics, Model, Params
 
 @dataclasses.dataclass(frozen=True)
 class Autoregressive(Model):
-    """The generator: its fields are the config. Implements Trainable, Generator, Captioner and
-    Likelihood.
-    """
+    """The generator; its fields are the config. Implements Trainable, Generator, Captioner and
+    Likelihood."""
 
     role: ClassVar[str] = "generator"
     batch_field: ClassVar[str] = "generator.caption_every"
@@ -51,21 +51,21 @@ class Autoregressive(Model):
     heads: int = 4  # attention heads
     mlp_ratio: float = 4.0  # width of a block's feed-forward layer, in widths of a state
     patterns: Any = "dense"  # "dense", "ernie_vilg" (PAPERS 2.1), or one name a layer
-    # positions before a code that its row sees: the last ones, or its own row's
+    # earlier codes that the pattern row sees: the last ones in raster order, or those of its row
     row_mode: Literal["raster_window", "same_row"] = "raster_window"
     convolution: int = 11  # rows and columns that the pattern convolution sees
     # IMPLEMENTATIONS in vilg/nn/attention.py; "auto": by the devices that the program is for
     attention: str = "blockwise"
     qk_norm: bool = False  # RMS norm of queries and keys, each head for itself
-    # rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
+    # base of rotary positions beside the learned ones; 0: none (the paper's scheme is unknown)
     rotary_base: float = 0.0
     tie: bool = False  # output heads share the embeddings' tables
-    # a row a code (the paper), or that and a function of its code vector
+    # embedding of a code: a learned row (the paper), or that row and a function of its code vector
     code_embedding: Literal["table", "codec"] = "table"
     embed_scale: float = 0.02  # standard deviation of the embeddings' initial values
-    # ids before it that each text state holds too (vilg/nn/embed.py; the paper: 0)
+    # earlier ids whose embeddings each text state also holds (vilg/nn/embed.py; the paper: 0)
     text_window: int = 0
-    # radius of the square whose codes before it each image state holds too (the paper: 0)
+    # radius of the square whose earlier codes each image state also holds (the paper: 0)
     image_window: int = 0
     # of activations; parameters and the optimizer's moments are float32
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -75,9 +75,9 @@ class Autoregressive(Model):
     scan: bool = True
     text_to_image_weight: float = 1.0  # PAPERS 2.4: both directions, equal weight
     image_to_text_weight: float = 1.0  # weight of the loss of texts given images
-    # one pass through the layers for each, or one for both (weights fetched once)
+    # one pass through the layers for each direction, or one for both (fetches the weights once)
     directions: Literal["apart", "together"] = "apart"
-    caption_every: int = 1  # every so many rows of a batch, one also trains image_to_text
+    caption_every: int = 1  # one row of this many in a batch also trains image_to_text
     # share of rows whose text becomes the empty prompt, for classifier-free guidance
     drop_text: float = 0.1
 
@@ -93,7 +93,7 @@ class Autoregressive(Model):
             fits,
             "generator.rotary_base",
             self.rotary_base,
-            "must be 0, or above 1 with heads of a multiple of 4",
+            "must be 0, or above 1 with heads whose width is a multiple of 4",
         )
         require(self.width > 0, "generator.width", self.width, "must be at least 1")
         require(
@@ -128,23 +128,24 @@ class Autoregressive(Model):
         )
         lookup(REMAT, self.remat, "generator.remat")
         check_implementation(self.attention, "generator.attention")
-        vectors = self.code_embedding == "table" or self.code_width > 0
+        has_vectors = self.code_embedding == "table" or self.code_width > 0
         require(
-            vectors,
+            has_vectors,
             "generator.code_embedding",
             self.code_embedding,
             "needs a codec with code vectors; give 'table'",
         )
-        _ = self.network  # the patterns are checked when the experiment is built
+        _ = self.network  # checks the patterns when the experiment is built
 
     @property
     def batch_multiple(self) -> int:
-        """Rows that belong together: of each so many, one trains captions."""
+        """The number of rows in a group of which one row also trains captions."""
         return self.caption_every
 
-    def controls(self, given: Mapping[str, Any]) -> Controls:
-        """The sampler's options. Errors: UserError for one that it does not have."""
-        return with_options(self.defaults, given, "an autoregressive generator")
+    def controls(self, options: Mapping[str, Any]) -> Controls:
+        """The sampler's options as Controls. Errors: UserError for an option that Controls does not
+        have."""
+        return with_options(self.defaults, options, "an autoregressive generator")
 
     @property
     def network(self) -> BidirectionalTransformer:
@@ -185,9 +186,8 @@ class Autoregressive(Model):
         return params
 
     def labels(self, params: Params) -> Any:
-        """ "frozen" for the codec's vectors, "generator" for all else; None where there is nothing
-        frozen.
-        """
+        """The label "frozen" for the codec's code vectors and "generator" for every other
+        parameter; None for a model without frozen parameters."""
         if self.code_embedding == "table":
             return None
         labels = jax.tree.map(lambda _: "generator", params)
@@ -195,7 +195,7 @@ class Autoregressive(Model):
 
     @property
     def space(self) -> str:
-        """The ids of a tokenizer."""
+        """ "ids": the generator generates the ids of a tokenizer."""
         return "ids"
 
     @property
@@ -205,37 +205,34 @@ class Autoregressive(Model):
 
     @property
     def uses_code_vectors(self) -> bool:
-        """Whether rows of codes come from the codec's code vectors."""
+        """Whether the embeddings of codes are computed from the codec's code vectors."""
         return self.code_embedding == "codec"
 
     def with_code_vectors(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
-        """The parameters with the codec's code vectors in them, where this model uses them."""
-        return (
-            params
-            if self.code_embedding == "table"
-            else {**params, "codes": code_tables.adopt(params["codes"], vectors)}
-        )
+        """The parameters with the codec's code vectors added, if the model uses code vectors."""
+        if self.code_embedding == "table":
+            return params
+        return {**params, "codes": code_tables.adopt(params["codes"], vectors)}
 
     @property
     def _tables(self) -> CodeTables:
         return CodeTables(self.image_vocabulary, self.code_width, self.width, head=not self.tie)
 
     def plain(self, params: Params) -> Params:
-        """The parameters of `network`: what comes from code vectors is computed and added to its
-        tables.
-        """
+        """The parameters of `network`: the rows that are computed from code vectors are added to
+        the tables of the embedding and of the output head."""
         if self.code_embedding == "table":
             return params
         rows: Any = self._tables.apply({"params": params["codes"]})
-        table, head = rows
+        embeddings, head = rows
         plain = {k: v for k, v in params.items() if k != "codes"}
-        plain["embed"] = {**plain["embed"], "image_table": plain["embed"]["image_table"] + table}
+        image_table = plain["embed"]["image_table"] + embeddings
+        plain["embed"] = {**plain["embed"], "image_table": image_table}
         return plain if head is None else plain | {"image_head": plain["image_head"] + head.T}
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
-        """Weighted sum of the two directions' mean token NLL in nats (PAPERS 2.4): target only,
-        padding not counted.
-        """
+        """The weighted sum of both directions' mean token NLL in nats (PAPERS 2.4). Only tokens of
+        the target count, and padding does not."""
         params, text, codes = self.plain(params), batch["text"], batch["codes"]
         codes = codes.reshape(codes.shape[0], -1)
         dropped = jax.random.bernoulli(key, self.drop_text, (text.shape[0], 1))
@@ -254,17 +251,18 @@ class Autoregressive(Model):
             )
         image_loss = jnp.mean(token_nll(image_logits, codes))
         targets = text[:, 1:]
-        counted = (targets != PAD).astype(jnp.float32)
-        text_loss = jnp.sum(token_nll(text_logits, targets) * counted) / jnp.maximum(
-            jnp.sum(counted), 1
-        )
+        is_token = (targets != PAD).astype(jnp.float32)
+        tokens = jnp.maximum(jnp.sum(is_token), 1)
+        text_loss = jnp.sum(token_nll(text_logits, targets) * is_token) / tokens
         loss = self.text_to_image_weight * image_loss + self.image_to_text_weight * text_loss
         return loss, {"text_to_image": image_loss, "image_to_text": text_loss}
 
     def model_flops(self, batch: int) -> float:
-        """FLOPs of an update's forward and backward pass on so many rows, nothing recomputed: 6 x
-        parameters of matrix products (tables that are looked up excluded, output heads included) x
-        positions, and attention at 12 d x the pairs that each layer's mask shows."""
+        """FLOPs of an update's forward and backward pass on `batch` rows, without recomputation.
+
+        They are 6 x parameters of matrix products (without the tables of embeddings, with the
+        output heads) x positions, and for attention 12 d x the pairs of positions that each layer's
+        mask shows."""
         model, n = self.network, self.grid[0] * self.grid[1]
         d, captions, positions = self.width, batch // self.caption_every, self.text_length + n
         layer = 4 * d * d + 2 * d * model.config.mlp_width
@@ -296,15 +294,14 @@ class Autoregressive(Model):
         return dataclasses.replace(self, scan=False).network, {"params": self.unrolled(params)}
 
     def unrolled(self, params: Params) -> Params:
-        """Parameters, or their gradients, as the same generator has them with scan=False."""
+        """The parameters, or their gradients, in the layout of this generator with scan=False."""
         return {**params, "trunk": unrolled(params["trunk"])}
 
     def sample(
         self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Controls
     ) -> Int[Array, "b y x"]:
-        """Codes of one image a prompt, by cached decoding; with guidance the empty prompt runs
-        beside each prompt.
-        """
+        """Codes of one image for each prompt, by cached decoding. With guidance the empty prompt is
+        decoded beside each prompt."""
         (model, variables), b = self._decoder(params), text.shape[0]
         guided = controls.guidance != 1
         prompts = jnp.concatenate([text, empty_prompt(text)]) if guided else text
@@ -334,23 +331,22 @@ class Autoregressive(Model):
         keys: Array,
         controls: Controls,
     ) -> tuple[Int[Array, "b m"], Float[Array, " b"]]:
-        """Text ids that begin with `start`, PAD after END, and each caption's log-likelihood (nats)
-        under the model.
-        """
+        """Text ids that begin with `start`, PAD after END, and the log-likelihood of each caption
+        in nats under the model."""
         (model, variables), b = self._decoder(params), codes.shape[0]
         caches = model.apply(variables, codes.reshape(b, -1), method="read_image")
-        never = jnp.zeros((self.text_vocabulary,)).at[jnp.array([PAD])].set(-jnp.inf)
+        forbid_pad = jnp.zeros((self.text_vocabulary,)).at[jnp.array([PAD])].set(-jnp.inf)
 
         def body(carry: Any, position: Array) -> tuple[Any, None]:
             ids, done, score, caches = carry
             logits, caches = model.apply(variables, ids, caches, position, method="next_text")
-            logits = logits + never
-            following = choose(logits, keys, position, controls)
-            gained = jnp.take_along_axis(jax.nn.log_softmax(logits), following[:, None], 1)[:, 0]
-            following = jnp.where(done, PAD, following)
-            score = score + jnp.where(done, 0.0, gained)
-            done = done | (following == END)
-            return (ids.at[:, position + 1].set(following), done, score, caches), None
+            logits = logits + forbid_pad
+            chosen = choose(logits, keys, position, controls)
+            log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), chosen[:, None], 1)[:, 0]
+            chosen = jnp.where(done, PAD, chosen)
+            score = score + jnp.where(done, 0.0, log_p)
+            done = done | (chosen == END)
+            return (ids.at[:, position + 1].set(chosen), done, score, caches), None
 
         ids = jnp.full((b, self.text_length), PAD).at[:, 0].set(start)
         carry = (ids, jnp.zeros((b,), bool), jnp.zeros((b,)), caches)
@@ -360,5 +356,5 @@ class Autoregressive(Model):
 
 def token_nll(logits: Any, targets: Int[Array, "b l"]) -> Float[Array, "b l"]:
     """Negative log-likelihood in nats of each target under logits [b, l, v]."""
-    picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
-    return jax.nn.logsumexp(logits, -1) - picked
+    target_logits = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    return jax.nn.logsumexp(logits, -1) - target_logits

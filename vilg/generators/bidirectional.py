@@ -1,9 +1,8 @@
 """The network of ERNIE-ViLG 1.0: embeddings, one trunk for both directions, and two output heads.
 
-Separate from the generator (autoregressive.py), which holds the config, the loss and the sampling
-loops; here are the passes through the network: whole streams for training, the source alone and
-then one position at a time for cached decoding.
-"""
+The file is separate from the generator (autoregressive.py), which holds the config, the loss and
+the sampling loops. This file holds the passes through the network: whole sequences for training;
+for cached decoding first the source alone, then one position at a time."""
 
 from typing import Any
 
@@ -58,11 +57,11 @@ class BidirectionalTransformer(nn.Module):
             )
 
     def text_logits(self, states: Float[Array, "b l d"]) -> Float[Array, "b l v"]:
-        """f32 logits over text ids."""
+        """Logits over text ids, float32."""
         return self._logits(states, self.embed.text_table.T if self.tie else self.text_head)
 
     def image_logits(self, states: Float[Array, "b l d"]) -> Float[Array, "b l v"]:
-        """f32 logits over image codes."""
+        """Logits over image codes, float32."""
         return self._logits(states, self.embed.image_table.T if self.tie else self.image_head)
 
     def _logits(self, states: Array, head: Array) -> Array:
@@ -72,9 +71,8 @@ class BidirectionalTransformer(nn.Module):
         return constrain(logits, "batch", "length", "vocab")
 
     def __call__(self, text: Int[Array, "b m"], codes: Int[Array, "b n"]) -> tuple[Array, Array]:
-        """(logits of the image given text, logits of the text given image): both directions,
-        teacher forced.
-        """
+        """Logits of the image given the text and logits of the text given the image: both
+        directions with teacher forcing."""
         return self.image_given_text(text, codes), self.text_given_image(text, codes)
 
     def _stream(self, text: Array, codes: Array, direction: str) -> Array:
@@ -102,15 +100,15 @@ class BidirectionalTransformer(nn.Module):
     def together(
         self, prompt: Int[Array, "b m"], text: Int[Array, "e m"], codes: Int[Array, "b n"]
     ) -> tuple[Array, Array]:
-        """`image_given_text` of all rows and `text_given_image` of every so many of them (whose
-        `text` it is), in one pass through the trunk: a layer's weights are fetched once for both. A
-        row of captions goes beside the rows that it belongs to."""
+        """Computes `image_given_text` of all rows and `text_given_image` of every `b / e`-th row in
+        one pass through the trunk, which fetches the weights of a layer once for both.
+
+        `text` holds the texts of these e rows. In the trunk each of them comes right after the
+        group of rows that it belongs to."""
         m, every = self.config.text_length, prompt.shape[0] // text.shape[0]
-        first, second = (
-            self._stream(prompt, codes, "text_to_image"),
-            self._stream(text, codes[::every], "image_to_text"),
-        )
-        x = jnp.concatenate([first.reshape(-1, every, *first.shape[1:]), second[:, None]], 1)
+        images = self._stream(prompt, codes, "text_to_image")
+        captions = self._stream(text, codes[::every], "image_to_text")
+        x = jnp.concatenate([images.reshape(-1, every, *images.shape[1:]), captions[:, None]], 1)
         x = constrain(x.reshape(-1, *x.shape[2:]), "batch", "length", "embed")
         states = self.trunk.full(x, (("text_to_image", every), ("image_to_text", 1)))
         states = states.reshape(-1, every + 1, *states.shape[1:])
@@ -118,22 +116,21 @@ class BidirectionalTransformer(nn.Module):
         return self.image_logits(image), self.text_logits(states[:, every, : m - 1])
 
     def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the first code, and caches that hold the text."""
+        """The logits of the first code, and the caches that hold the text."""
         x = self.embed.text(text, "text_to_image").astype(self.config.dtype)
         states, caches = self.trunk.source(x, "text_to_image")
         return self.image_logits(states[:, -1:])[:, 0], caches
 
     def read_image(self, codes: Int[Array, "b n"]) -> Any:
-        """Caches that hold the image."""
+        """The caches that hold the image."""
         x = self.embed.image(codes, "image_to_text").astype(self.config.dtype)
         return self.trunk.source(x, "image_to_text")[1]
 
     def next_code(
         self, codes: Int[Array, "b n"], caches: Any, position: Array
     ) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the code after the one at raster index `position`; codes after it are not
-        read.
-        """
+        """Logits of the code after the code at raster index `position`, and the caches with that
+        position added. Entries of `codes` after `position` are not read."""
         x = self.embed.image(codes, "text_to_image", position).astype(self.config.dtype)
         states, caches = self.trunk.step(x, caches, position, "text_to_image")
         return self.image_logits(states)[:, 0], caches
@@ -141,9 +138,8 @@ class BidirectionalTransformer(nn.Module):
     def next_text(
         self, ids: Int[Array, "b m"], caches: Any, position: Array
     ) -> tuple[Float[Array, "b v"], Any]:
-        """Logits of the text id after the one at text position `position`; ids after it are not
-        read.
-        """
+        """Logits of the text id after the id at text position `position`, and the caches with that
+        position added. Entries of `ids` after `position` are not read."""
         x = self.embed.text(ids, "image_to_text", position).astype(self.config.dtype)
         states, caches = self.trunk.step(x, caches, position, "image_to_text")
         return self.text_logits(states)[:, 0], caches

@@ -3,9 +3,9 @@
     text ids [b m] --text encoder--> states [b m d], pooled [b d]
     noisy codes, t, states, pooled --denoiser of the expert that owns t--> output [b y x o]
 
-The noise that codes get is the process's (Gaussian on latents, absorbing mask on ids), the
-network's form the denoiser's, the expert of a time the split's; this file knows none of them by
-name."""
+The process defines the noise of the codes (Gaussian on latents, an absorbing mask on ids), the
+denoiser the form of the network, and the split the expert of each time. This file uses all three
+through their interfaces, without a branch on their names."""
 
 import dataclasses
 import functools
@@ -30,8 +30,8 @@ from vilg.types import Model, Params, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """Weights of what data.knowledge marks (PAPERS 1.6, 1.7), in training only; 0 is the plain
-    loss, bit for bit."""
+    """Weights of the key words and regions that data.knowledge marks (PAPERS 1.6, 1.7). They apply
+    in training only; with weights of 0 the loss is the plain loss, bit for bit."""
 
     attention_weight: float = 0.0  # w_a; paper 0.01
     attention_mode: Literal["prob", "logit"] = "prob"  # what is scaled: unknown in the paper
@@ -41,7 +41,7 @@ class Knowledge:
 
 @dataclasses.dataclass(frozen=True)
 class DenoisingNetwork(Model):
-    """Config and parameters of a diffusion generator: the fields are the config."""
+    """The config and parameters of a diffusion generator; the fields are the config."""
 
     image_vocabulary: int  # given by the codec
     grid: tuple[int, int]  # given by the codec
@@ -49,7 +49,7 @@ class DenoisingNetwork(Model):
     latent_channels: int  # given by the codec
     text_vocabulary: int  # given by data.text
     text_length: int  # given by data.text
-    # section of what noise does: "name" is one of PROCESSES
+    # section of the noise process: "name" is one of PROCESSES
     process: Any = dataclasses.field(default_factory=lambda: {"name": "gaussian"})
     # section of the network: "name" is one of DENOISERS
     denoiser: Any = dataclasses.field(default_factory=lambda: {"name": "dit"})
@@ -79,7 +79,7 @@ class DenoisingNetwork(Model):
             object.__setattr__(self, name, part)
         fits = 0 <= self.drop_text < 1
         require(fits, "generator.drop_text", self.drop_text, "must lie in [0, 1)")
-        # parts that do not go together are refused when the experiment is built
+        # building the parts refuses fields that do not fit together
         _ = self.edges, self._denoiser, self._text
 
     @property
@@ -89,22 +89,23 @@ class DenoisingNetwork(Model):
 
     @property
     def space(self) -> str:
-        """The codec's "ids" or its "latents": what the process corrupts."""
+        """ "ids" or "latents" of the codec: the codes that the process corrupts."""
         return self.process.space
 
     @property
     def batch_multiple(self) -> int:
-        """Every expert gets as many rows of a batch as any other."""
+        """The number of experts: every expert gets the same number of rows of a batch."""
         return self.experts.n if self.experts.stacked else 1
 
     @property
     def size_multiple(self) -> int:
-        """The denoiser's patches, or its down-sampling, must divide a grid of codes."""
+        """The denoiser's patch size or down-sampling factor, which must divide the sides of a grid
+        of codes."""
         return self.denoiser.factor
 
     @functools.cached_property
     def edges(self) -> np.ndarray:
-        """The n + 1 times between the experts' slices, from 0 to 1."""
+        """The n + 1 times that bound the experts' slices, from 0 to 1."""
         return self.experts.edges(self.process.quantile)
 
     @functools.cached_property
@@ -119,26 +120,25 @@ class DenoisingNetwork(Model):
 
     @property
     def weighs_knowledge(self) -> bool:
-        """Marks of key words and regions may weigh in the loss."""
+        """True: the loss can weight marked key words and regions."""
         return True
 
     def check_knowledge(self, attention: float, regions: float) -> None:
-        """Errors: UserError where a weight is set whose marks the data does not make."""
+        """Errors: UserError where a weight is set although the data does not make its marks."""
         shares = {"attention": attention, "regions": regions}
         for weight, mark in (("attention_weight", "attention"), ("region_weight", "regions")):
             value = getattr(self.knowledge, weight)
             if value and not shares[mark] > 0:
                 raise UserError(
-                    f"generator.knowledge.{weight}={value!r}: weighs what is not marked: give"
-                    f" data.knowledge.{mark} a share, or 0"
+                    f"generator.knowledge.{weight}={value!r}: the data marks no rows for this"
+                    f" weight; give data.knowledge.{mark} a share above 0, or the weight 0"
                 )
 
     # --- parameters -------------------------------------------------------------------------------
 
     def init(self, key: Array) -> Params:
-        """Boxed parameters: "text", "denoiser" (each leaf [n, ...] where there are several experts)
-        and, for a process on ids, "codes".
-        """
+        """Boxed parameters: "text", "denoiser" (each leaf is [n, ...] with several experts) and,
+        for a process on ids, "codes"."""
         keys = jax.random.split(key, 3)
         ids = jnp.zeros((1, self.text_length), jnp.int32)
         channels = self.code_width if self.space == "ids" else self.latent_channels
@@ -157,26 +157,24 @@ class DenoisingNetwork(Model):
         return params
 
     def upcycle(self, params: Params) -> Params:
-        """Parameters of a dense model as those of n equal experts; parameters that already have
-        experts come back as they are.
-        """
-        own = jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))["denoiser"])
-        given = jax.tree.leaves(params["denoiser"])
-        same = all(a.ndim == b.ndim for a, b in zip(given, own, strict=False))
-        if len(given) != len(own) or same:
+        """Turns the parameters of a dense model into those of n equal experts. Parameters that
+        already have an axis of experts are returned unchanged."""
+        expected = jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))["denoiser"])
+        leaves = jax.tree.leaves(params["denoiser"])
+        has_axis = all(a.ndim == b.ndim for a, b in zip(leaves, expected, strict=False))
+        if len(leaves) != len(expected) or has_axis:
             return params
         return {**params, "denoiser": self.experts.copies(params["denoiser"])}
 
     def unrolled(self, params: Params) -> Params:
-        """Parameters, or their gradients, as the same generator has them with scan=False."""
+        """The parameters, or their gradients, in the layout of this generator with scan=False."""
         unroll = self.denoiser.unrolled
         unroll = jax.vmap(unroll) if self.experts.stacked else unroll
         return {**params, "denoiser": unroll(params["denoiser"])}
 
     def labels(self, params: Params) -> Any:
-        """The label "frozen" for the text encoder (and the table of codes) once there are experts,
-        "generator" for the denoiser; None before.
-        """
+        """With several experts: the label "frozen" for the text encoder (and the table of codes)
+        and "generator" for the denoiser. With one expert, or with experts.train_text: None."""
         if self.experts.n == 1 or self.experts.train_text:
             return None
 
@@ -189,11 +187,11 @@ class DenoisingNetwork(Model):
         }
 
     def shared_params(self, params: Params) -> Params:
-        """The parameters that sampling needs before the first expert: the text encoder's."""
+        """The parameters that sampling needs before the first expert: those of the text encoder."""
         return {"text": params["text"]}
 
     def expert_params(self, params: Params, index: Any) -> Params:
-        """The parameters of one expert's evaluations."""
+        """The parameters that an evaluation of one expert needs."""
         denoiser = self.experts.select(params["denoiser"], index)
         tables = {"codes": params["codes"]} if "codes" in params else {}
         return {"denoiser": for_sampling(denoiser, self.denoiser.dtype), **tables}
@@ -203,7 +201,7 @@ class DenoisingNetwork(Model):
     def encode_text(
         self, params: Params, text: Int[Array, "b m"]
     ) -> tuple[Float[Array, "b m d"], Float[Array, "b d"]]:
-        """(states, pooled) of text ids."""
+        """The states and the pooled state of text ids."""
         return self._text.apply({"params": params["text"]}, text)  # type: ignore[return-value]
 
     def denoise(
@@ -215,9 +213,8 @@ class DenoisingNetwork(Model):
         pooled: Array,
         attend: Array | None = None,
     ) -> Array:
-        """One expert's output for noisy codes [b y x ...] at times t; `attend` weighs the text's
-        positions [b m].
-        """
+        """One expert's output for noisy codes [b y x ...] at times t. `attend` weights the
+        attention to the text's positions [b m]."""
         x = weights["codes"]["table"][noisy] if self.space == "ids" else noisy
         x = constrain(x, "batch", "rows", "columns", None)
         variables = {"params": weights["denoiser"]}
@@ -233,7 +230,7 @@ class DenoisingNetwork(Model):
         pooled: Array,
         attend: Array | None,
     ) -> Array:
-        """Every expert's output on its own slice of the rows, in the rows' order."""
+        """Every expert's output for its own slice of the rows, in the order of the rows."""
         shared = {k: v for k, v in params.items() if k == "codes"}
         rows = (noisy, t, states, pooled, attend)
         return self.experts.apply_to_slices(self.denoise, params["denoiser"], shared, rows)

@@ -1,13 +1,13 @@
 """A dual encoder of pictures and texts (CLIP, arXiv 2103.00020), trained on the same records as a
-generator: the in-house ranker.
+generator: the ranker of this package.
 
-    codes --image encoder--> [b d] --projection, unit length--> image features [b p] \\ text ids
-    --text encoder--> [b d] --projection, unit length--> text features [b p] --> scale * cosines [b
-    b] --> symmetric InfoNCE
+    codes --image encoder--> [b d] --projection, unit length--> image features [b p]
+    text ids --text encoder--> [b d] --projection, unit length--> text features [b p]
+    image and text features --scale * cosines--> [b b] --> symmetric InfoNCE
 
-It is a Trainable and a Ranker, but no Generator: it draws nothing. Features are comparable in both
-directions, so that it can choose among pictures of one text (`vilg sample --best_of`) as well as
-among texts of one picture."""
+The class is a Trainable and a Ranker, but no Generator. Its features are comparable in both
+directions: it can choose among pictures of one text (`vilg sample --best_of`) and among texts of
+one picture."""
 
 import dataclasses
 import functools
@@ -26,12 +26,12 @@ from vilg.parallel.axes import named
 from vilg.parallel.constrain import constrain
 from vilg.types import Batch, Metrics, Model, Params
 
-LARGEST_SCALE = 100.0  # CLIP, section 2.5
+LARGEST_SCALE = 100.0  # the limit of the scale in CLIP, section 2.5
 
 
 @dataclasses.dataclass(frozen=True)
 class DualEncoder(Model):
-    """Fields are the config. Implements Trainable, Ranker and Embedder."""
+    """The ranker; its fields are the config. Implements Trainable, Ranker and Embedder."""
 
     grid: tuple[int, int]  # given by the codec
     latent_channels: int  # given by the codec
@@ -40,7 +40,7 @@ class DualEncoder(Model):
     image: Any = dataclasses.field(default_factory=dict)  # section of the image encoder
     text: Any = dataclasses.field(default_factory=dict)  # section of the text encoder
     projection: int = 128  # length of the features
-    first_scale: float = 1 / 0.07  # of the cosines, learned from there on (CLIP)
+    first_scale: float = 1 / 0.07  # initial value of the learned scale of the cosines (CLIP)
 
     # the classes of the sections
     PARTS: ClassVar[Mapping[str, Any]] = {"image": ImageEncoderConfig, "text": TextEncoderConfig}
@@ -57,10 +57,7 @@ class DualEncoder(Model):
         require(
             fits, "generator.first_scale", self.first_scale, f"must lie in (0, {LARGEST_SCALE:g}]"
         )
-        _ = (
-            self._image,
-            self._text,
-        )  # what does not go together is refused when the experiment is built
+        _ = self._image, self._text  # building the parts refuses fields that do not fit together
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -76,12 +73,10 @@ class DualEncoder(Model):
         return self.text.module(self.text_vocabulary, self.text_length)
 
     def init(self, key: Array) -> Params:
-        """Boxed parameters: "image" and "text" (the towers), a projection of each, "log_scale"."""
+        """Boxed parameters: the towers "image" and "text", their projections, and "log_scale"."""
         keys = jax.random.split(key, 4)
-        codes, ids = (
-            jnp.zeros((1, *self.grid, self.latent_channels)),
-            jnp.zeros((1, self.text_length), jnp.int32),
-        )
+        codes = jnp.zeros((1, *self.grid, self.latent_channels))
+        ids = jnp.zeros((1, self.text_length), jnp.int32)
 
         def projection(key: Array, width: int) -> Any:
             return named(jax.nn.initializers.normal(width**-0.5), "embed", None)(
@@ -100,41 +95,35 @@ class DualEncoder(Model):
 
     def embed_images(self, params: Params, codes: Float[Array, "b y x c"]) -> Float[Array, "b p"]:
         """Features of pictures, float32 of unit length."""
-        return self._unit(
-            self._image.apply({"params": params["image"]}, codes), params["image_projection"]
-        )
+        pooled = self._image.apply({"params": params["image"]}, codes)
+        return self._unit_features(pooled, params["image_projection"])
 
     def embed_texts(self, params: Params, text: Int[Array, "b m"]) -> Float[Array, "b p"]:
         """Features of texts, float32 of unit length."""
-        return self._unit(
-            self._text.apply({"params": params["text"]}, text)[1], params["text_projection"]
-        )
+        _, pooled = self._text.apply({"params": params["text"]}, text)
+        return self._unit_features(pooled, params["text_projection"])
 
-    def _unit(
+    def _unit_features(
         self, pooled: Float[Array, "b d"], projection: Float[Array, "d p"]
     ) -> Float[Array, "b p"]:
-        made = pooled.astype(jnp.float32) @ projection
-        made = made * jax.lax.rsqrt(jnp.sum(jnp.square(made), -1, keepdims=True) + 1e-12)
-        return constrain(made, "batch", None)
+        features = pooled.astype(jnp.float32) @ projection
+        squares = jnp.sum(jnp.square(features), -1, keepdims=True)
+        return constrain(features * jax.lax.rsqrt(squares + 1e-12), "batch", None)
 
     def scale(self, params: Params) -> Float[Array, ""]:
-        """What cosines are multiplied by, at most LARGEST_SCALE. The gradient passes the limit, so
-        that the scale can come down again (CLIP clips the parameter after each update instead)."""
-        logarithm = params["log_scale"]
-        return jnp.exp(
-            logarithm - jax.lax.stop_gradient(jnp.maximum(logarithm - math.log(LARGEST_SCALE), 0.0))
-        )
+        """The factor of the cosines, at most LARGEST_SCALE. The gradient passes the limit, so that
+        the scale can come down again (CLIP clips the parameter after each update instead)."""
+        log_scale = params["log_scale"]
+        excess = jnp.maximum(log_scale - math.log(LARGEST_SCALE), 0.0)
+        return jnp.exp(log_scale - jax.lax.stop_gradient(excess))
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
-        """Symmetric InfoNCE over the global batch (`contrast`); `matched` is how often the own
-        partner is the nearest of all.
-        """
-        images, texts, scale = (
-            self.embed_images(params, batch["codes"]),
-            self.embed_texts(params, batch["text"]),
-            self.scale(params),
-        )
-        to_text, to_image, matched = contrast(scale * images @ texts.T, alike(batch["text"]))
+        """Symmetric InfoNCE over the global batch (`contrast`). The metric `matched` is the share
+        of pairs whose similarity is larger than that of either partner with every other row."""
+        images = self.embed_images(params, batch["codes"])
+        texts = self.embed_texts(params, batch["text"])
+        scale = self.scale(params)
+        to_text, to_image, matched = contrast(scale * images @ texts.T, equal_texts(batch["text"]))
         return (to_text + to_image) / 2, {
             "image_to_text": to_text,
             "text_to_image": to_image,
@@ -143,25 +132,26 @@ class DualEncoder(Model):
         }
 
     def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
-        """Scale times the cosine of each picture and its text."""
+        """The scale times the cosine of each picture and its text."""
         return self.scale(params) * jnp.sum(
             self.embed_images(params, codes) * self.embed_texts(params, text), -1
         )
 
 
-def alike(text: Int[Array, "b m"]) -> Any:
-    """Bool [b, b]: whether two rows' ids are the same."""
+def equal_texts(text: Int[Array, "b m"]) -> Any:
+    """Whether the ids of two rows are equal, bool [b, b]."""
     return jnp.all(text[:, None] == text[None], -1)
 
 
 def contrast(logits: Float[Array, "b b"], same: Any) -> tuple[Array, Array, Array]:
-    """(Mean cross-entropy of the own text among the texts, of the own picture among the pictures,
-    share of pairs that beat all negatives of both), from similarities of pictures (rows) and texts
-    (columns).
+    """The symmetric InfoNCE terms of similarities of pictures (rows) and texts (columns).
+
+    Returns the mean cross-entropy of the own text among the texts, that of the own picture among
+    the pictures, and the share of pairs that beat all negatives of both.
 
     Rows whose texts are the `same` (bool [b, b]) are not negatives of each other: captions repeat,
-    and a picture goes as well with another record's equal caption as with its own. They leave the
-    sums altogether, so that the own pair stays the only target."""
+    and a picture fits another record's equal caption as well as its own. Their similarities are
+    left out of the sums, so that the own pair stays the only target."""
     own = jnp.eye(logits.shape[0], dtype=bool)
     diagonal = jnp.sum(jnp.where(own, logits, 0.0), 1)
     logits = constrain(jnp.where(same & ~own, -jnp.inf, logits), "batch", None)

@@ -1,6 +1,5 @@
-"""What generators share about sampling: the null condition, options by name, and from logits to a
-token (guidance, temperature, top-k, top-p).
-"""
+"""The parts of sampling that generators share: the null condition, options by name, and the choice
+of a token from logits (guidance, temperature, top-k, top-p)."""
 
 import dataclasses
 import math
@@ -17,37 +16,35 @@ from vilg.types import END, PAD, UserError
 T = TypeVar("T")
 
 
-def with_options(defaults: T, given: Mapping[str, Any], who: str) -> T:
-    """Controls with the given options in place of the defaults. Errors: UserError for an option
-    that these controls do not have.
-    """
+def with_options(defaults: T, options: Mapping[str, Any], owner: str) -> T:
+    """The controls `defaults` with `options` in place of their fields; `owner` names the generator
+    in an error.
+
+    Errors: UserError for an option that these controls do not have, or of the wrong type."""
     fields = {f.name: f for f in dataclasses.fields(defaults)}  # type: ignore[arg-type]
-    for name, value in given.items():
+    for name, value in options.items():
         if name not in fields:
             raise UserError(
-                f"{name}={value!r}: {who} has no such option; {suggestion(name, fields)}it has"
+                f"{name}={value!r}: {owner} has no such option; {suggestion(name, fields)}it has"
                 f" {', '.join(fields)}"
             )
     checked = {
         name: as_type(value, type(getattr(defaults, name)), name, signed=True)
-        for name, value in given.items()
+        for name, value in options.items()
     }
     return dataclasses.replace(defaults, **checked)  # type: ignore[type-var]
 
 
 def empty_prompt(text: Int[Array, "b m"]) -> Int[Array, "b m"]:
-    """The ids of the empty string in each row's language: start, end, padding (the null
-    condition).
-    """
+    """The null condition: the empty string's ids in each row's language (start, end, padding)."""
     empty = jnp.full_like(text, PAD).at[:, 1].set(END)
     return empty.at[:, 0].set(text[:, 0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Controls:
-    """How to sample: guidance w (1 is none), temperature (0 is the likeliest token), top_k (0:
-    all), top_p (1: all).
-    """
+    """The sampling options: guidance w (1: none), temperature (0: the likeliest token), top_k (0:
+    all tokens), top_p (1: all tokens)."""
 
     guidance: float = option(1.0, "classifier-free guidance; 1 is none")
     temperature: float = option(1.0, "of tokens or ids; 0 takes the likeliest")
@@ -74,15 +71,14 @@ class Controls:
 def guide(
     conditional: Float[Array, "b v"], unconditional: Float[Array, "b v"], w: float
 ) -> Float[Array, "b v"]:
-    """Log-probabilities u + w (c - u): w = 1 is the conditional model."""
+    """Log-probabilities u + w (c - u). With w = 1 they are those of the conditional model."""
     c, u = jax.nn.log_softmax(conditional), jax.nn.log_softmax(unconditional)
     return u + w * (c - u)
 
 
 def restrict(logits: Float[Array, "b v"], controls: Controls) -> Float[Array, "b v"]:
-    """Logits at the temperature, with tokens outside top-k and top-p at -inf. The likeliest token
-    always stays.
-    """
+    """Logits divided by the temperature, with tokens outside top-k and top-p at -inf. The likeliest
+    token always stays."""
     if controls.temperature > 0:
         logits = logits / controls.temperature
     if 0 < controls.top_k < logits.shape[-1]:
@@ -100,7 +96,8 @@ def restrict(logits: Float[Array, "b v"], controls: Controls) -> Float[Array, "b
 def choose(
     logits: Float[Array, "b v"], keys: Array, position: Array, controls: Controls
 ) -> Int[Array, " b"]:
-    """One token a row. Each row has its own key, so it does not depend on its batch mates."""
+    """One token for each row. Each row has its own key, so its token does not depend on the other
+    rows of the batch."""
     if controls.temperature == 0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
     logits = restrict(logits, controls)

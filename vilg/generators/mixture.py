@@ -23,16 +23,15 @@ from vilg.types import Composite, Params
 
 @dataclasses.dataclass(frozen=True)
 class Experts(Composite):
-    """n experts by a split of time. With `only` one of them is trained alone (one job an expert;
-    `vilg assemble` joins them).
-    """
+    """n experts, which divide time by a split. With `only` one of them is trained alone (one job
+    for each expert; `vilg assemble` joins the runs)."""
 
     n: int = 1  # denoisers, each of which owns a slice of time
-    # section of how time is shared out: "name" is one of SPLITS
+    # section of the split of time among the experts: "name" is one of SPLITS
     split: Any = dataclasses.field(default_factory=lambda: {"name": "uniform"})
     # trains this expert alone, for `vilg assemble`; -1: all of them
     only: int = dataclasses.field(default=-1, metadata={"signed": True})
-    # whether the text encoder goes on learning when there are several experts: unknown in the paper
+    # whether the text encoder is trained when there are several experts: unknown in the paper
     train_text: bool = False
 
     PARTS: ClassVar[Mapping[str, Any]] = {"split": SPLITS}
@@ -45,7 +44,7 @@ class Experts(Composite):
 
     @property
     def stacked(self) -> bool:
-        """Whether parameters have an axis of experts."""
+        """Whether the parameters have an axis of experts."""
         return self.n > 1 and self.only < 0
 
     @property
@@ -54,11 +53,10 @@ class Experts(Composite):
         return tuple(range(self.n)) if self.only < 0 else (self.only,)
 
     def edges(self, quantile: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """The n + 1 times between the experts' slices, from 0 to 1.
+        """The n + 1 times that bound the experts' slices, from 0 to 1.
 
         `quantile` maps shares of the training draws to times (Process.quantile). Errors: UserError
-        for a split that is of another number of experts.
-        """
+        for a split with another number of experts."""
         path = "generator.experts.split"
         kind = lookup(SPLITS, self.split.get("name"), f"{path}.name")
         takes_number = "experts" in {f.name for f in dataclasses.fields(kind)}
@@ -68,7 +66,7 @@ class Experts(Composite):
         return split.edges(quantile)
 
     def copies(self, denoiser: Params) -> Params:
-        """One denoiser's parameters, boxed or not, once for each expert."""
+        """One denoiser's parameters, boxed or not, repeated for each expert."""
         if not self.stacked:
             return denoiser
 
@@ -88,11 +86,10 @@ class Experts(Composite):
     def apply_to_slices(
         self, denoise: Callable[..., Array], denoiser: Params, shared: Params, rows: Any
     ) -> Array:
-        """Every expert's output on its own slice of the rows [b, ...], in the rows' order.
+        """Every expert's output for its own slice of the rows [b, ...], in the order of the rows.
 
-        `denoise(weights, *rows)` is one expert's evaluation; `shared` is a mapping of parameters
-        that all experts read.
-        """
+        `denoise(weights, *rows)` is an evaluation of one expert; `shared` maps names to parameters
+        that all experts read."""
         if not self.stacked:
             return denoise({**shared, "denoiser": denoiser}, *rows)
         n = self.n
@@ -102,28 +99,30 @@ class Experts(Composite):
             return constrain(x, "expert", "expert_batch", *(None,) * (x.ndim - 2))
 
         rows = jax.tree.map(split, rows)
-        tables = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), shared)
+        repeated = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), shared)
 
-        def one(item: Any) -> Array:
-            weights, table, part = item
-            return denoise({**table, "denoiser": weights}, *part)
+        def evaluate_expert(operands: Any) -> Array:
+            weights, shared_weights, slice_rows = operands
+            return denoise({**shared_weights, "denoiser": weights}, *slice_rows)
 
-        output = map_experts(one, (denoiser, tables, rows))
+        output = map_experts(evaluate_expert, (denoiser, repeated, rows))
         return output.reshape(n * output.shape[1], *output.shape[2:])
 
 
 @runtime_checkable
 class HasExperts(Protocol):
-    """A model whose time is shared out among experts."""
+    """A model whose time is divided among experts."""
 
     experts: Experts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SamplingSchedule:
-    """What a sampler evaluates, and which expert does: `times` [k] and `rows`, a mapping of arrays
-    [k, ...] in float64; `runs` are (expert, first, last), of the evaluations first to last - 1.
-    """
+    """The evaluations of a sampler and the expert of each.
+
+    `times` [k] are the times of the evaluations. `rows` maps names to arrays [k, ...] in float64,
+    the numbers of each evaluation. A run (expert, first, last) says that the expert owns the
+    evaluations first to last - 1."""
 
     times: np.ndarray
     rows: Mapping[str, np.ndarray]

@@ -1,9 +1,9 @@
 """Sampling of a diffusion generator, one evaluation of the denoiser after another.
 
-Separate from training (diffusion.py): the experts are run through outside, the evaluations of one
-expert inside, so that a sampler can hold one expert's parameters at a time. The numbers of a
-sampler are rows of arrays made before anything is compiled, so that one program serves every
-setting."""
+The file is separate from training (diffusion.py). The outer loop runs over the experts and the
+inner loop over the evaluations of one expert, so that a sampler can hold one expert's parameters at
+a time. The numbers of each evaluation are rows of arrays that are computed before compilation, so
+that one compiled program serves every setting."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,23 +25,24 @@ from vilg.types import Params, UserError
 
 @dataclasses.dataclass(frozen=True)
 class StepwiseSampling(DenoisingNetwork):
-    """Implements Generator and Stepwise."""
+    """A DenoisingNetwork that samples. Implements Generator and Stepwise."""
 
     controls_type: ClassVar[type] = DenoisingControls
 
-    def controls(self, given: Mapping[str, Any]) -> DenoisingControls:
-        """The sampler's options. Errors: UserError for one that it does not have, or for guidance
-        that training did not prepare.
-        """
+    def controls(self, options: Mapping[str, Any]) -> DenoisingControls:
+        """The sampler's options as DenoisingControls.
+
+        Errors: UserError for an option that DenoisingControls does not have, or for guidance of a
+        model that was trained without dropping texts."""
         controls = with_options(
             DenoisingControls(guidance=3.0 if self.drop_text else 1.0),
-            given,
+            options,
             "a diffusion generator",
         )
-        _ = self.process.sampling_plan(controls)
-        trained = self.drop_text > 0 or controls.guidance == 1
+        _ = self.process.sampling_plan(controls)  # refuses controls that the process cannot sample
+        can_guide = self.drop_text > 0 or controls.guidance == 1
         require(
-            trained,
+            can_guide,
             "guidance",
             controls.guidance,
             "needs a model trained with generator.drop_text above 0; give 1",
@@ -49,10 +50,10 @@ class StepwiseSampling(DenoisingNetwork):
         return controls
 
     def sampling_schedule(self, controls: DenoisingControls) -> SamplingSchedule:
-        """The process's plan and its runs, by the same routing as in training.
+        """The process's sampling plan, and its runs of evaluations by the experts that own their
+        times in training.
 
-        Errors: UserError where only one expert was trained, and the plan asks for others.
-        """
+        Errors: UserError where only one expert was trained, and the plan needs other experts."""
         plan = self.process.sampling_plan(controls)
         runs = expert_runs(plan.times, self.edges)
         if self.experts.only >= 0 and {k for k, _, _ in runs} != {self.experts.only}:
@@ -75,28 +76,29 @@ class StepwiseSampling(DenoisingNetwork):
         controls: DenoisingControls,
         grid: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
-        """The state before the first evaluation: noise on the grid (the codec's own by default), or
-        "init" corrupted to controls.first; with guidance each prompt has its negative (the empty
-        prompt by default) beside it."""
+        """The state before the first evaluation.
+
+        It starts from noise on `grid` (the codec's grid by default), or from "init" corrupted to
+        controls.first. With guidance each prompt has its negative prompt (the empty prompt by
+        default) beside it."""
         text = inputs["text"]
         prompts = text
         if controls.guidance != 1:
             prompts = jnp.concatenate([text, inputs.get("negative", empty_prompt(text))])
         states, pooled = self.encode_text(params, prompts)
-        kept = {k: inputs[k] for k in ("init", "mask") if k in inputs}
-        shape = (*(grid or self.grid), *(() if self.space == "ids" else (self.latent_channels,)))
-        start = self.process.start(
-            keys, shape, self.process.sampling_plan(controls), kept.get("init")
-        )
-        return {"states": states, "pooled": pooled, "kept": kept, "process": start}
+        painting = {k: inputs[k] for k in ("init", "mask") if k in inputs}
+        channels = () if self.space == "ids" else (self.latent_channels,)
+        shape = (*(grid or self.grid), *channels)
+        plan = self.process.sampling_plan(controls)
+        start = self.process.start(keys, shape, plan, painting.get("init"))
+        return {"states": states, "pooled": pooled, "painting": painting, "process": start}
 
     def advance(
         self, weights: Params, state: Any, row: Any, index: Array, keys: Array
     ) -> dict[str, Any]:
-        """The state after an evaluation. All that the controls say is in the row, so that one
-        program serves every setting.
-        """
-        process, kept = self.process, state["kept"]
+        """The state after an evaluation. `row` holds all settings of the controls, so that one
+        compiled program serves every setting."""
+        process, painting = self.process, state["painting"]
         noisy = process.noisy(state["process"])
         b = noisy.shape[0]
         guided = state["states"].shape[0] == 2 * b
@@ -107,9 +109,10 @@ class StepwiseSampling(DenoisingNetwork):
         if guided:
             output = process.guide(output[:b], output[b:], row["guidance"], row["rescale"])
         clean = process.clean(output, noisy, jnp.full((b,), row["t"]))
-        if "mask" in kept:
-            painted = kept["mask"].reshape(*kept["mask"].shape, *(1,) * (clean.ndim - 3))
-            clean = jnp.where(painted > 0, clean, process.as_prediction(kept["init"]))
+        if "mask" in painting:
+            mask = painting["mask"]
+            mask = mask.reshape(*mask.shape, *(1,) * (clean.ndim - 3))
+            clean = jnp.where(mask > 0, clean, process.as_prediction(painting["init"]))
         return {**state, "process": process.advance(state["process"], clean, row, keys, index)}
 
     def finish(self, state: Any) -> Any:
@@ -119,12 +122,13 @@ class StepwiseSampling(DenoisingNetwork):
     def sample(
         self, params: Params, text: Int[Array, "b m"], keys: Array, controls: DenoisingControls
     ) -> Any:
-        """Codes of one image a prompt, as one program: experts outside, evaluations inside."""
-        plan = self.sampling_schedule(controls)
+        """Codes of one image for each prompt in one program, with a loop over experts outside and a
+        loop over evaluations inside."""
+        schedule = self.sampling_schedule(controls)
         state = self.begin(params, {"text": text}, keys, controls)
-        for expert, first, last in plan.runs:
+        for expert, first, last in schedule.runs:
             weights = self.expert_params(params, expert)
-            rows = {k: jnp.asarray(v[first:last], jnp.float32) for k, v in plan.rows.items()}
+            rows = {k: jnp.asarray(v[first:last], jnp.float32) for k, v in schedule.rows.items()}
 
             def step(state: Any, item: Any, weights: Any = weights) -> tuple[Any, None]:
                 row, index = item
