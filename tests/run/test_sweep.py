@@ -139,13 +139,13 @@ def test_codecs_come_first_and_what_diverges_is_a_row(tmp_path, monkeypatch, cap
     rows = rows_of(tmp_path / "out")
     assert {name: row["failed"] for name, row in rows.items() if row["failed"]} == {
         "longer/1": "loss is nan in step 2",
-        "odd/1": "longer/1, from which it starts, has failed",
+        "odd/1": "longer/1, from which this run starts, has failed",
     }
     assert (
         rows["odd/0"]["metrics"] == {"training/loss": 4.0, "caption_gap/largest": 0.5}
         and rows["odd/0"]["parameters"] == 7
     )
-    assert "odd/1: longer/1, from which it starts, has failed" in capsys.readouterr().err
+    assert "odd/1: longer/1, from which this run starts, has failed" in capsys.readouterr().err
     done = len(called)
     assert cli.main([*command, "--config.training.batch_size=24", "--cells=base", "--seeds=1"]) == 0
     assert len(called) == done + 2 and list(rows_of(tmp_path / "out")) == ["base/1"], (

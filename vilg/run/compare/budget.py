@@ -1,4 +1,4 @@
-"""What a contender may spend on training: updates from a budget of FLOPs, images or seconds."""
+"""The training budget of a contender: the updates that FLOPs, images or seconds pay for."""
 
 import json
 import math
@@ -15,14 +15,15 @@ from vilg.program import Program
 
 BUDGETS = ("flops", "images", "seconds")
 
+TOLERANCE = 0.01  # the training FLOPs of a run may differ from the budget by this share
 
-NEAR = 0.01  # realised and asked training FLOPs may differ by this share
 
+def steps_within(experiment: Experiment, budget: str, times: Path, name: str) -> int:
+    """The number of updates that the budget pays for, after the experiments before this one
+    (Experiment.first) are subtracted; without a budget, training.steps of the config.
 
-def steps_within(experiment: Experiment, budget: str, kept: Path, name: str) -> int:
-    """Updates that the budget pays for, what comes before (training.first) subtracted; the config's
-    own without a budget.
-    """
+    `times` is the file that stores the measured seconds of an update. Errors: UserError for a
+    budget that cannot be parsed, pays for no update, or cannot be met within TOLERANCE."""
     if not budget:
         return experiment.training.steps
     kind, _, text = budget.partition(":")
@@ -39,24 +40,24 @@ def steps_within(experiment: Experiment, budget: str, kept: Path, name: str) -> 
     )
     program = Program(experiment, jax.devices()[:1], layout=parse_layout("dp"))
     if kind == "seconds":
-        steps = round(amount / timed(program, kept, name))
+        steps = round(amount / timed(program, times, name))
     else:
         each = program.update_flops if kind == "flops" else experiment.training.batch_size
         steps = round((amount - spent(experiment.first, kind)) / each)
     require(steps > 0, "budget", budget, f"is too little for an update of {name}; give more")
     if kind == "flops" and experiment.first is None:
-        realised = steps * program.update_flops / amount
+        share = steps * program.update_flops / amount
         require(
-            abs(realised - 1) <= NEAR,
+            abs(share - 1) <= TOLERANCE,
             "budget",
             budget,
-            f"would be met by {name} to {realised:.3f} only, since updates are whole; give more",
+            f"can be met by {name} to {share:.3f} only, since updates are whole; give more",
         )
     return steps
 
 
 def spent(experiment: Experiment | None, kind: str) -> float:
-    """FLOPs or images of an experiment's training, with what comes first."""
+    """The FLOPs or images of an experiment's training, together with the experiments before it."""
     if experiment is None:
         return 0.0
     program = Program(experiment, jax.devices()[:1], layout=parse_layout("dp"))
@@ -64,11 +65,10 @@ def spent(experiment: Experiment | None, kind: str) -> float:
     return each * experiment.training.steps + spent(experiment.first, kind)
 
 
-def timed(program: Program, kept: Path, name: str) -> float:
+def timed(program: Program, times: Path, name: str) -> float:
     """Seconds of an update on this machine, without the loading of data: the median of five,
-    measured once and kept in a file.
-    """
-    stored = json.loads(kept.read_text()) if kept.is_file() else {}
+    measured once and stored in the file `times`."""
+    stored = json.loads(times.read_text()) if times.is_file() else {}
     if name not in stored:
         zeros = jax.tree.map(
             lambda x: jnp.zeros(x.shape, x.dtype), (program.batch_shapes(), program.frozen_shapes())
@@ -79,6 +79,6 @@ def timed(program: Program, kept: Path, name: str) -> float:
             state, _ = jax.block_until_ready(program.train_step(state, *zeros))
             seconds.append(time.monotonic() - began)
         stored[name] = sorted(seconds[2:])[2]
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(stored))
+        times.parent.mkdir(parents=True, exist_ok=True)
+        times.write_text(json.dumps(stored))
     return stored[name]

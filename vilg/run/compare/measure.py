@@ -1,8 +1,8 @@
-"""What `vilg compare` measures of a run, each kept in a file by what decides it, so that a
-comparison that was stopped goes on.
+"""The measurements of one run for `vilg compare`. Each is stored in a file named by a hash of
+everything that determines it, so that a comparison that was stopped continues.
 
-Separate from the verb, which knows which runs there are; here is one run at a time: its scores,
-what they would be through a perfect generator, how they rise with training, and what they cost in
+The file is separate from the verb, which knows the list of runs. This file measures one run at a
+time: its scores, its scores through a perfect generator, their rise with training, and the cost of
 sampling."""
 
 import dataclasses
@@ -32,45 +32,45 @@ from vilg.workdir.restore import restore
 from vilg.workdir.samples import write_samples
 from vilg.workdir.session import Sampled, Session, open_session
 
-FORMAT = 2  # of what is kept: a change makes older measurements useless
+FORMAT = 2  # version of the stored measurements, part of their hash: older versions are not read
 POINTS = 4  # checkpoints before the last one, on the curve of training
-SMALL = 64  # scenes a cell on curves
-SHOWN = 12  # prompts on the page
-TIMED = 64  # pictures that are timed at once
+CURVE_PROMPTS = 64  # prompts a cell on curves
+SHOWN_PICTURES = 12  # pictures of each cell on the page
+TIMED_PICTURES = 64  # pictures that are sampled and timed at once
 
 
 class Measures:
-    """Measurements under DIR/measured, by name and a hash of what decides them."""
+    """Measurements stored under DIR/measured, by a hash of their name and of everything that
+    determines them."""
 
     def __init__(self, out: Path, quiet: bool = False):
         self.out, self.quiet = out, quiet
         self._session: tuple[Path, Session] | None = None
-        self.kept = out / "measured"
+        self.directory = out / "measured"
 
     def once(self, what: str, decides: Any, measure: Callable[[], Any]) -> Any:
-        """The stored result, or `measure` called and its result stored."""
-        mark = hashlib.sha256(
-            json.dumps([FORMAT, what, decides], sort_keys=True, default=str).encode()
-        ).hexdigest()[:20]
-        place = self.kept / f"{mark}.json"
-        if place.is_file():
-            return json.loads(place.read_text())
+        """The stored result of the measurement `what`, or else the result of `measure`, which is
+        then stored.
+
+        `decides` is everything that determines the result, and is part of the hash."""
+        key = json.dumps([FORMAT, what, decides], sort_keys=True, default=str)
+        path = self.directory / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+        if path.is_file():
+            return json.loads(path.read_text())
         began = time.monotonic()
         result = measure()
         if not self.quiet:
-            print(
-                f"{what}: measured in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
-            )
-        self.kept.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_suffix(".tmp")
+            took = time.monotonic() - began
+            print(f"{what}: measured in {took:.0f} s", file=sys.stderr, flush=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps({"what": what} | result, ensure_ascii=False))
-        temporary.replace(place)
-        return json.loads(place.read_text())
+        temporary.replace(path)
+        return json.loads(path.read_text())
 
     def _opened(self, workdir: Path, ema: bool) -> Session:
         """The run's session, with the moving average of its parameters or without; both use the
-        same compiled programs. The session of the last run is kept.
-        """
+        same compiled programs. Only the session of the last run is kept."""
         if self._session is None or self._session[0] != workdir:
             self._session = None
             jax.clear_caches()
@@ -101,24 +101,22 @@ class Measures:
         )
 
     def _keep_pictures(self, workdir: Path, scored: Sequence[tuple[Scored, int]]) -> None:
-        made = [
+        samples = [
             Sampled(s.prompt, s.language, seed, False, np.asarray(s.image)) for s, seed in scored
         ]
         extra = [{"cell": s.cell, "score": s.score, **s.about} for s, _ in scored]
-        write_samples(self.out / "samples" / pictures_of(workdir), made, 16, extra)
+        write_samples(self.out / "samples" / pictures_of(workdir), samples, 16, extra)
 
     def pictures(self, workdir: Path) -> list[dict[str, Any]]:
-        """The first samples of each cell, as lines of samples.jsonl with the path of the
-        picture.
-        """
-        place = self.out / "samples" / pictures_of(workdir)
-        if not (place / "samples.jsonl").is_file():
+        """The first samples of each cell: lines of samples.jsonl with the path of the picture."""
+        listing = self.out / "samples" / pictures_of(workdir) / "samples.jsonl"
+        if not listing.is_file():
             return []
-        lines = [json.loads(line) for line in (place / "samples.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in listing.read_text().splitlines()]
         chosen = [
             line
             for cell in dict.fromkeys(x["cell"] for x in lines)
-            for line in [x for x in lines if x["cell"] == cell][:SHOWN]
+            for line in [x for x in lines if x["cell"] == cell][:SHOWN_PICTURES]
         ]
         fields = ("prompt", "language", "cell", "score")
         return [
@@ -128,7 +126,8 @@ class Measures:
         ]
 
     def ceiling(self, workdir: Path) -> dict[str, Any]:
-        """Scores of the true pictures after the codec: what a perfect generator would get."""
+        """Scores of the true pictures after encoding and decoding: the scores of a perfect
+        generator."""
 
         def measure() -> dict[str, Any]:
             session = self._opened(workdir, True)
@@ -137,15 +136,13 @@ class Measures:
         scenes = {
             n: e for n, e in samplers(experiment_of(workdir)).items() if isinstance(e, Scenes)
         }
-        return (
-            self.once(f"{workdir}, through the codec", identity(workdir), measure)["metrics"]
-            if scenes
-            else {}
-        )
+        if not scenes:
+            return {}
+        return self.once(f"{workdir}, through the codec", identity(workdir), measure)["metrics"]
 
     def training_curve(self, workdir: Path, flops: tuple[float, float]) -> list[dict[str, Any]]:
         """Mean scores by cell of the first evaluator at each checkpoint, on fewer prompts, against
-        training FLOPs and images.
+        training FLOPs and images. `flops` are those before this training, and those of an update.
         """
         directory, experiment = Workdir(workdir), experiment_of(workdir)
         evaluator = small(experiment)
@@ -161,20 +158,20 @@ class Measures:
                 at = dataclasses.replace(session, params=state.best_params, step=step)
                 return {"scores": means(evaluator.measured(at)[1])}
 
-            found = self.once(f"{workdir}, step {step}", [identity(workdir), step, SMALL], measure)
+            decides = [identity(workdir), step, CURVE_PROMPTS]
+            result = self.once(f"{workdir}, step {step}", decides, measure)
             spent = {
                 "flops": flops[0] + step * flops[1],
                 "images": step * experiment.training.batch_size,
             }
-            points.append({"step": step, **spent, "scores": found["scores"]})
+            points.append({"step": step, **spent, "scores": result["scores"]})
         return points
 
     def sampling_curve(
         self, workdir: Path, settings: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Scores against what a picture costs: FLOPs, evaluations of the network, seconds; one
-        point a setting of the sampler.
-        """
+        """Scores against the cost of a picture in FLOPs, evaluations of the network, and seconds:
+        one point for each setting of the sampler."""
         experiment = experiment_of(workdir)
         evaluator, points = small(experiment), []
         for setting in settings:
@@ -199,16 +196,17 @@ class Measures:
                     "image_seconds": candidates * seconds(session, controls),
                 }
 
-            found = self.once(
+            result = self.once(
                 f"{workdir}, {dict(setting) or 'own sampler'}",
-                [identity(workdir), setting, SMALL],
+                [identity(workdir), setting, CURVE_PROMPTS],
                 measure,
             )
-            points.append({"setting": {k: v for k, v in setting.items() if k != "ranker"}, **found})
+            shown = {k: v for k, v in setting.items() if k != "ranker"}
+            points.append({"setting": shown, **result})
         return points
 
     def compiled_flops(self, program: Program) -> float:
-        """FLOPs of an update as compiled for this machine's devices."""
+        """FLOPs of an update after compilation for this machine's devices."""
 
         def measure() -> dict[str, Any]:
             text = lower_train_step(program).compile().as_text() or ""
@@ -222,9 +220,8 @@ class Measures:
 
 
 def identity(workdir: Path) -> list[Any]:
-    """What decides a run's numbers: its config with its evaluators, its codec and its newest
-    step.
-    """
+    """The values that determine a run's numbers: the hash of its config, its evaluators, its steps,
+    its codec and its newest checkpoint."""
     record = Workdir(workdir).read()
     config = record.config
     steps = sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
@@ -253,12 +250,12 @@ def samplers(experiment: Experiment) -> dict[str, Any]:
 
 
 def small(experiment: Experiment) -> Any:
-    """The evaluator of curves: the run's first that samples, on fewer prompts."""
-    return next(iter(samplers(experiment).values())).fewer(SMALL)
+    """The evaluator of the curves: the run's first evaluator that samples, on fewer prompts."""
+    return next(iter(samplers(experiment).values())).fewer(CURVE_PROMPTS)
 
 
 def evaluations(experiment: Any, controls: Any) -> int:
-    """Calls of the network for a picture; guidance calls it twice."""
+    """Calls of the network for one picture; guidance doubles them."""
     generator = experiment.model
     if isinstance(generator, Stepwise):
         steps = len(generator.sampling_schedule(controls).times)
@@ -268,29 +265,30 @@ def evaluations(experiment: Any, controls: Any) -> int:
 
 
 def sampling_flops(program: Program, controls: Any) -> float:
-    """FLOPs of one picture as it is traced: of the sampler, and of the codec that decodes it."""
+    """FLOPs of one picture, counted in the traced program of the sampler and the codec."""
     experiment, rows = program.experiment, program.batch_shards
     generator = cast(Generator, experiment.model)
 
-    def draw(params: Any, frozen: Any, text: Any) -> Any:
+    def sample(params: Any, frozen: Any, text: Any) -> Any:
         keys = jax.random.split(jax.random.key(0), rows)
         return experiment.space.decode(frozen, generator.sample(params, text, keys, controls))
 
     text = jax.ShapeDtypeStruct((rows, experiment.data.text.length), np.int32)
-    return program.flops(draw, program.state_shape.params, program.frozen_shapes(), text) / rows
+    return program.flops(sample, program.state_shape.params, program.frozen_shapes(), text) / rows
 
 
 def seconds(session: Session, controls: Any) -> float:
-    """Wall seconds a picture, TIMED at once, the programs compiled before."""
-    prompts = [f"{k}" for k in range(TIMED)]
+    """Wall-clock seconds a picture, with TIMED_PICTURES sampled at once by programs that are
+    already compiled."""
+    prompts = [f"{k}" for k in range(TIMED_PICTURES)]
     session.sample(prompts, controls)
     began = time.monotonic()
     session.sample(prompts, controls)
-    return (time.monotonic() - began) / TIMED
+    return (time.monotonic() - began) / TIMED_PICTURES
 
 
 def as_columns(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
-    """{cell: {"score", "parts", "language", "prompt"}}, one entry a prompt."""
+    """{cell: {"score", "parts", "language", "prompt"}}: columns with one entry for each prompt."""
     out: dict[str, dict[str, Any]] = {}
     for s in scored:
         columns = out.setdefault(s.cell, {"score": [], "language": [], "prompt": [], "parts": {}})
@@ -303,7 +301,7 @@ def as_columns(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
 
 
 def means(scored: Sequence[Scored]) -> dict[str, float]:
-    """The mean score of each cell, of the prompts whose score can be told."""
+    """The mean score of each cell, over the prompts whose score could be determined."""
     columns = {
         cell: [s for s in c["score"] if s is not None] for cell, c in as_columns(scored).items()
     }
@@ -311,5 +309,5 @@ def means(scored: Sequence[Scored]) -> dict[str, float]:
 
 
 def protocols(experiment: Experiment) -> dict[str, Any]:
-    """What its evaluators that sample say of themselves."""
+    """The protocols of the experiment's evaluators that sample, by name."""
     return {n: e.protocol() for n, e in samplers(experiment).items()}

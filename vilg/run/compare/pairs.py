@@ -1,8 +1,7 @@
-"""Who wins: every two contenders of `vilg compare` on the same prompts, cell by cell, from the
-scores that are stored.
+"""The comparison of every two contenders of `vilg compare` on the same prompts, cell by cell, from
+stored scores.
 
-Separate from the measuring, so that it needs no run and no model.
-"""
+The file is separate from the measurements, so that it needs no run and no model."""
 
 import dataclasses
 import itertools
@@ -17,43 +16,36 @@ from vilg.types import UserError
 
 
 def pairs(finals: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Every two contenders on every cell: in all, by language, and by part. `finals`: {name: one
-    {"trials": {cell: columns}} a seed}.
+    """The rows of every two contenders on every cell: over all prompts, by language, and by part.
 
-    Prompts whose score cannot be told in one of the runs are left out of the row. Errors: UserError
-    for prompts that differ."""
+    `finals` is {name: one {"trials": {cell: columns}} for each seed}. Prompts whose score could not
+    be determined in one of the runs are left out of the row. Errors: UserError for prompts that
+    differ."""
     rows = []
     for a, b in itertools.combinations(finals, 2):
         runs = [[r["trials"] for r in finals[name]] for name in (a, b)]
-        for cell, asked in runs[0][0].items():
-            if any(t.get(cell, {}).get("prompt") != asked["prompt"] for side in runs for t in side):
+        for cell, columns in runs[0][0].items():
+            prompts = columns["prompt"]
+            if any(t.get(cell, {}).get("prompt") != prompts for side in runs for t in side):
                 raise UserError(
-                    f"evals: {a} and {b} were asked different prompts in {cell}; evaluate both with"
-                    " the same version"
+                    f"evals: {a} and {b} were evaluated on different prompts in {cell}; evaluate"
+                    " both with the same version of this program"
                 )
-            languages = np.array(asked["language"])
+            languages = np.array(columns["language"])
+            all_prompts = languages != ""
             scores = [[t[cell]["score"] for t in side] for side in runs]
-            rows.append(row(a, b, cell, "", "all", scores, languages != ""))
+            rows.append(row(a, b, cell, "", "all", scores, all_prompts))
             rows += [
                 row(a, b, cell, "", g, scores, languages == g)
                 for g in sorted(set(languages.tolist()))
             ]
-            for part in asked["parts"]:
-                rows.append(
-                    row(
-                        a,
-                        b,
-                        cell,
-                        part,
-                        "all",
-                        [[t[cell]["parts"][part] for t in side] for side in runs],
-                        languages != "",
-                    )
-                )
+            for part in columns["parts"]:
+                scores = [[t[cell]["parts"][part] for t in side] for side in runs]
+                rows.append(row(a, b, cell, part, "all", scores, all_prompts))
     rows = [r for r in rows if r]
     corrected = holm([r["p"] for r in rows])
     verdicts = [
-        {"p_holm": p, "verdict": r.pop("found").verdict(p)}
+        {"p_holm": p, "verdict": r.pop("comparison").verdict(p)}
         for r, p in zip(rows, corrected, strict=True)
     ]
     return [r | v for r, v in zip(rows, verdicts, strict=True)]
@@ -68,23 +60,22 @@ def row(
     scores: Sequence[Sequence[Any]],
     chosen: np.ndarray,
 ) -> dict[str, Any]:
-    """One row of the table of wins, {} where nothing can be compared. `scores`: of A and of B, a
-    list of scores for each seed.
-    """
+    """One row of the table of wins; {} where nothing can be compared. `scores` holds for A and for
+    B a list of scores for each seed; `chosen` (bool) selects the prompts of the row."""
     known = chosen & np.array(
         [all(s[i] is not None for side in scores for s in side) for i in range(len(chosen))]
     )
     if not known.any():
         return {}
-    first, second = (
+    scores_a, scores_b = (
         np.array([[float(s[i]) for i in np.flatnonzero(known)] for s in side]) for side in scores
     )
-    found = paired(first, second)
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    comparison = paired(scores_a, scores_b)
+    fields = {f.name: getattr(comparison, f.name) for f in dataclasses.fields(comparison)}
     numbers = {
-        "score_a": float(first.mean()),
-        "score_b": float(second.mean()),
-        "n": int(first.shape[1]),
+        "score_a": float(scores_a.mean()),
+        "score_b": float(scores_b.mean()),
+        "n": int(scores_a.shape[1]),
         "share": shares(scores[0][0]),
     }
     return {
@@ -95,14 +86,13 @@ def row(
         "language": language,
         **numbers,
         **fields,
-        "found": found,
+        "comparison": comparison,
     }
 
 
 def summary(finals: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{cell: {"score", "n", "share", "ci95"}} of one contender's seeds: Wilson's interval of
-    shares, else Student's; none of several seeds.
-    """
+    """{cell: {"score", "n", "share", "ci95"}} of one contender's seeds. The interval is Wilson's
+    for shares and Student's t for other scores; with several seeds it is None."""
     out = {}
     for cell, columns in finals[0]["trials"].items():
         seeds = [[float(s) for s in f["trials"][cell]["score"] if s is not None] for f in finals]
@@ -120,5 +110,5 @@ def summary(finals: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def shares(scores: Sequence[Any]) -> bool:
-    """Whether the scores say right or wrong."""
+    """Whether the scores are True or False, so that their mean is a share."""
     return all(isinstance(s, bool) for s in scores if s is not None)

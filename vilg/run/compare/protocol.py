@@ -1,4 +1,5 @@
-"""What has to be equal in all contenders of `vilg compare`, and what is not and is said."""
+"""Checks that the contenders of `vilg compare` are evaluated alike, and lists their other
+differences for the report."""
 
 import json
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from vilg.workdir.files import Workdir, first_difference
 
 
 def same_protocol(runs: Sequence[Run]) -> None:
-    """Errors: UserError naming the first field in which two runs are evaluated otherwise: data,
-    size of pictures, evaluators. How a generator samples is its own; captions do not change
-    samples."""
-    own = {*SAMPLING_OPTIONS, "captions"}
+    """Errors: UserError that names the first field in which two runs are evaluated differently:
+    data, size of pictures, evaluators.
+
+    The sampling options may differ between generators, and so may the field `captions`, which does
+    not change samples."""
+    may_differ = {*SAMPLING_OPTIONS, "captions"}
 
     def protocol(run: Run) -> dict[str, Any]:
         evals = protocols(run.experiment)
@@ -26,36 +29,38 @@ def same_protocol(runs: Sequence[Run]) -> None:
             for k, v in run_identity(run.experiment.config)["data"].items()
             if k in ("train", "valid")
         }
-        measured = {n: {k: v for k, v in p.items() if k not in own} for n, p in evals.items()}
+        compared = {
+            n: {k: v for k, v in p.items() if k not in may_differ} for n, p in evals.items()
+        }
         return {
             "data": data,
             "image_size": run.experiment.image_codec.image_size,
-            "evals": measured,
+            "evals": compared,
         }
 
-    first = protocol(runs[0])
-    there = list(runs[0].experiment.evals)
+    reference = runs[0]
+    expected = protocol(reference)
     require(
-        bool(first["evals"]),
+        bool(expected["evals"]),
         "evals",
-        there,
-        f"of {runs[0].name} has no evaluator that samples; name one, such as scenes",
+        list(reference.experiment.evals),
+        f"of {reference.name} has no evaluator that samples; name one, such as scenes",
     )
     for run in runs[1:]:
         difference = first_difference(
-            json.loads(json.dumps(first)), json.loads(json.dumps(protocol(run)))
+            json.loads(json.dumps(expected)), json.loads(json.dumps(protocol(run)))
         )
         if difference:
             field, ours, theirs = difference
             raise UserError(
-                f"protocols differ: {field} is {ours!r} in {runs[0].name} and {theirs!r} in"
+                f"protocols differ: {field} is {ours!r} in {reference.name} and {theirs!r} in"
                 f" {run.name}; evaluate both the same way to compare them"
             )
 
 
 def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """What is not the same in all runs and may decide who wins: {what: {name: value}}."""
-    found: dict[str, dict[str, Any]] = {}
+    """Facts that differ between the runs and may decide the comparison: {fact: {name: value}}."""
+    facts_of: dict[str, dict[str, Any]] = {}  # fact -> its value in each run
     for run in runs:
         record = Workdir(run.workdir).read()
         facts = {
@@ -68,20 +73,20 @@ def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
             "knowledge": run.experiment.config["data"].get("knowledge"),
         }
         for name, value in facts.items():
-            found.setdefault(name, {}).setdefault(run.name, value)
+            facts_of.setdefault(name, {}).setdefault(run.name, value)
     return {
-        k: v
-        for k, v in found.items()
-        if len({json.dumps(x, sort_keys=True) for x in v.values()}) > 1
+        name: values
+        for name, values in facts_of.items()
+        if len({json.dumps(x, sort_keys=True) for x in values.values()}) > 1
     }
 
 
 def same_text(runs: Sequence[Run]) -> None:
-    """Errors: UserError where runs of one comparison have different ids."""
+    """Errors: UserError where the text models of the runs differ."""
     ids = {run.name: Workdir(run.workdir).read().text_sha256 for run in runs}
     require(
         len(set(ids.values())) == 1,
         "text model",
         ids,
-        "is not the same in all; give the same data.text and data.train",
+        "is not the same in all runs; give them the same data.text and data.train",
     )

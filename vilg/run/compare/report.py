@@ -1,4 +1,4 @@
-"""The report of `vilg compare`: every number of every contender, as report.json holds it."""
+"""The report of `vilg compare`: every number of every contender, in the form of report.json."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +20,16 @@ def compare(
     out: Path,
     quiet: bool,
 ) -> dict[str, Any]:
-    """The report. `settings`: by contender the options of the points of its sampling curve."""
+    """Measures every run and returns the report. `settings` holds for each contender the sampling
+    options of the points of its sampling curve."""
     measures = Measures(out, quiet)
     contenders = {name: [r for r in runs if r.name == name] for name in (r.name for r in runs)}
     costs = Costs(out / "costs.json").cpu_seconds
     report: dict[str, Any] = {name: {} for name in ("metrics", "cells", "ceiling", "training")}
     report["curves"] = {"training": {}, "sampling": {}}
     finals = {}
-    # one run after another, since what is compiled for one serves all of its measurements
+    # One contender after another: the programs that are compiled for a run serve all its
+    # measurements. The ceiling and the curves are measured for the first seed only.
     for name, seeds in contenders.items():
         first = seeds[0]
         results = [measured(measures, first)]
@@ -39,8 +41,8 @@ def compare(
         results += [measured(measures, run) for run in seeds[1:]]
         finals[name] = [kinds["ema"] for kinds in results]
         by_kind = {kind: [kinds[kind] for kinds in results] for kind in results[0]}
-        report["metrics"][name] = {kind: pooled(found) for kind, found in by_kind.items()}
-        report["cells"][name] = {kind: summary(found) for kind, found in by_kind.items()}
+        report["metrics"][name] = {kind: pooled(of_seeds) for kind, of_seeds in by_kind.items()}
+        report["cells"][name] = {kind: summary(of_seeds) for kind, of_seeds in by_kind.items()}
         report["training"][name] = training_cost(measures, first) | {
             "cpu_seconds": [costs.get(f"{name}/{run.seed}") for run in seeds]
         }
@@ -64,7 +66,8 @@ def compare(
 
 
 def training_cost(measures: Measures, run: Run) -> dict[str, object]:
-    """What the run's training cost: FLOPs and images in all, FLOPs of an update by three counts."""
+    """The cost of the run's training: all FLOPs and images, and the FLOPs of an update by three
+    counts."""
     return {
         "flops": spent(run.experiment, "flops"),
         "images": spent(run.experiment, "images"),
@@ -77,9 +80,8 @@ def training_cost(measures: Measures, run: Run) -> dict[str, object]:
 
 
 def contender_protocol(seeds: Sequence[Run], averaged: bool) -> dict[str, object]:
-    """What the scores of a contender are of. `averaged`: whether a moving average of the parameters
-    was kept.
-    """
+    """The runs, evaluators and parameters behind the scores of a contender. `averaged` says whether
+    the runs keep a moving average of the parameters."""
     experiment = seeds[0].experiment
     return {
         "workdirs": [str(run.workdir) for run in seeds],
@@ -91,22 +93,20 @@ def contender_protocol(seeds: Sequence[Run], averaged: bool) -> dict[str, object
 
 
 def measured(measures: Measures, run: Run) -> dict[str, Any]:
-    """The final results of a run by kind of parameters: "ema" (the best it has), and "raw" where it
-    keeps a moving average.
-    """
+    """The final results of a run by kind of parameters: "ema" (the moving average, or the only
+    parameters) and, where the run keeps a moving average, "raw"."""
     kinds = {"ema": True} | ({"raw": False} if run.experiment.training.ema else {})
     return {kind: measures.final(run.workdir, ema) for kind, ema in kinds.items()}
 
 
 def run_flops(run: Run) -> tuple[float, float]:
-    """(FLOPs of what came first, FLOPs of an update)."""
+    """FLOPs of the experiments before this run, and FLOPs of an update."""
     return spent(run.experiment.first, "flops"), run.program.update_flops
 
 
 def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of one contender's seeds: the evaluators' numbers of each, and the mean of every number over
-    them.
-    """
+    """The evaluators' numbers of each of a contender's seeds, and the mean of every number over the
+    seeds."""
     if len(results) == 1:
         return {"metrics": results[0]["metrics"], "seeds": 1}
     return {
@@ -117,9 +117,8 @@ def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def mean_of(trees: Sequence[Any]) -> Any:
-    """The mean of like trees of numbers; intervals of single seeds are left out, since they say
-    nothing of the mean.
-    """
+    """The mean of trees of numbers with the same keys. Intervals of single seeds are left out,
+    since they say nothing about the mean."""
     if isinstance(trees[0], Mapping):
         return {k: mean_of([t[k] for t in trees]) for k in trees[0] if k != "ci95"}
     return sum(trees) / len(trees) if isinstance(trees[0], int | float) else trees[0]

@@ -1,6 +1,4 @@
-"""The contenders of `vilg compare` as runs: those that are there, and those that are to be
-trained.
-"""
+"""The contenders of `vilg compare` as runs: finished runs, and runs that are yet to be trained."""
 
 import copy
 import dataclasses
@@ -37,25 +35,26 @@ class Run:
 
     @functools.cached_property
     def program(self) -> Program:
-        """On one device: what a run costs does not depend on its layout."""
+        """The program on one device: the cost of a run does not depend on its layout."""
         return Program(self.experiment, jax.devices()[:1], layout=parse_layout("dp"))
 
 
 def stored_runs(text: str) -> list[Run]:
-    """The runs of "NAME=DIR,NAME=DIR". Errors: UserError for fewer than two names, a codec's run,
-    or one that is not finished.
-    """
+    """The runs of "NAME=DIR,NAME=DIR".
+
+    Errors: UserError for fewer than two names, the run of a codec or a ranker, two runs of a name
+    with the same training seed, or names with different numbers of runs."""
     runs: list[Run] = []
     for part in filter(None, text.split(",")):
-        name, _, place = part.partition("=") if "=" in part else (Path(part).name, "", part)
-        experiment = build_experiment(Workdir(place).read().config)
+        name, _, workdir = part.partition("=") if "=" in part else (Path(part).name, "", part)
+        experiment = build_experiment(Workdir(workdir).read().config)
         require(
             isinstance(experiment.model, Generator),
             "workdirs",
-            place,
+            workdir,
             "is the run of a codec or a ranker; give runs of generators",
         )
-        runs.append(Run(name, experiment.seed, experiment, Path(place)))
+        runs.append(Run(name, experiment.seed, experiment, Path(workdir)))
     require(
         len({r.name for r in runs}) > 1,
         "workdirs",
@@ -68,14 +67,14 @@ def stored_runs(text: str) -> list[Run]:
             len(set(seeds)) == len(seeds),
             "workdirs",
             name,
-            "comes twice with one training seed; runs of one name are told apart by it",
+            "is given twice with the same training seed; runs of one name need different seeds",
         )
     counts = {name: sum(r.name == name for r in runs) for name in {r.name for r in runs}}
     require(
         len(set(counts.values())) == 1,
         "workdirs",
         text,
-        "must give every name as many runs: seeds are compared one by one",
+        "must give every name the same number of runs: seeds are compared one by one",
     )
     return runs
 
@@ -83,36 +82,37 @@ def stored_runs(text: str) -> list[Run]:
 def planned_runs(
     path: str, config: dict[str, Any], budget: str, seeds: Sequence[int], out: Path
 ) -> list[Run]:
-    """The runs of the file, their steps set to the budget."""
+    """The runs of an experiment file, with as many steps as the budget pays for."""
     configs = generator_configs(path, config, out / "codec")
     require(
         len(configs) > 1,
         "generators",
         ", ".join(configs),
-        "must name at least two; a single experiment is run by `vilg train`",
+        "must name at least two generators; a single experiment is trained by `vilg train`",
     )
     runs = []
     for name, base in configs.items():
         steps = steps_within(build_experiment(base), budget, out / "budget.json", name)
         for seed in seeds:
-            one = copy.deepcopy(base)
-            one["seed"] = one["data"]["loader"]["seed"] = seed
+            seeded = copy.deepcopy(base)
+            seeded["seed"] = seeded["data"]["loader"]["seed"] = seed
             every = -(-steps // (POINTS + 1))
-            one["training"].update(
+            seeded["training"].update(
                 steps=steps,
                 checkpoint_every=every,
                 keep_last=POINTS + 2,
                 keep_best=0,
                 evaluate_every=0,
             )
-            runs.append(Run(name, seed, build_experiment(one), out / name / str(seed)))
+            runs.append(Run(name, seed, build_experiment(seeded), out / name / str(seed)))
     return runs
 
 
 def perform(runs: Sequence[Run], others: Mapping[str, ConfigDict], out: Path, quiet: bool) -> None:
-    """Trains the codec, every run and the other experiments, each as far as it is not trained yet.
+    """Trains the codec, every run, and the experiments of `others`, unless they are trained
+    already.
 
-    `others`: configs by the name of their directory in `out`."""
+    `others` holds configs by the name of their directory in `out`."""
     costs = Costs(out / "costs.json")
     experiment = runs[0].experiment
     if has_parameters(experiment.image_codec):

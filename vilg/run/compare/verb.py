@@ -1,4 +1,4 @@
-"""The options of `vilg compare`, its steps in order, and its table."""
+"""The options of `vilg compare`, its steps in order, and the table that it prints."""
 
 import argparse
 import json
@@ -20,35 +20,35 @@ from vilg.workdir.ablation import parse_seeds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options; --config is shared by all verbs that take one."""
+    """Adds the verb's options; --config is shared by all verbs that take a config."""
     parser.add_argument(
         "--workdirs",
         default="",
         metavar="NAME=DIR,...",
-        help="runs that are there, instead of --config",
+        help="finished runs to compare, instead of --config",
     )
     parser.add_argument(
         "--out",
         required=True,
         metavar="DIR",
-        help="holds report.json, index.html, samples/ and what is trained",
+        help="directory of report.json, index.html, samples/ and the trained runs",
     )
     parser.add_argument(
         "--budget",
         default="",
         metavar="KIND:AMOUNT",
-        help="instead of the file's BUDGET: flops:3e13, images:48000 or seconds:600",
+        help="training budget in place of the file's BUDGET: flops:3e13, images:48000, seconds:600",
     )
     parser.add_argument(
         "--seeds",
         default="",
         help="training seeds joined by commas (default: the file's SEEDS, or 0)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    parser.add_argument("--quiet", action="store_true", help="prints no progress lines")
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
-    """Trains, measures, compares, writes."""
+    """Trains and measures the contenders, and writes the report and its page."""
     if (config is None) == (not args.workdirs):
         raise UserError(
             "give either --config=experiments/compare_quickstart.py or --workdirs=NAME=DIR,NAME=DIR"
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
             not (args.budget or args.seeds),
             "budget",
             args.budget or args.seeds,
-            "is of training, and --workdirs trains nothing; leave it out",
+            "applies to training, but --workdirs trains nothing; leave it out",
         )
         runs, budget = stored_runs(args.workdirs), ""
         same_protocol(runs)
@@ -72,20 +72,20 @@ def main(args: argparse.Namespace, config: Any) -> int:
         runs = planned_runs(args.config, to_dict(config), budget, seeds, out)
         same_protocol(runs)
         ranker = names.get("RANKER")
-        chosen = any("best_of" in setting for one in settings.values() for setting in one)
+        reranks = any("best_of" in setting for points in settings.values() for setting in points)
         require(
-            not chosen or bool(ranker),
+            not reranks or bool(ranker),
             "SAMPLING",
             settings,
-            "has best_of, so the file needs RANKER, the config of what chooses",
+            "has best_of, so the file needs RANKER, the config of the ranker that chooses",
         )
         out.mkdir(parents=True, exist_ok=True)
-        perform(runs, {"ranker": ranker} if chosen and ranker else {}, out, args.quiet)
+        perform(runs, {"ranker": ranker} if reranks and ranker else {}, out, args.quiet)
         same_text(runs)
-        place = str(out / "ranker")
+        ranker_workdir = {"ranker": str(out / "ranker")}
         settings = {
-            name: [s | ({"ranker": place} if "best_of" in s else {}) for s in one]
-            for name, one in settings.items()
+            name: [s | (ranker_workdir if "best_of" in s else {}) for s in points]
+            for name, points in settings.items()
         }
     out.mkdir(parents=True, exist_ok=True)
     report = compare(runs, settings, out, args.quiet)
@@ -102,7 +102,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
 
 
 def show(report: Mapping[str, Any]) -> None:
-    """Who wins where, for people: a table for every two contenders."""
+    """Prints a table of wins for every two contenders."""
     rows = [r for r in report["comparisons"] if r["language"] == "all" and not r["part"]]
     for a, b in dict.fromkeys((r["a"], r["b"]) for r in rows):
         columns = (
@@ -119,18 +119,16 @@ def show(report: Mapping[str, Any]) -> None:
         for r in rows:
             if (r["a"], r["b"]) == (a, b):
                 counts = [str(r[k]) for k in ("wins", "ties", "losses")]
-                said = r["verdict"].replace("no significant difference", "not different")
+                verdict = r["verdict"].replace("no significant difference", "not different")
                 table.add_row(
                     r["what"],
                     f"{r['score_a']:.3f}",
                     f"{r['score_b']:.3f}",
                     *counts,
                     f"{r['p_holm']:.4f}",
-                    said,
+                    verdict,
                 )
         Console().print(table)
-    for what, values in report["protocol"]["unmatched"].items():
-        print(
-            f"not the same in all: {what}: "
-            + "; ".join(f"{name} {value}" for name, value in values.items())
-        )
+    for fact, values in report["protocol"]["unmatched"].items():
+        listing = "; ".join(f"{name} {value}" for name, value in values.items())
+        print(f"differs between the runs: {fact}: {listing}")

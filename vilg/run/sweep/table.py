@@ -1,6 +1,4 @@
-"""The table of `vilg sweep`: means over seeds with their intervals, and differences from
-controls.
-"""
+"""The table of `vilg sweep`: means over seeds with intervals, and differences from controls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,24 +14,24 @@ Summary = dict[str, dict[str, dict[str, Any]]]  # cell -> metric -> mean, interv
 
 
 def summarize(rows: Sequence[Mapping[str, Any]], ablation: Ablation) -> Summary:
-    """Of each cell's metrics: the mean over seeds and its 95 % t-interval; of shares whose trials
-    are counted (A/n/B beside A/B) also the Wilson interval of all trials together; with a control
-    the mean difference from it over the seeds that both have."""
-    found: dict[str, dict[str, dict[int, float]]] = {}
+    """For each metric of each cell: the mean over seeds and its 95 % t-interval.
+
+    For shares whose trials are counted (A/n/B beside A/B) the entry also has the Wilson interval of
+    all trials together; for cells with a control, the mean difference from it over the seeds that
+    both have."""
+    by_seed: dict[str, dict[str, dict[int, float]]] = {}  # cell -> metric -> seed -> value
     trials: dict[tuple[str, str], float] = {}
     for row in rows:
+        cell, numbers = row["cell"], row["metrics"]
         for metric in ablation.metrics if not row["failed"] else ():
-            if metric not in row["metrics"]:
+            if metric not in numbers:
                 continue
-            found.setdefault(row["cell"], {}).setdefault(metric, {})[row["seed"]] = row["metrics"][
-                metric
-            ]
+            by_seed.setdefault(cell, {}).setdefault(metric, {})[row["seed"]] = numbers[metric]
             evaluator, _, name = metric.rpartition("/")
-            trials[row["cell"], metric] = trials.get((row["cell"], metric), 0) + row["metrics"].get(
-                f"{evaluator}/n/{name}", 0
-            )
+            counted = numbers.get(f"{evaluator}/n/{name}", 0)
+            trials[cell, metric] = trials.get((cell, metric), 0) + counted
     summary: Summary = {cell: {} for cell in dict.fromkeys(row["cell"] for row in rows)}
-    for cell, metrics in found.items():
+    for cell, metrics in by_seed.items():
         for metric, values in metrics.items():
             n, mean = int(trials[cell, metric]), float(np.mean(list(values.values())))
             entry = {
@@ -45,20 +43,20 @@ def summarize(rows: Sequence[Mapping[str, Any]], ablation: Ablation) -> Summary:
                 "trials": n,
                 "wilson95": [round(x, 4) for x in interval(mean, n)] if n else None,
             }
-            other = found.get(ablation.controls.get(cell, ""), {}).get(metric, {})
-            paired = [value - other[seed] for seed, value in values.items() if seed in other]
-            if paired:
+            control = by_seed.get(ablation.controls.get(cell, ""), {}).get(metric, {})
+            differences = [v - control[seed] for seed, v in values.items() if seed in control]
+            if differences:
                 entry["difference"] = {
                     "control": ablation.controls[cell],
-                    "mean": float(np.mean(paired)),
-                    "t95": t_interval(paired),
+                    "mean": float(np.mean(differences)),
+                    "t95": t_interval(differences),
                 }
             summary[cell][metric] = entry
     return summary
 
 
 def shown(summary: Summary, metrics: Mapping[str, str]) -> dict[str, str]:
-    """The metrics that any cell has."""
+    """The metrics that at least one cell has."""
     return {
         metric: title
         for metric, title in metrics.items()
@@ -67,7 +65,7 @@ def shown(summary: Summary, metrics: Mapping[str, str]) -> dict[str, str]:
 
 
 def headline(row: Mapping[str, Any], metrics: Mapping[str, str]) -> str:
-    """A row's main metrics in a line."""
+    """A row's main metrics in one line."""
     figures = [
         f"{title} {row['metrics'][metric]:.3f}"
         for metric, title in metrics.items()
@@ -77,7 +75,7 @@ def headline(row: Mapping[str, Any], metrics: Mapping[str, str]) -> str:
 
 
 def show(summary: Summary, ablation: Ablation) -> None:
-    """The tables for people."""
+    """Prints the tables."""
     metrics = shown(summary, ablation.metrics)
     for title, cells in (ablation.tables or {"": list(summary)}).items():
         caption = "mean [95 %: Wilson of counted trials, else t over seeds]"
@@ -92,14 +90,14 @@ def show(summary: Summary, ablation: Ablation) -> None:
 
 
 def figure(entry: Mapping[str, Any] | None) -> str:
-    """A table's cell."""
+    """The text of one cell of a table: the mean with its interval, and the difference from the
+    control."""
     if entry is None:
         return "-"
     limits = entry["wilson95"] or entry["t95"]
     text = f"{entry['mean']:.3f}" + (f" [{limits[0]:.3f}, {limits[1]:.3f}]" if limits else "")
     if difference := entry.get("difference"):
-        low_high = difference["t95"]
-        text += f"\n{difference['mean']:+.3f}" + (
-            f" [{low_high[0]:+.3f}, {low_high[1]:+.3f}]" if low_high else ""
-        )
+        limits = difference["t95"]
+        text += f"\n{difference['mean']:+.3f}"
+        text += f" [{limits[0]:+.3f}, {limits[1]:+.3f}]" if limits else ""
     return text

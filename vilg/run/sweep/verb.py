@@ -1,4 +1,4 @@
-"""The options of `vilg sweep`: runs one after another."""
+"""The options of `vilg sweep`, and its runs one after another."""
 
 import argparse
 import json
@@ -32,18 +32,21 @@ from vilg.workdir.session import open_session
 from vilg.workdir.stages import Costs
 from vilg.workdir.training import train
 
-LAST = 0.1  # of the logged steps, whose mean is training/loss
+LAST_SHARE = 0.1  # the last share of the logged steps, whose mean loss is training/loss
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options; --config is shared by all verbs that take one."""
+    """Adds the verb's options; --config is shared by all verbs that take a config."""
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="holds the runs, sweep.json and sweep.png"
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="directory of the runs, sweep.json and sweep.png",
     )
     parser.add_argument(
         "--cells",
         default="",
-        help="names joined by commas, beside those that they start from (default: all)",
+        help="cells joined by commas; the cells that they start from run too (default: all)",
     )
     parser.add_argument(
         "--seeds",
@@ -53,19 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task",
         action="store_true",
-        help="one of several at once: its rows go to DIR/tasks/CELLS-SEEDS, no table",
+        help="one of several tasks at once: writes its rows to DIR/tasks/CELLS-SEEDS, no table",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress lines of the runs")
+    parser.add_argument("--quiet", action="store_true", help="prints no progress lines of the runs")
     parser.add_argument(
         "--flags",
         default="",
         metavar="NAMES",
-        help=f"sets of XLA's flags, joined by commas: {', '.join(FLAG_SETS)}",
+        help=f"sets of XLA flags, joined by commas: {', '.join(FLAG_SETS)}",
     )
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
-    """Trains and evaluates what is not there yet; tables and plot of all that is."""
+    """Trains and evaluates the missing runs, and shows the tables and the plot of all runs."""
     if config is None:
         raise UserError(
             "--config is missing: give --config=experiments/ablations/noise.py, or another file"
@@ -87,14 +90,12 @@ def main(args: argparse.Namespace, config: Any) -> int:
     )
     rows = {key: row for key, row in stored if key in runs and row["mark"] == runs[key].mark}
     todo = [runs[cell, seed] for seed in seeds for cell in with_starts(chosen, ablation.cells)]
+    # A Program refuses a batch that the devices or experts cannot divide evenly: that is found
+    # before any training.
     for run in todo:
         if run.seed == seeds[0]:
             with naming(run.cell):
-                Program(
-                    run.experiment
-                    # a batch that the devices or experts cannot share evenly is told before any
-                    # training
-                )
+                Program(run.experiment)
     ledger.mkdir(parents=True, exist_ok=True)
     for i, run in enumerate(todo):
         if (run.cell, run.seed) not in rows:
@@ -105,8 +106,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
             file=sys.stderr,
             flush=True,
         )
-        mine = {(r.cell, r.seed) for r in todo} if args.task else rows.keys()
-        write(ledger, args.config, ablation, {key: row for key, row in rows.items() if key in mine})
+        written = {(r.cell, r.seed) for r in todo} if args.task else rows.keys()
+        some = {key: row for key, row in rows.items() if key in written}
+        write(ledger, args.config, ablation, some)
     if args.task:
         return 0
     summary = write(out, args.config, ablation, rows)
@@ -121,12 +123,6 @@ def main(args: argparse.Namespace, config: Any) -> int:
     return 0
 
 
-# --- what is to be done ---------------------------------------------------------------------------
-
-
-# --- doing it -------------------------------------------------------------------------------------
-
-
 def perform(
     run: Run,
     rows: Mapping[tuple[str, int], Mapping[str, Any]],
@@ -134,9 +130,8 @@ def perform(
     ledger: Place,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Trains and evaluates a run: its row; `ledger` keeps what it took. What diverged is a row
-    too.
-    """
+    """Trains and evaluates a run, and returns its row. `ledger` is the directory that stores the
+    costs. A run that diverged gives a row too, with the error in "failed"."""
     training = run.experiment.training
     row: dict[str, Any] = {
         "cell": run.cell,
@@ -153,7 +148,7 @@ def perform(
     costs = Costs(ledger / "costs.json")
     try:
         if run.start and rows[run.start, run.seed]["failed"]:
-            raise Diverged(f"{run.start}/{run.seed}, from which it starts, has failed")
+            raise Diverged(f"{run.start}/{run.seed}, from which this run starts, has failed")
         if run.codec:
             with costs.stage(as_path(run.codec).name, resumes=True):
                 train(run.experiment.codec_config, run.codec, quiet, title="codec")
@@ -164,24 +159,23 @@ def perform(
     except Diverged as error:
         row["failed"] = str(error)
     finally:
-        # no run is cheaper for what another one compiled, and memory does not fill with programs
+        # Every run compiles its own programs, so that costs are comparable, and memory does not
+        # fill with programs.
         jax.clear_caches()
-    for name, kept in (("cpu_seconds", costs.cpu_seconds), ("seconds", costs.seconds)):
-        row[name] = kept.get(row["workdir"], 0.0)
+    for name, cost in (("cpu_seconds", costs.cpu_seconds), ("seconds", costs.seconds)):
+        row[name] = cost.get(row["workdir"], 0.0)
     return row
 
 
 def measure(run: Run, session: Any) -> dict[str, float]:
-    """The evaluators' figures, the training loss at the end, and what else the run's last line
-    says.
-    """
+    """The evaluators' numbers, the training loss at the end, and the other numbers of the last line
+    of the run's log."""
     lines = read_metrics(run.workdir / "metrics.jsonl")
     losses = [line["loss"] for line in lines if line.get("loss") is not None]
-    metrics = (
-        {"training/loss": float(np.mean(losses[-max(1, round(LAST * len(losses))) :]))}
-        if losses
-        else {}
-    )
+    metrics = {}
+    if losses:
+        last = losses[-max(1, round(LAST_SHARE * len(losses))) :]
+        metrics["training/loss"] = float(np.mean(last))
     metrics |= {
         name: value
         for name, value in (lines[-1] if lines else {}).items()
@@ -192,26 +186,23 @@ def measure(run: Run, session: Any) -> dict[str, float]:
     )
 
 
-# --- what came out --------------------------------------------------------------------------------
-
-
 def read_rows(path: Place) -> dict[tuple[str, int], dict[str, Any]]:
-    """The rows of a sweep.json by cell and seed; none where there is no file."""
+    """The rows of a sweep.json by cell and seed; none where the file does not exist."""
     if not path.is_file():
         return {}
     try:
         return {(row["cell"], row["seed"]): row for row in json.loads(path.read_text())["rows"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove it, finished"
-            " runs are not trained again"
+            f"out={str(path.parent)!r}: sweep.json cannot be read ({error}); remove the file:"
+            " finished runs are not trained again"
         ) from None
 
 
 def write(
     out: Place, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]
 ) -> Summary:
-    """Writes sweep.json, in the order of cells and seeds; the summary in it."""
+    """Writes sweep.json, with its rows in the order of cells and seeds, and returns its summary."""
     cells = list(ablation.cells)
     ordered = [rows[key] for key in sorted(rows, key=lambda key: (cells.index(key[0]), key[1]))]
     summary = summarize(ordered, ablation)
