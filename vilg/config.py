@@ -1,6 +1,6 @@
-"""From a section of a config to a dataclass whose fields are the section's keys.
+"""Builds a dataclass from a section of a config whose keys are the fields of the dataclass.
 
-An unknown key, a missing one or a value of another type is a UserError that names the field. Every
+An unknown key, a missing key or a value of another type is a UserError that names the field. Every
 part of vilg checks the values of its own fields with `require`, and `build` is the only way from a
 section to an object."""
 
@@ -55,9 +55,9 @@ def require(condition: bool, field: str, value: object, remedy: str) -> None:
 
 
 def suggestion(name: object, known: Iterable[str], show: Callable[[str], str] = str) -> str:
-    """ "did you mean ...? " with the known name nearest to this one, as `show` writes it.
+    """The words "did you mean ...? " with the known name nearest to `name`, written by `show`.
 
-    It is "" where no known name is near."""
+    The words are "" where no known name is near."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f"did you mean {show(close[0])}? " if close else ""
 
@@ -112,10 +112,10 @@ def build(cls: type[Part], section: Mapping[str, Any], path: str, **computed: ob
 def build_part(kind: type | Mapping[str, type], section: Any, path: str) -> Any:
     """The object of a section inside another section, at `path`.
 
-    `kind` is the section's dataclass, or a table of dataclasses of which the section's key "name"
-    chooses one. A dataclass in the place of the section is the object already.
+    `kind` is the section's dataclass, or a table of dataclasses from which the section's key "name"
+    chooses. A dataclass instance in place of the section is returned unchanged.
 
-    Errors: UserError for anything else, and those of `lookup` and `build`."""
+    Errors: UserError for any other value, and the errors of `lookup` and `build`."""
     if dataclasses.is_dataclass(section):
         return section
     require(isinstance(section, Mapping), path, section, "must be a section, such as dict(...)")
@@ -125,18 +125,16 @@ def build_part(kind: type | Mapping[str, type], section: Any, path: str) -> Any:
 
 
 def option(default: Any, help: str, command_line: bool = True) -> Any:
-    """A field of a sampler's options with its help; `command_line` where `vilg sample` takes it by
-    its own name.
-    """
+    """A field of a sampler's options with its help. `command_line` says whether `vilg sample` takes
+    it under the field's name."""
     return dataclasses.field(default=default, metadata={"help": help, "cli": command_line})
 
 
 def as_type(value: Any, hint: Any, field: str, signed: bool = False) -> Any:
-    """The value as the annotated type; an int becomes a float, a list a tuple where that is asked
-    for.
+    """The value as the annotated type. An int becomes a float, and a list a tuple, where the
+    annotation asks for it.
 
-    Errors: UserError where the value is of another type, and for a negative number unless
-    `signed`."""
+    Errors: UserError for a value of another type, and for a negative number unless `signed`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:

@@ -1,11 +1,11 @@
-"""Experiment: a config turned into frozen objects. No arrays, no devices; `build_experiment` alone
-reads a config.
+"""Experiment: a config turned into frozen objects, without arrays or devices. `build_experiment` is
+the only function that reads a config.
 
 A config has the sections seed, data, codec, generator, optimizer, layout, training, evals, in this
 order. Without a generator the experiment trains its codec: `model` is the codec and `codec` is
-None. With a generator (or a ranker) `model` is the generator, `codec` is the frozen codec through
-which it sees pictures, codec.experiment holds the codec's whole experiment, and codec.workdir names
-the directory of the codec's run."""
+None. With a generator (or a ranker) `model` is the generator, `codec` is the frozen codec that
+encodes and decodes its pictures, codec.experiment holds the codec's whole experiment, and
+codec.workdir names the directory of the codec's run."""
 
 import dataclasses
 import functools
@@ -53,23 +53,22 @@ MODELS = GENERATORS | RANKERS  # what the section `generator` may name
 
 @runtime_checkable
 class FreeAtStart(Protocol):
-    """A config class that says in which fields a run may differ from the run that it starts
-    from.
-    """
+    """A config class that names the fields in which a run may differ from the run that it starts
+    from."""
 
     fields_free_at_start: tuple[str, ...]
 
 
 @runtime_checkable
 class DrawsPictures(Protocol):
-    """A source that draws its pictures, in a size of its own."""
+    """A source that renders its pictures, in a size that its config sets."""
 
     image_size: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that a run is, as objects."""
+    """The parts of a run as objects."""
 
     config: Mapping[str, Any]
     seed: int
@@ -87,60 +86,57 @@ class Experiment:
 
     @property
     def trainable(self) -> Trainable:
-        """The model, as the loop sees it."""
+        """The model as a Trainable, for the training loop."""
         return cast(Trainable, self.model)
 
     @property
     def codec_config(self) -> Mapping[str, Any]:
-        """The config of the frozen codec's own experiment."""
+        """The config of the frozen codec's experiment."""
         return self.config["codec"]["experiment"]
 
     @property
     def image_codec(self) -> Codec:
-        """The codec that turns pictures into codes: `codec`, or in a codec's own run the model."""
+        """The codec that turns pictures into codes: `codec`, or the model where the run trains a
+        codec."""
         return cast(Codec, self.codec or self.model)
 
     @functools.cached_property
     def space(self) -> Space:
-        """The codes that the model reads or draws, as seen through the codec."""
+        """The codes that the model reads or generates, as a Space of the codec."""
         return SPACES[self.model.space](self.image_codec)
 
     @property
     def batch_inputs(self) -> tuple[str, ...]:
-        """Names of the arrays of a batch: those that the model wants, of which marks of key words
-        and regions are only there where data.knowledge makes them.
-        """
+        """Names of the arrays of a batch: the model's inputs, without the marks of key words and
+        regions where no data.knowledge makes them."""
         marked = self.data.knowledge is not None
         return tuple(n for n in self.model.inputs if marked or n not in ("key", "region"))
 
     @property
     def controls(self) -> Any:
-        """The generator's sampling options as the first evaluator that samples has them, else its
-        own defaults.
-        """
+        """The sampling options of the first evaluator that samples; without such an evaluator, the
+        generator's defaults."""
         assert isinstance(self.model, Generator)
         sampling = [e for e in self.evals.values() if isinstance(e, Sampling)]
         return sampling[0].controls(self.model) if sampling else self.model.controls({})
 
     @property
     def start_from(self) -> str:
-        """The workdir whose parameters training starts from; of a codec's own run codec.workdir
-        says the same, since such a run needs no other codec.
-        """
+        """The workdir whose parameters training starts from: training.start_from or, where the run
+        trains a codec and so needs no other codec, codec.workdir."""
         own = "" if self.model.reads_codes else self.codec_workdir
         return self.training.start_from or own
 
     def prepare(self, frozen: Params, batch: Batch) -> Batch:
-        """The batch as the model wants it: with a frozen codec (whose parameters are in `frozen`)
-        the model gets "codes".
-        """
+        """The batch with the arrays that the model reads: for a model of codes, "codes" is computed
+        by the frozen codec, whose parameters are `frozen`."""
         if "codes" in batch or not self.model.reads_codes:
             return batch
         return {**batch, "codes": self.space.encode(frozen, to_unit(batch["image"]))}
 
     @functools.cached_property
     def hash(self) -> str:
-        """A hash of the fields that decide the results."""
+        """A hash of the config's fields that determine the results."""
         text = json.dumps(run_identity(self.config), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -148,10 +144,9 @@ class Experiment:
 def build_experiment(
     config: ConfigDict | Mapping[str, Any], of_generator: bool = False
 ) -> Experiment:
-    """The Experiment of a config; `of_generator` where it is the codec.experiment of a generator.
+    """The Experiment of a config; `of_generator` is set for the codec.experiment of a generator.
 
-    Errors: UserError naming the field, the value and the remedy.
-    """
+    Errors: UserError that names the field, the value and the remedy."""
     config = to_dict(config)
     _check_sections(config)
     data = _data(config["data"])
@@ -193,7 +188,8 @@ def build_experiment(
 
 
 def _check_sections(config: Mapping[str, Any]) -> None:
-    """Errors: UserError for sections that are unknown, missing or no sections."""
+    """Errors: UserError for sections that are unknown or missing, and for values in place of
+    sections."""
     known = f"an experiment has {', '.join(SECTIONS)}"
     for name in config:
         if name not in SECTIONS:
@@ -246,7 +242,7 @@ def _codec_experiment(section: Mapping[str, Any]) -> Experiment:
 
 
 def _codec(section: Mapping[str, Any], of_generator: bool) -> Model:
-    """The codec of a codec's own experiment."""
+    """The codec of an experiment that trains a codec, or of a generator's codec.experiment."""
     fields = {k: v for k, v in section.items() if k != "workdir"}
     codec: Model = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
     trainable: Any = codec
@@ -259,7 +255,7 @@ def _codec(section: Mapping[str, Any], of_generator: bool) -> Model:
 
 
 def _generator(section: Mapping[str, Any], codec: Codec, data: Data) -> Model:
-    """The generator or ranker, with the sizes that the codec and the text model give it."""
+    """The generator or ranker, with the sizes that the codec and the text model determine."""
     tokenizer = codec if isinstance(codec, Tokenizer) else None
     sizes = {
         "image_vocabulary": tokenizer.vocabulary if tokenizer else 0,
@@ -285,7 +281,7 @@ def _generator(section: Mapping[str, Any], codec: Codec, data: Data) -> Model:
 
 
 def _check_image_size(data: Data, image_size: int) -> None:
-    """Errors: UserError where a source draws its pictures in another size than the codec's."""
+    """Errors: UserError where a source renders its pictures in another size than the codec's."""
     for part, source in (("train", data.train), ("valid", data.valid)):
         if isinstance(source, DrawsPictures):
             remedy = f"must be the codec's image_size, {image_size}"
@@ -307,7 +303,7 @@ def _evaluators(section: Mapping[str, Any], model: Model) -> dict[str, Evaluator
 
 
 def _check_training(training: Training, model: Model) -> None:
-    """Errors: UserError where training asks of the model what it cannot do."""
+    """Errors: UserError where a field of training asks for something that the model cannot do."""
     draws = model.role != "ranker"
     remedy = "this model draws no pictures; give 0"
     require(
@@ -319,14 +315,14 @@ def _check_training(training: Training, model: Model) -> None:
 
 
 def evaluator_of(name: str, fields: Any) -> str:
-    """The evaluator that a section of evals names: its field "name", else the section's name."""
+    """The name of the evaluator of a section of evals: the section's field "name", or the section's
+    own name."""
     return str(fields.get("name", name)) if isinstance(fields, Mapping | ConfigDict) else name
 
 
 def require_same(theirs: Any, ours: Any, path: str) -> None:
-    """Errors: UserError where training.first trains another model, but for the fields in which a
-    model may differ from the run that it starts from.
-    """
+    """Errors: UserError where training.first trains another model than this experiment. The fields
+    in which a model may differ from the run that it starts from are not compared."""
     if dataclasses.is_dataclass(ours) and type(theirs) is type(ours):
         free = ours.fields_free_at_start if isinstance(ours, FreeAtStart) else ()
         for name in (f.name for f in dataclasses.fields(ours) if f.name not in free):

@@ -1,8 +1,8 @@
-"""Whether an experiment fits a number of devices under a layout: known from its shapes, before a
-device is touched.
+"""Whether an experiment fits a number of devices under a layout, determined from its shapes, before
+a device is used.
 
-Separate from Program, which asks it of its own devices, because `vilg launch` asks it of chips that
-are elsewhere."""
+The file is separate from Program, which checks the devices that it runs on, because `vilg launch`
+checks chips of other machines."""
 
 import math
 from collections.abc import Sequence
@@ -27,11 +27,13 @@ def path_name(path: Sequence[Any]) -> str:
 
 
 class Fit:
-    """An experiment's parameters (`boxed`, abstract), its layout with all sizes, and what they are
-    on so many devices.
+    """The layout of an experiment on a number of devices, with all its sizes.
 
-    Errors: UserError for a mesh that is not of so many devices, parameters or a batch that it does
-    not divide, and a layout that leaves a big model whole."""
+    `boxed` holds the abstract parameters, `sizes` the size of each mesh axis, `batch_shards` the
+    number of shards of a batch, and `sharded_fraction` the share of the parameters that is sharded.
+
+    Errors: UserError for a mesh of another number of devices, for parameters or a batch that the
+    mesh does not divide, and for a layout that leaves too much of a big model replicated."""
 
     def __init__(self, experiment: Experiment, devices: int, layout: Layout | None = None):
         self.boxed = jax.eval_shape(experiment.trainable.init, jax.random.key(0))
@@ -87,8 +89,9 @@ class Fit:
         )
 
     def _rows_together(self, multiple: int) -> int:
-        """Rows of a microbatch must be a multiple of this: rows that belong together stay on a
-        device, except that the rows of an expert are split over the devices of its group."""
+        """The number of rows of which a microbatch must be a multiple. Rows that belong together
+        stay on one device, except that the rows of an expert are split over the devices of its
+        group."""
         groups = (
             self.layout.spec("compute", ("expert",), (0,), self.sizes)
             if "expert" in self.lengths

@@ -1,9 +1,9 @@
-"""Frozen: a network that no experiment holds and nothing trains, such as a metric's feature
+"""Frozen: a network that is part of no experiment and is not trained, such as a metric's feature
 extractor, on all devices of this process.
 
-Separate from program.py, which compiles what experiments are made of; these two are the only
-callers of jax.jit. A batch is split over the devices and the parameters are whole on each: such
-networks are small, and what they read is many pictures."""
+The file is separate from program.py, which compiles the functions of experiments; only these two
+files call jax.jit. A batch is split over the devices and the parameters are replicated: such
+networks are small, and they read many pictures."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +18,10 @@ from vilg.types import Params
 
 
 class Frozen:
-    """`apply(params, *arrays)` compiled for batches of one number of rows; fewer are padded with
-    copies of the last.
+    """`apply(params, *arrays)`, compiled for batches with a fixed number of rows; smaller batches
+    are padded with copies of their last row.
 
-    Products of matrices are in full float32 on every device: TPUs' bfloat16 and GPUs' TF32 move
+    Matrix products use full float32 on every device: bfloat16 on TPUs and TF32 on GPUs change
     features in the third digit."""
 
     def __init__(
@@ -45,9 +45,8 @@ class Frozen:
         self.compiled = jax.jit(call, out_shardings=replicated(mesh))
 
     def __call__(self, *arrays: np.ndarray) -> Callable[[], Any]:
-        """Starts on a batch of at most `rows` rows; the function that waits for its results, numpy
-        arrays of as many rows.
-        """
+        """Starts the computation for a batch of at most `rows` rows, and returns a function that
+        waits for its results: numpy arrays with as many rows as the batch."""
         n = len(arrays[0])
         padded = [
             np.concatenate([a, np.repeat(a[-1:], self.rows - n, 0)]) if n < self.rows else a

@@ -29,11 +29,13 @@ def override(
 
     A key "*" of a path stands for every section, at any depth, from which the rest of the path
     leads to a field: {"generator.*.remat": "full"} sets `remat` of the generator itself and of each
-    of its parts that has one. A path without "*" may also name a field that the config leaves out,
-    if the dataclass of the field's section has it. With `create`, missing sections and fields are
-    made: those of an ablation's cells are, and build_experiment checks them afterwards.
+    of its parts that has the field. A path without "*" may also name a field that the config leaves
+    out, if the dataclass of the field's section has it. With `create`, missing sections and fields
+    are added without that check, as for the cells of an ablation; build_experiment checks them
+    afterwards.
 
-    Errors: UserError for a path that leads nowhere, and for one that passes through a value."""
+    Errors: UserError for a path that leads to no field, and for a path that passes through a value.
+    """
     changed = copy.deepcopy(dict(config))
     for path, value in changes.items():
         keys = path.split(".")
@@ -45,9 +47,8 @@ def override(
 
 
 def values(config: Mapping[str, Any], path: str) -> list[Any]:
-    """The values that a config (plain dicts) holds at a dotted path, which may contain "*" as those
-    of `override`; [] where the config holds none.
-    """
+    """The values that a config (plain dicts) holds at a dotted path, which may contain "*" as in
+    `override`; [] where the config holds none."""
     keys = path.split(".")
     return [owner[keys[-1]] for owner in _owners(config, keys)]
 
@@ -68,7 +69,8 @@ def _owners(section: Any, keys: Sequence[str]) -> list[dict[str, Any]]:
 def _missing_owner(
     config: dict[str, Any], keys: Sequence[str], value: Any, create: bool
 ) -> dict[str, Any]:
-    """The section of a field that the config does not hold: made with `create`, else checked."""
+    """The section of a field that the config does not hold. With `create` the section is added
+    where it is missing; otherwise its dataclass must have the field."""
     path = ".".join(keys)
     require("*" not in keys, path, value, "no section has this field; correct the path")
     owner = config
@@ -87,8 +89,7 @@ def _missing_owner(
 
 def admit(config: Any, path: Sequence[str]) -> None:
     """Puts the field's default at the path (a list of keys) where the experiment leaves the field
-    out, so that it can be overridden.
-    """
+    out, so that ml_collections accepts an override."""
     config, path = _innermost(config, path)
     *section, field = path
     owner: Any = config
@@ -111,9 +112,9 @@ def admit(config: Any, path: Sequence[str]) -> None:
 
 
 def _innermost(config: Any, path: Sequence[str]) -> tuple[Any, Sequence[str]]:
-    """The experiment that the path leads into (that of the codec, or the one that is trained
-    before), and the rest of the path; the config and the path themselves if it leads into none.
-    """
+    """The innermost experiment that the path leads into (the codec's experiment, or
+    training.first), and the rest of the path; the config and the path themselves where the path
+    leads into no nested experiment."""
     for section, field in NESTED_EXPERIMENTS:
         inside = (
             (config.get(section) or {}).get(field) if tuple(path[:2]) == (section, field) else None
@@ -124,8 +125,8 @@ def _innermost(config: Any, path: Sequence[str]) -> tuple[Any, Sequence[str]]:
 
 
 def _field_default(config: Any, path: Sequence[str]) -> Any:
-    """The default of a field that the config leaves out (dataclasses.MISSING for none), by the
-    dataclass of its section; UNKNOWN where that dataclass is not known.
+    """The default of a field that the config leaves out (dataclasses.MISSING for a required field),
+    from the dataclass of its section; UNKNOWN where that dataclass is not known.
 
     Errors: UserError where the dataclass has no such field."""
     config, path = _innermost(config, path)

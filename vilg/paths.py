@@ -1,9 +1,9 @@
-"""Paths that may be gs://: one function makes them, and what needs a file on this machine asks for
-a copy.
+"""Paths that may be gs://. One function makes them, and code that needs a file on this machine asks
+for a local copy.
 
-Separate from all else because workdirs, checkpoints, data and outputs go through it. Local paths
-stay pathlib's, as fast as they were; what has a scheme is etils' epath.Path, which has the same
-methods (gs:// needs `pip install 'vilg[tpu]'`, which brings gcsfs)."""
+The file is separate from all others because workdirs, checkpoints, data and outputs use it. Local
+paths stay pathlib's, with pathlib's speed; a path with a scheme is etils' epath.Path, which has the
+same methods (gs:// needs `pip install 'vilg[tpu]'`, which brings gcsfs)."""
 
 import contextlib
 import functools
@@ -28,7 +28,7 @@ SCHEMES = ("gs://",)
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether a path has a scheme. Errors: UserError for one that is not known here."""
+    """Whether a path has a scheme. Errors: UserError for a scheme that is not in SCHEMES."""
     text = os.fspath(path)
     if "://" not in text:
         return False
@@ -38,9 +38,8 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 def as_path(path: str | os.PathLike) -> Place:
-    """The path with pathlib's methods, wherever it lies. Errors: UserError where nothing here can
-    read that scheme.
-    """
+    """The path with pathlib's methods, local or remote. Errors: UserError for a scheme that cannot
+    be read."""
     if not is_remote(path):
         return Path(path)
     _prepare(os.fspath(path))
@@ -48,9 +47,8 @@ def as_path(path: str | os.PathLike) -> Place:
 
 
 def _prepare(path: str) -> None:
-    """What etils opens gs:// with: gcsfs, told to keep no listings, since other hosts write there
-    too.
-    """
+    """Checks that gcsfs, with which etils opens gs://, is installed, and turns off its cache of
+    listings, since other hosts write to the same directories."""
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError(f"path={path!r}: needs gcsfs; run pip install 'vilg[tpu]'")
     for name in ("gs", "gcs"):
@@ -58,16 +56,16 @@ def _prepare(path: str) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """The directory of a person's cache for one purpose: $VILG_CACHE/NAME, or ~/.cache/vilg/NAME.
+    """The directory of the user's cache for one purpose: $VILG_CACHE/NAME, or ~/.cache/vilg/NAME.
 
     Errors: RuntimeError where there is no home directory."""
     return Path(os.environ.get("VILG_CACHE") or Path.home() / ".cache" / "vilg") / name
 
 
 def local(path: str | os.PathLike) -> Path:
-    """A path on this machine with the same content: itself, or a copy of the file or directory,
-    which is kept under $VILG_CACHE (~/.cache/vilg) and brought up to date by sizes and times. A
-    path at which there is nothing comes back as one at which there is nothing."""
+    """A path on this machine with the same content: the path itself, or a copy of the remote file
+    or directory under $VILG_CACHE (~/.cache/vilg), updated by sizes and times. For a remote path
+    that does not exist, the returned path does not exist either."""
     return _copied(os.fspath(path)) if is_remote(path) else Path(path)
 
 
@@ -106,7 +104,7 @@ def files(directory: Any) -> Iterator[Any]:
 
 
 def copy_tree(source: Path, target: Place) -> None:
-    """Copies a local file or directory, over what is there."""
+    """Copies a local file or directory to `target`, replacing files that exist there."""
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
@@ -117,8 +115,9 @@ def copy_tree(source: Path, target: Place) -> None:
 
 @contextlib.contextmanager
 def written_to(path: str | os.PathLike) -> Iterator[Path]:
-    """A local path to write a file or directory to: itself, or one whose content goes to the remote
-    path when the block ends, however it ends, so that nothing already made is lost."""
+    """A local path to write a file or directory to: the path itself or, for a remote path, a
+    temporary path. Its content is copied to the remote path when the block ends, also after an
+    error, so that finished files are not lost."""
     if not is_remote(path):
         yield Path(path)
         return
@@ -134,9 +133,8 @@ def written_to(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def relative(place: str, base: str | os.PathLike) -> str:
-    """`place` as seen from the directory `base`, so that both can move together; whole where they
-    do not lie on one file system.
-    """
+    """`place` relative to the directory `base`, so that both can move together; the whole path
+    where they are not on one file system."""
     if is_remote(place) != is_remote(base):
         return place if is_remote(place) else str(Path(place).resolve())
     if not is_remote(place):
@@ -148,7 +146,7 @@ def relative(place: str, base: str | os.PathLike) -> str:
 
 
 def joined(base: str | os.PathLike, place: str) -> str:
-    """What `relative` gave, from `base` again."""
+    """The path that `relative` made relative to `base`, joined to `base` again."""
     if is_remote(place) or os.path.isabs(place):
         return place
     if not is_remote(base):

@@ -1,9 +1,9 @@
-"""Program: an Experiment on a mesh. Abstract state, shardings and compiled functions; the only
-caller of jax.jit (pjit's successor) but frozen.py.
+"""Program: an Experiment on a mesh, with its abstract state, its shardings and its compiled
+functions. Only this file and frozen.py call jax.jit (the successor of pjit).
 
-Building a Program allocates nothing, so a plan of it is free and honest. The same train step runs
-under every layout: the layout decides in_shardings, out_shardings and where gradients and
-activations are constrained to live."""
+Building a Program allocates no arrays, so `vilg plan` can build the very program that a run would
+execute. The same train step runs under every layout: the layout decides in_shardings,
+out_shardings, and the sharding constraints of gradients and activations."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ HOST_MEMORY = "pinned_host"  # JAX's name of the host's memory that devices can 
 
 
 class Program:
-    """An experiment on devices under a layout. `layout` overrides the experiment's own."""
+    """An experiment on devices under a layout. `layout` replaces the experiment's layout."""
 
     def __init__(
         self,
@@ -109,9 +109,8 @@ class Program:
         return unbox(boxed), shardings
 
     def _traced(self, function: Callable, platform: str = "") -> Callable:
-        """The function with `constrain` answering from this layout while it is traced, for the
-        mesh's platform or another.
-        """
+        """The function, traced with `constrain` resolving axes by this layout, for the mesh's
+        platform or for `platform`."""
         resolve = resolver(self.layout, self.mesh, "compute")
 
         @functools.wraps(function)
@@ -122,14 +121,14 @@ class Program:
         return call
 
     def jit(self, function: Callable, **options: Any) -> Callable:
-        """jax.jit under this layout."""
+        """jax.jit of a function that is traced under this layout."""
         return jax.jit(self._traced(function), **options)
 
     # --- state ------------------------------------------------------------------------------------
 
     @functools.cached_property
     def init_state(self) -> Callable[[], TrainState]:
-        """Compiled: the state before the first update, born sharded."""
+        """Compiled: the state before the first update, created with its sharding."""
         return jax.jit(
             self._init_state, out_shardings=self.state_sharding
         )  # traced on one example, which no batch axis divides
@@ -143,9 +142,8 @@ class Program:
 
     @functools.cached_property
     def with_code_vectors(self) -> Callable[[Params, Params], Params]:
-        """Compiled: (a generator's parameters (donated), the codec's) -> the generator's with the
-        codec's code vectors in them.
-        """
+        """Compiled: (a generator's parameters (donated), the codec's parameters) -> the generator's
+        parameters with the codec's code vectors in them."""
         model, codec = self.experiment.model, cast(Tokenizer, self.experiment.codec)
         return self.jit(
             lambda params, frozen: model.with_code_vectors(params, codec.vectors(frozen)),
@@ -175,9 +173,8 @@ class Program:
     def gradients(
         self, params: Params, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[Metrics, Any, Params]:
-        """(metrics with "loss", metrics["observed"] of the loss, gradients) of a batch, accumulated
-        over microbatches.
-        """
+        """The metrics with "loss", metrics["observed"] of the loss, and the gradients of a batch,
+        averaged over its microbatches."""
         trainable, accumulation = self.experiment.trainable, self.experiment.training.accumulation
         resolve = resolver(self.layout, self.mesh, "gradients")
 
@@ -224,9 +221,8 @@ class Program:
         return jax.tree.map(lambda m: jnp.mean(m, 0), metrics), observed, grads
 
     def update(self, state: TrainState, batch: Batch, frozen: Params) -> tuple[TrainState, Metrics]:
-        """One update, as traced: randomness is fold_in(seed, step), so a run is a function of
-        (config, data, step).
-        """
+        """One update as a traceable function. Its random numbers come from fold_in(seed, step), so
+        a run is a function of (config, data, step)."""
         experiment, training = self.experiment, self.experiment.training
         key = jax.random.fold_in(jax.random.key(experiment.seed + 1), state.step)
         batch = experiment.prepare(frozen, batch)
@@ -259,9 +255,9 @@ class Program:
 
     @functools.cached_property
     def model_flops(self) -> float:
-        """FLOPs of an update's forward and backward pass over the whole batch, nothing recomputed:
-        the trainable's own formula, else three times the matrix products and convolutions of its
-        loss."""
+        """FLOPs of an update's forward and backward pass over the whole batch, without
+        recomputation: by the model's formula, or else three times the matrix products and
+        convolutions of its loss."""
         trainable, size = self.experiment.trainable, self.experiment.training.batch_size
         formula = self.experiment.model.model_flops(size)
         if formula is not None:
@@ -272,19 +268,18 @@ class Program:
 
     @functools.cached_property
     def update_flops(self) -> float:
-        """FLOPs of an update as it is traced, on all devices: of the frozen codec, both passes with
-        what is recomputed, and the optimizer.
-        """
+        """FLOPs of an update, counted in its trace, on all devices together: the frozen codec, both
+        passes with their recomputation, and the optimizer."""
         return self.flops(self.update, self.state_shape, self.batch_shapes(), self.frozen_shapes())
 
     def flops(self, function: Callable, *arguments: Any) -> float:
-        """FLOPs of matrix products and convolutions of a function of abstract arguments, as it is
-        traced under this layout for a CPU: products inside the kernels of other platforms are not
-        seen in a trace."""
+        """FLOPs of the matrix products and convolutions of a function of abstract arguments,
+        counted in its trace under this layout for a CPU: a trace does not show the products inside
+        the kernels of other platforms."""
         return traced_flops(self._traced(function, "cpu"), *arguments)
 
     def learning_rate(self, step: jax.Array) -> jax.Array:
-        """The schedule's value."""
+        """The learning rate of a step, by the optimizer's schedule."""
         return jnp.asarray(
             self.experiment.optimizer.rate(self.experiment.training.steps)(step), jnp.float32
         )
@@ -323,13 +318,12 @@ class Program:
         )
 
     def call(self, method: str, *static: Hashable, of_pictures: bool = False) -> Callable:
-        """A method of the model, compiled: (params, *arrays) -> arrays, whole on every device.
+        """A method of the model, compiled: (params, *arrays) -> arrays, replicated on every device.
 
         `static` are arguments that come after the arrays and are compiled in, such as the sampling
         options. With `of_pictures` the arguments are (params, frozen, pictures, *arrays): uint8
         pictures [b, H, W, 3], which the codec encodes in the same program. A method is compiled
-        once for each set of static arguments.
-        """
+        once for each set of static arguments."""
         key = (method, static, of_pictures)
         if key not in self._calls:
             function, space = getattr(self.experiment.model, method), self.experiment.space
@@ -348,11 +342,11 @@ class Program:
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
-        """Shapes and shardings of the train state, as a restore or a compilation wants them."""
+        """Shapes and shardings of the train state, for a restore or a compilation."""
         return jax.tree.map(_abstract, self.state_shape, self.state_sharding)
 
     def batch_shapes(self) -> Batch:
-        """A global batch, as the loader makes it."""
+        """The shapes of a global batch as the loader makes it."""
         experiment, codec = self.experiment, self.experiment.image_codec
         text_length = experiment.data.text.length
         sizes = Sizes(image_size=codec.image_size, text_length=text_length, grid=codec.grid)
@@ -361,7 +355,8 @@ class Program:
         return dict(batch_shapes(experiment.model.inputs, rows, sizes, knowledge))
 
     def frozen_shapes(self) -> Params:
-        """What a generator's update needs beside its own parameters; None for a codec's own run."""
+        """The shapes of the frozen parameters that a generator's update reads; None where the run
+        trains a codec."""
         experiment = self.experiment
         if experiment.codec is None:
             return None
@@ -373,9 +368,8 @@ class Program:
     # --- data -------------------------------------------------------------------------------------
 
     def place(self, batch: Batch) -> Batch:
-        """This process's rows of a host batch as global arrays on the mesh; what is not an array
-        stays out.
-        """
+        """This process's rows of a host batch as global arrays on the mesh. Entries that are not
+        arrays are left out."""
         arrays = {k: v for k, v in batch.items() if isinstance(v, np.ndarray)}
         return {
             k: jax.make_array_from_process_local_data(self.batch_sharding, v)

@@ -1,9 +1,9 @@
-"""Compiled programs are kept from one process to the next, so that the second `vilg sample` of a
-run compiles nothing.
+"""The cache of compiled programs from one process to the next, so that the second `vilg sample` of
+a run compiles nothing.
 
-JAX's persistent compilation cache keeps them; here is said where, how many bytes at most, and what
-happens where they cannot be kept. `vilg plan` keeps results of its own
-(planning/compilation.py)."""
+JAX's persistent compilation cache stores the programs. This file sets its directory and its largest
+size in bytes, and handles the errors of a directory that cannot be used. `vilg plan` stores the
+results of its compilations separately (planning/compilation.py)."""
 
 import contextlib
 import hashlib
@@ -24,10 +24,10 @@ LIMIT = 2 * 2**30  # bytes; JAX drops the programs that were not used for longes
 
 
 def keep_programs() -> None:
-    """Keeps compiled programs in $VILG_CACHE/xla (~/.cache/vilg/xla), unless JAX is told of a
-    directory already.
+    """Stores compiled programs in $VILG_CACHE/xla (~/.cache/vilg/xla), unless JAX already has a
+    directory for them.
 
-    Where they cannot be kept, one line on standard error says so, and programs are compiled."""
+    Where they cannot be stored, one line on standard error says so, and programs are compiled."""
     told = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if told:  # by JAX_COMPILATION_CACHE_DIR, say
         return
@@ -49,8 +49,8 @@ def keep_programs() -> None:
 def _processor() -> str:
     """A name for the kind of this machine's processor.
 
-    Programs for a CPU use the instructions that the processor has, which JAX's own key leaves out;
-    home directories are shared by machines that differ in them."""
+    Programs for a CPU use the instructions that the processor has, but JAX's key leaves them out,
+    and machines with different processors share a home directory."""
     kind = platform.machine() + platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -59,8 +59,8 @@ def _processor() -> str:
 
 
 def _mend(place: Path) -> None:
-    """Removes what a process left that was killed while it wrote: a program without its time of
-    use, at which JAX would stop for every program that it keeps after that.
+    """Removes the files that a process left when it was killed while writing: a program without its
+    time of use, at which JAX would fail for every program that it stores later.
 
     Errors: OSError where nothing can be written. A directory that another process works in is left
     to that process."""
@@ -75,7 +75,7 @@ def _mend(place: Path) -> None:
 
 
 def _teller() -> Callable[[object], None]:
-    """A function that prints its first error and no other."""
+    """A function that prints the first error that it gets, and no other."""
     told: list[object] = []
 
     def tell(error: object) -> None:
@@ -91,7 +91,7 @@ def _teller() -> Callable[[object], None]:
 
 
 def _tell_of_errors(tell: Callable[[object], None]) -> None:
-    """Hands `tell` the warnings of JAX about its cache, one for every program."""
+    """Passes the warnings of JAX about its cache, one for every program, to `tell`."""
     show = warnings.showwarning
 
     def tell_or_show(message: Any, *arguments: Any, **named: Any) -> None:

@@ -1,8 +1,8 @@
-"""The sections of a config: which dataclass holds the fields of each, and all fields of a config
-with their values, defaults and help.
+"""The sections of a config: the dataclass of each section, and all fields of a config with their
+values, defaults and help.
 
-Separate from experiment.py, which builds the objects: here is what the classes say of themselves,
-for overrides of fields that a file leaves out and for `vilg config show`."""
+The file is separate from experiment.py, which builds the objects. This file describes the classes:
+for overrides of fields that a file leaves out, and for `vilg config show`."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ class ConfigField:
 
 
 def section_class(config: Mapping[str, Any], path: Sequence[str]) -> type | None:
-    """The dataclass whose fields the section at a path holds; None where none is known."""
+    """The dataclass that describes the section at a path; None where no dataclass is known."""
     if len(path) == 2 and path[0] == "evals":
         return EVALUATORS.get(evaluator_of(path[1], (config.get("evals") or {}).get(path[1])))
     for length in (1, 2):
@@ -82,8 +82,9 @@ def section_class(config: Mapping[str, Any], path: Sequence[str]) -> type | None
 
 
 def section_defaults(config: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
-    """The fields of the section at a path with their defaults (REQUIRED for none), the sampler's
-    options of an evaluator that samples among them; None where the dataclass is not known."""
+    """The fields of the section at a path with their defaults (REQUIRED for a field without a
+    default); for an evaluator that samples, the sampler's options are among them. None where the
+    dataclass is not known."""
     kind = section_class(config, path)
     if kind is None:
         return None
@@ -96,17 +97,18 @@ def section_defaults(config: Mapping[str, Any], path: Sequence[str]) -> dict[str
 
 
 def config_fields(config: Mapping[str, Any], model: Any, prefix: str = "") -> Iterator[ConfigField]:
-    """Every field of an experiment's config (plain dicts), section by section; fields that the
-    config leaves out come with their defaults. Experiments inside come last, each as a whole.
+    """Every field of an experiment's config (plain dicts), section by section; a field that the
+    config leaves out comes with its default. The fields of nested experiments are not among them.
 
-    `model` is the built experiment's model, which has defaults of the sampler's options."""
+    `model` is the built experiment's model, which has the defaults of the sampler's options.
+    `prefix` is put before every path."""
     found = [field for section in SECTIONS for field in _section(config, section, model)]
     for field in found:
         yield dataclasses.replace(field, path=prefix + field.path, section=prefix + field.section)
 
 
 def _section(config: Mapping[str, Any], name: str, model: Any) -> Iterator[ConfigField]:
-    """The fields of one of SECTIONS, without experiments inside."""
+    """The fields of one of SECTIONS, without nested experiments."""
     section = config[name]
     if name == "data":
         for part in ("train", "valid", "loader", "text", "knowledge"):
@@ -132,8 +134,8 @@ def _section(config: Mapping[str, Any], name: str, model: Any) -> Iterator[Confi
 def _fields_at(
     path: str, section: Any, kind: type | Mapping[str, type], left_out: bool, name: Any = REQUIRED
 ) -> Iterator[ConfigField]:
-    """The fields of the section at a path, and of the sections in it; `name` is the default of the
-    name by which the section's dataclass is found."""
+    """The fields of the section at a path, and of the sections in it. `name` is the default of the
+    section's key "name", which chooses its dataclass."""
     section = section or {}
     found = _named(kind, section)
     if isinstance(kind, Mapping):
@@ -155,7 +157,7 @@ def _fields_at(
 
 
 def _evaluator(path: str, section: Mapping[str, Any], model: Any) -> Iterator[ConfigField]:
-    """The fields of an evaluator's section, the sampler's options among them."""
+    """The fields of an evaluator's section, with the sampler's options among them."""
     name = path.partition(".")[2]
     kind = EVALUATORS[evaluator_of(name, section)]
     if "name" in section:
@@ -178,7 +180,8 @@ def _evaluator(path: str, section: Mapping[str, Any], model: Any) -> Iterator[Co
 
 
 def _fields(kind: type) -> list[str]:
-    """The fields of a dataclass that a config may set; the help of others says what gives them."""
+    """The fields of a dataclass that a config may set. The help of every other field begins with
+    "given by", and says which part of the experiment sets it."""
     words = field_help(kind)
     fields: Any = dataclasses.fields(kind)
     apart = ("sampling",) if issubclass(kind, Sampling) else ()
@@ -197,7 +200,8 @@ def _default(kind: type, name: str) -> Any:
 
 
 def _named(kind: type | Mapping[str, type], section: Any) -> type | None:
-    """The dataclass of a section: `kind` itself, or what the section names in the table."""
+    """The dataclass of a section: `kind` itself, or the entry of the table `kind` that the section
+    names."""
     if not isinstance(kind, Mapping):
         return kind
     return kind.get(section.get("name", "")) if isinstance(section, Mapping) else None

@@ -1,8 +1,9 @@
-"""The programs of a generator that samples step by step: one evaluation of the denoiser is one
+"""The programs of a generator that samples step by step. One evaluation of the denoiser is one
 compiled program, which a loop on the host calls.
 
-Separate from program.py, whose programs are whole functions of a model. One compiled evaluation
-serves every sampler, number of steps and weight of guidance, and every expert of a mixture."""
+The file is separate from program.py, whose programs are whole methods of a model. One compiled
+evaluation serves every sampler, every number of steps, every weight of guidance, and every expert
+of a mixture."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from vilg.types import Stepwise
 
 
 class StepwiseProgram:
-    """A Stepwise generator's methods, compiled under a Program's layout."""
+    """The methods of a Stepwise generator, compiled under a Program's layout."""
 
     def __init__(self, program: Program):
         self.program = program
@@ -27,8 +28,7 @@ class StepwiseProgram:
 
     def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:
         """Compiled: (params, inputs, keys) -> the state before the first evaluation, on a grid of
-        codes (None: the codec's).
-        """
+        codes (None: the codec's grid)."""
         if (controls, grid) not in self._begin:
             begin = self.generator.begin
             self._begin[controls, grid] = self.program.jit(
@@ -39,16 +39,14 @@ class StepwiseProgram:
 
     @functools.cached_property
     def expert(self) -> Callable:
-        """Compiled: (params, index) -> the parameters of one expert's evaluations, placed as
-        parameters are.
-        """
+        """Compiled: (params, index) -> the parameters that an evaluation of one expert needs,
+        sharded by the layout's rules for parameters."""
         return self.program.jit(self.generator.expert_params, out_shardings=self.expert_sharding)
 
     @functools.cached_property
     def expert_sharding(self) -> Any:
-        """Where one expert's parameters live: under the layout's rules, without the axis of
-        experts.
-        """
+        """The shardings of one expert's parameters, by the layout's rules for parameters without
+        the axis of experts."""
         expert, program = self.generator.expert_params, self.program
         resolve = resolver(program.layout, program.mesh, "params")
         boxed = jax.eval_shape(lambda p: expert(p, jnp.int32(0)), program.boxed)
@@ -62,8 +60,8 @@ class StepwiseProgram:
     @functools.cached_property
     def advance(self) -> Callable:
         """Compiled: (one expert's parameters, state (donated), row, index, keys) -> the state after
-        an evaluation. The state, whose leaves are all of rows, comes out sharded as it goes in.
-        """
+        an evaluation. Every leaf of the state has the rows of the batch as its first axis, and
+        keeps its sharding."""
         return self.program.jit(
             self.generator.advance, out_shardings=self.program.batch_sharding, donate_argnums=1
         )

@@ -1,4 +1,5 @@
-"""The central protocols and array letters. Imports nothing of vilg, so every part may import it.
+"""The central protocols and the letters of array shapes. The file imports nothing of vilg, so that
+every part may import it.
 
 Letters in jaxtyping strings: b batch, l length, q/s query/source positions, d width, h heads, k
 head size, f feed-forward, v vocabulary, y/x rows/columns, c channels, m text length, n image
@@ -19,9 +20,8 @@ Metrics = dict[str, Array]
 
 
 class UserError(Exception):
-    """A mistake of the user's: one sentence that names the field, the value and the remedy. The
-    command exits with 2.
-    """
+    """A mistake of the user: one sentence that names the field, the value and the remedy. The
+    command exits with code 2."""
 
 
 class Diverged(Exception):
@@ -29,7 +29,7 @@ class Diverged(Exception):
 
 
 class Preempted(Exception):
-    """A signal asked the run to stop; everything is saved."""
+    """A signal asked the run to stop; its state is saved."""
 
 
 @runtime_checkable
@@ -37,9 +37,8 @@ class Trainable(Protocol):
     """A model that the training loop can train."""
 
     def init(self, key: Array) -> Params:
-        """Parameters, each leaf an nn.LogicallyPartitioned box with an axis name of
-        parallel/axes.py a dimension.
-        """
+        """Parameters. Each leaf is an nn.LogicallyPartitioned box with an axis name of
+        parallel/axes.py for each dimension."""
         ...
 
     def loss(self, params: Params, batch: Batch, key: Array, step: Array) -> tuple[Array, Metrics]:
@@ -55,12 +54,11 @@ class Composite:
 
 
 class Model(Composite):
-    """Base class of codecs, generators and rankers: what a run may ask of the model that it trains.
+    """Base class of codecs, generators and rankers, with the properties of a model that a run asks
+    for.
 
-    Every answer has a default that holds for most models, so that a new model overrides only what
-    differs. What a model can do beside training (sample, caption, embed, ...) is said by the
-    protocols below.
-    """
+    Every property has a default that holds for most models, so that a new model overrides only the
+    others. The protocols below say what else a model can do: sample, caption, embed, ..."""
 
     role: ClassVar[str] = ""  # "codec", "generator" or "ranker"
     batch_field: ClassVar[str] = ""  # the config field that decides `batch_multiple`
@@ -75,9 +73,9 @@ class Model(Composite):
 
     @property
     def space(self) -> str:
-        """The codes of pictures that the model reads or draws, an entry of codecs/spaces.py:SPACES:
-        "ids" or "latents" of a frozen codec, or "own" for a codec's own codes.
-        """
+        """The codes of pictures that the model reads or generates, an entry of
+        codecs/spaces.py:SPACES: "ids" or "latents" of a frozen codec, or "own" for a codec that is
+        trained."""
         return "latents"
 
     @property
@@ -101,9 +99,8 @@ class Model(Composite):
         return False
 
     def labels(self, params: Params) -> Any:
-        """A pytree like the parameters of the optimizer's labels ("frozen" is not updated), or
-        None where one optimizer updates all parameters.
-        """
+        """The optimizer's labels, as a pytree with the structure of the parameters (parameters
+        labelled "frozen" are not updated), or None where one optimizer updates all parameters."""
         return None
 
     def init_statistics(self) -> Any:
@@ -113,18 +110,16 @@ class Model(Composite):
     def after_update(
         self, params: Params, statistics: Any, observed: Any, key: Array, step: Array
     ) -> tuple[Params, Any, Metrics]:
-        """(parameters, statistics, metrics) after the optimizer's update.
+        """The parameters, statistics and metrics after the optimizer's update.
 
-        `observed` is what the loss put into metrics["observed"]; every leaf has a leading axis of
-        microbatches.
-        """
+        `observed` is the value that the loss returned as metrics["observed"]; every leaf has a
+        leading axis of microbatches."""
         return params, statistics, {}
 
     def upcycle(self, params: Params) -> Params:
         """This model's parameters from those of a smaller model of the same kind, such as experts
-        from one dense denoiser (sparse upcycling, arXiv 2212.05055); its own parameters come back
-        as they are.
-        """
+        from one dense denoiser (sparse upcycling, arXiv 2212.05055). Parameters of this model are
+        returned unchanged."""
         return params
 
     def with_code_vectors(self, params: Params, vectors: Float[Array, "v d"]) -> Params:
@@ -132,20 +127,18 @@ class Model(Composite):
         return params
 
     def unrolled(self, params: Params) -> Params:
-        """Parameters, or their gradients, as the same model has them with scan=False."""
+        """The parameters, or their gradients, in the layout of this model with scan=False."""
         return params
 
     def model_flops(self, batch: int) -> float | None:
-        """FLOPs of an update's forward and backward pass on `batch` rows, nothing recomputed;
-        None where they are to be counted from the traced loss.
-        """
+        """FLOPs of an update's forward and backward pass on `batch` rows, without recomputation;
+        None where they should be counted from the traced loss."""
         return None
 
     def check_knowledge(self, attention: float, regions: float) -> None:
         """Checks the shares of samples whose key words and regions the data marks.
 
-        Errors: UserError where the model weighs what the data does not mark.
-        """
+        Errors: UserError where the model has a weight for marks that the data does not make."""
 
     @property
     def weighs_knowledge(self) -> bool:
@@ -155,14 +148,15 @@ class Model(Composite):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Pixels <-> latents, which every codec has. Images are float32 in [-1, 1]."""
+    """Encodes pixels to latents and decodes latents to pixels, which every codec can do. Images are
+    float32 in [-1, 1]."""
 
     image_size: int
     grid: tuple[int, int]
     latent_channels: int
 
     def latents(self, params: Params, images: Float[Array, "b H W 3"]) -> Float[Array, "b y x c"]:
-        """The latents of images, float32, deterministic."""
+        """The latents of images, float32. The encoding is deterministic."""
         ...
 
     def from_latents(
@@ -174,13 +168,14 @@ class Codec(Protocol):
 
 @runtime_checkable
 class Tokenizer(Codec, Protocol):
-    """A Codec of ids: pixels <-> codes of a vocabulary, each with a vector."""
+    """A Codec that also encodes pixels to ids of a vocabulary and decodes ids; each id has a
+    vector."""
 
     vocabulary: int
     code_width: int
 
     def encode(self, params: Params, images: Float[Array, "b H W 3"]) -> Int[Array, "b y x"]:
-        """The codes of images, deterministic."""
+        """The codes of images. The encoding is deterministic."""
         ...
 
     def decode(self, params: Params, codes: Int[Array, "b y x"]) -> Float[Array, "b H W 3"]:
@@ -198,34 +193,32 @@ class Generator(Protocol):
 
     @property
     def space(self) -> str:
-        """What it draws: a codec's "ids" or its "latents" (codecs/spaces.py)."""
+        """The codes that it generates: a codec's "ids" or its "latents" (codecs/spaces.py)."""
         ...
 
     def controls(self, given: Any) -> Any:
-        """The sampler's options, from a mapping of those that were given. Errors: UserError for one
-        that it does not have.
-        """
+        """The sampler's options, from a mapping of those that the user sets. Errors: UserError for
+        an option that the sampler does not have."""
         ...
 
     def sample(self, params: Params, text: Int[Array, "b m"], keys: Array, controls: Any) -> Any:
-        """Codes of one image a prompt; `keys` has one key a row, so that a row does not depend on
-        its batch mates.
-        """
+        """Codes of one image for each prompt. `keys` has one key for each row, so that a row does
+        not depend on the other rows of its batch."""
         ...
 
 
 @runtime_checkable
 class Stepwise(Protocol):
-    """A Generator whose sampling is many steps of one program, so that a run of it can show
-    progress, and hold one expert at a time.
+    """A Generator whose sampling is many steps of one program, so that a sampler can show progress,
+    and hold one expert's parameters at a time.
 
-    `inputs`: "text" [b, m], and where asked for "negative" (text of what to avoid), "init" (codes
-    to start from) and "mask" [b, y, x] (1 where to paint, 0 where `init` is kept)."""
+    `inputs` holds "text" [b, m] and, where the user asks for it, "negative" (text of what to
+    avoid), "init" (codes to start from) and "mask" [b, y, x] (1 where to paint, 0 where `init`
+    stays)."""
 
     def sampling_schedule(self, controls: Any) -> Any:
-        """The evaluations: `times` [k], `rows` (a dict of arrays [k, ...]) and `runs`, tuples
-        (expert, first, last) of the evaluations first to last - 1.
-        """
+        """The evaluations: `times` [k], `rows` (a mapping of arrays [k, ...]) and `runs`, tuples
+        (expert, first, last), of which each means the evaluations first to last - 1."""
         ...
 
     def shared_params(self, params: Params) -> Params:
@@ -258,34 +251,32 @@ class Stepwise(Protocol):
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """Says how likely an image is, given a text."""
+    """A model that computes the likelihood of an image given a text."""
 
     def log_likelihood(
         self, params: Params, text: Int[Array, "b m"], codes: Int[Array, "b y x"]
     ) -> Float[Array, " b"]:
-        """Nats, summed over an image's codes."""
+        """log p(codes | text) in nats, summed over an image's codes."""
         ...
 
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Says which of several texts goes best with an image; comparable only between texts of one
-    image.
-    """
+    """A model that scores how well a text fits an image. Scores are comparable only between texts
+    of one image."""
 
     def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
-        """Larger where the text explains the codes better."""
+        """A score for each row, larger where the text explains the codes better."""
         ...
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Puts pictures and texts into one space, where the cosine says how well they go together,
-    whichever of them is compared.
-    """
+    """A model that embeds pictures and texts in one space, where the cosine scores how well they
+    fit. The scores are comparable between texts of one image and between images of one text."""
 
     def embed_images(self, params: Params, codes: Any) -> Float[Array, "b p"]:
-        """Features of unit length of pictures' codes."""
+        """Features of unit length of the pictures' codes."""
         ...
 
     def embed_texts(self, params: Params, text: Int[Array, "b m"]) -> Float[Array, "b p"]:
@@ -295,25 +286,24 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class NoiseConditional(Protocol):
-    """A Generator that is trained at a time, from clean (0) to noise (1)."""
+    """A Generator that is trained at noise levels given by a time, from clean (0) to noise (1)."""
 
     @property
     def process(self) -> Any:
-        """What noise does (vilg/processes)."""
+        """The noise process (vilg/processes)."""
         ...
 
     def errors_at(
         self, params: Params, text: Int[Array, "b m"], codes: Any, t: Float[Array, ""]
     ) -> Float[Array, " b"]:
-        """How wrong each row's prediction of its codes is at one time, with the same noise whatever
-        the text.
-        """
+        """The error of each row's prediction of its codes at one time, with the same noise for
+        every text."""
         ...
 
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Runs backwards too."""
+    """A model that also captions: it generates a text for an image."""
 
     def caption(
         self,
@@ -323,9 +313,8 @@ class Captioner(Protocol):
         keys: Array,
         controls: Any,
     ) -> Any:
-        """(text ids [b, m], log-likelihood [b]); `start` is each row's start-of-text id, which
-        names the language.
-        """
+        """Text ids [b, m] and the log-likelihood [b] of each caption; `start` is each row's
+        start-of-text id, which names the language."""
         ...
 
 
