@@ -1,13 +1,7 @@
-"""The numbers of evaluators as one flat mapping, for logs, tables and ablations."""
+"""The numbers of evaluators as flat mappings and rows, for logs, tables and model cards."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-
-def numbers(evals: Mapping[str, Any], subject: Any) -> dict[str, float]:
-    """The numbers of all evaluators about a subject, in one flat mapping: a group of one evaluator
-    (by_language) does not replace another evaluator's group of the same name."""
-    return {k: v for evaluate in evals.values() for k, v in flat(evaluate(subject)).items()}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -19,3 +13,27 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float):
             out[f"{prefix}{key}"] = float(value)
     return out
+
+
+def with_intervals(
+    tree: Mapping[str, Any], prefix: str = "", limits: Any = None
+) -> Iterator[tuple[str, float, Sequence[float] | None]]:
+    """(name, value, 95 % interval or None) of an evaluator's numbers.
+
+    The interval of `name` is in `name_ci95`, or in `ci95`, which holds one interval for the whole
+    group or intervals by the group's names. A number inside a group is left out if no number of
+    that group has an interval: such groups hold details (single attributes, noise levels)."""
+    given = tree.get("ci95", limits)
+    rows, groups = [], []
+    for name, value in tree.items():
+        own = given.get(name) if isinstance(given, Mapping) else given
+        if name in ("ci95", "n") or name.endswith("_ci95"):
+            continue
+        if isinstance(value, Mapping):
+            groups.append((name, value, own))
+        elif isinstance(value, int | float):
+            rows.append((f"{prefix}{name}", float(value), tree.get(f"{name}_ci95", own)))
+    if not prefix or any(interval is not None for _, _, interval in rows):
+        yield from rows
+    for name, value, own in groups:
+        yield from with_intervals(value, f"{prefix}{name}/", own)

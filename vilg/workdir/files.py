@@ -77,6 +77,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.parameters = self.path / "parameters.txt"
+        self.model_card = self.path / "MODEL_CARD.md"
         self.caption_gap = self.path / "caption_gap.json"
         self.text_file = self.path / "text.model"
         self.profile = self.path / "profile"

@@ -173,5 +173,6 @@ def train_run(
         stream.close()
         if log is not None:
             log.close()
+    run.write_model_card()
     reached = f"step {experiment.training.steps} reached in {time.time() - began:.0f} s"
     say(f"{directory.path}: {reached}", run.quiet)

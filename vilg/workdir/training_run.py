@@ -14,7 +14,7 @@ from clu import parameter_overview
 from vilg.data.stream import Stream
 from vilg.data.text import TextModel
 from vilg.evals.caption_gap import CaptionGap
-from vilg.evals.numbers import flat, numbers
+from vilg.evals.numbers import flat
 from vilg.experiment import Experiment
 from vilg.parallel.processes import is_main_process, main_process_first
 from vilg.program import Program
@@ -23,6 +23,7 @@ from vilg.training.loop import Periodic
 from vilg.training.state import TrainState
 from vilg.types import Batch, NoiseConditional, Params
 from vilg.workdir.files import Workdir
+from vilg.workdir.model_card import Card, write_model_card
 from vilg.workdir.pictures import first_examples, illustrate
 from vilg.workdir.session import Session
 
@@ -46,6 +47,7 @@ class TrainingRun:
         self.frozen, self.quiet, self.title = frozen, quiet, title
         self.text_model: TextModel | None = None
         self.log: RunLog | None = None
+        self.results: dict[str, Any] = {}  # of each evaluator, at the last evaluation
 
     def open_text_model(self) -> None:
         """Reads the run's text model, or trains it, where the model reads texts."""
@@ -121,7 +123,9 @@ class TrainingRun:
 
     def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
         """The numbers of the experiment's evaluators."""
-        return numbers(self.experiment.evals, self.session(state))
+        session = self.session(state)
+        self.results = {name: e(session) for name, e in self.experiment.evals.items()}
+        return {k: v for result in self.results.values() for k, v in flat(result).items()}
 
     def draw(self, state: TrainState, step: int) -> dict[str, float]:
         """Writes a grid of pictures of the first validation records; no numbers."""
@@ -146,3 +150,15 @@ class TrainingRun:
         if is_main_process():
             self.directory.caption_gap.write_text(json.dumps(figures, indent=1))
         return flat(figures)
+
+    def write_model_card(self) -> None:
+        """Writes MODEL_CARD.md, in the main process. A card that cannot be written is a line on
+        standard error: it must not fail a run that is trained and saved."""
+        if not is_main_process():
+            return
+        record, parameters = self.directory.read(), self.program.parameters
+        try:
+            card = Card(self.experiment, record, parameters, self.results)
+            write_model_card(self.directory, card)
+        except Exception as error:
+            say(f"{self.directory.path}: MODEL_CARD.md was not written ({error})", quiet=False)
