@@ -74,7 +74,7 @@ def lookup(table: Mapping[str, Entry], name: object, field: str) -> Entry:
     return table[name]
 
 
-def build(cls: type[Part], section: Mapping[str, Any], path: str, **computed: object) -> Part:
+def build(cls: type[Part], section: Mapping[str, object], path: str, **computed: object) -> Part:
     """An instance of the dataclass `cls` from the section at `path`, whose key "name" is skipped.
 
     `computed` holds values of the fields that no config contains, such as the codec's vocabulary.

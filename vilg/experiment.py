@@ -142,7 +142,7 @@ class Experiment:
 
 
 def build_experiment(
-    config: ConfigDict | Mapping[str, Any], of_generator: bool = False
+    config: ConfigDict | Mapping[str, object], of_generator: bool = False
 ) -> Experiment:
     """The Experiment of a config; `of_generator` is set for the codec.experiment of a generator.
 
@@ -187,7 +187,7 @@ def build_experiment(
     )
 
 
-def _check_sections(config: Mapping[str, Any]) -> None:
+def _check_sections(config: Mapping[str, object]) -> None:
     """Errors: UserError for sections that are unknown or missing, and for values in place of
     sections."""
     known = f"an experiment has {', '.join(SECTIONS)}"
@@ -241,7 +241,7 @@ def _codec_experiment(section: Mapping[str, Any]) -> Experiment:
     return build_experiment(section["experiment"], of_generator=True)
 
 
-def _codec(section: Mapping[str, Any], of_generator: bool) -> Model:
+def _codec(section: Mapping[str, object], of_generator: bool) -> Model:
     """The codec of an experiment that trains a codec, or of a generator's codec.experiment."""
     fields = {k: v for k, v in section.items() if k != "workdir"}
     codec: Model = build(lookup(CODECS, fields.get("name"), "codec.name"), fields, "codec")
@@ -254,7 +254,7 @@ def _codec(section: Mapping[str, Any], of_generator: bool) -> Model:
     return codec
 
 
-def _generator(section: Mapping[str, Any], codec: Codec, data: Data) -> Model:
+def _generator(section: Mapping[str, object], codec: Codec, data: Data) -> Model:
     """The generator or ranker, with the sizes that the codec and the text model determine."""
     tokenizer = codec if isinstance(codec, Tokenizer) else None
     sizes = {

@@ -105,13 +105,13 @@ def generator_configs(path: str, config: dict[str, Any], codec: Path) -> dict[st
     }
 
 
-def to_dict(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+def to_dict(config: ConfigDict | Mapping[str, object]) -> dict[str, Any]:
     """A config as plain dicts and lists, as JSON gives them back."""
     plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     return json.loads(json.dumps(plain))
 
 
-def without_curriculum(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+def without_curriculum(config: ConfigDict | Mapping[str, object]) -> dict[str, Any]:
     """A config as plain dicts, without the experiment that is trained before it.
 
     Nothing about a single training step depends on training.first."""
@@ -121,7 +121,7 @@ def without_curriculum(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]
     return plain
 
 
-def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
+def run_identity(config: Mapping[str, object]) -> dict[str, Any]:
     """The part of a config that decides what a run learns in a step.
 
     It leaves out the CHANGEABLE fields and the number of steps. Two runs with the same identity may

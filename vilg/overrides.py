@@ -23,7 +23,7 @@ UNKNOWN = object()  # the default of a field whose section's dataclass is not kn
 
 
 def override(
-    config: Mapping[str, Any], changes: Mapping[str, Any], *, create: bool = False
+    config: Mapping[str, object], changes: Mapping[str, object], *, create: bool = False
 ) -> dict[str, Any]:
     """A copy of a config (plain dicts) with `changes`, a value for each dotted path.
 
@@ -46,7 +46,7 @@ def override(
     return changed
 
 
-def values(config: Mapping[str, Any], path: str) -> list[Any]:
+def values(config: Mapping[str, object], path: str) -> list[Any]:
     """The values that a config (plain dicts) holds at a dotted path, which may contain "*" as in
     `override`; [] where the config holds none."""
     keys = path.split(".")

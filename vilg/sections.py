@@ -96,7 +96,7 @@ def section_defaults(config: Mapping[str, Any], path: Sequence[str]) -> dict[str
     return defaults
 
 
-def config_fields(config: Mapping[str, Any], model: Any, prefix: str = "") -> Iterator[ConfigField]:
+def config_fields(config: Mapping[str, object], model: Any, prefix: str = "") -> Iterator[ConfigField]:
     """Every field of an experiment's config (plain dicts), section by section; a field that the
     config leaves out comes with its default. The fields of nested experiments are not among them.
 
@@ -156,7 +156,7 @@ def _fields_at(
             yield ConfigField(where, value, default, missing, words[field], path, found)
 
 
-def _evaluator(path: str, section: Mapping[str, Any], model: Any) -> Iterator[ConfigField]:
+def _evaluator(path: str, section: Mapping[str, object], model: Any) -> Iterator[ConfigField]:
     """The fields of an evaluator's section, with the sampler's options among them."""
     name = path.partition(".")[2]
     kind = EVALUATORS[evaluator_of(name, section)]
@@ -211,7 +211,7 @@ def _parts(kind: type | None) -> Mapping[str, Any]:
     return kind.PARTS if kind is not None and issubclass(kind, Composite) else {}
 
 
-def _inside(config: Mapping[str, Any], path: Sequence[str]) -> Any:
+def _inside(config: Mapping[str, object], path: Sequence[str]) -> Any:
     section: Any = config
     for key in path:
         section = (section or {}).get(key)

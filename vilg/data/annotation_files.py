@@ -103,7 +103,7 @@ def read_line(line: bytes, place: Place, images: Mapping[str, str]) -> tuple[str
     return id, fields
 
 
-def read_fields(id: str, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def read_fields(id: str, entry: Mapping[str, object], place: Place) -> dict[str, Any]:
     """The annotations of a line as fields of a record; `captions` become machine captions."""
     fields: dict[str, Any] = {}
     if "boxes" in entry:

@@ -172,7 +172,7 @@ def item_of(row: object, where: str, place: str) -> Item:
     return Item(id, image, tuple(caption_of(c, where, place) for c in captions), place)
 
 
-def name_of(row: Mapping[str, Any], keys: Sequence[str], where: str, place: str) -> str | None:
+def name_of(row: Mapping[str, object], keys: Sequence[str], where: str, place: str) -> str | None:
     """The value of the first of the keys that the object has, as text."""
     for key in keys:
         value = row.get(key)

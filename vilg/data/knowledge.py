@@ -101,7 +101,7 @@ class Knowledge:
         return TrainingPrompt(caption["text"], caption["language"], tagged_words)
 
     def completed(
-        self, prompt: "TrainingPrompt", objects: Sequence[Mapping[str, Any]], *seeds: int
+        self, prompt: "TrainingPrompt", objects: Sequence[Mapping[str, object]], *seeds: int
     ) -> "TrainingPrompt":
         """The prompt with the names of the objects that it lacks, in its language, at its end, such
         as ", bowl"; as it is in the samples that are not selected.

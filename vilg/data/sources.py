@@ -103,7 +103,7 @@ SOURCES: dict[str, type] = {
 PATH_FIELDS = {"synthetic": "split", "tfds": "dataset", "split": "of"}
 
 
-def build_source(section: Mapping[str, Any], path: str) -> Source:
+def build_source(section: Mapping[str, object], path: str) -> Source:
     """The source of a config section `{"name": KIND, fields ...}`. `path` is the section's path in
     the config, for messages.
     """

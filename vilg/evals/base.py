@@ -228,7 +228,9 @@ class Reranking(Sampling):
         return dataclasses.replace(self, best_of=best_of, ranker=ranker)
 
 
-def sampling_apart(fields: Mapping[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def sampling_apart(
+    fields: Mapping[str, object], path: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits a section of evals: the evaluator's fields, and {"sampling": the sampler's options}.
 
     Errors: UserError for an option of the wrong type."""

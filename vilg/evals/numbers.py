@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, float]:
     """Nested numbers under joined names, a/b. Values that are not numbers are left out."""
     out: dict[str, float] = {}
     for key, value in tree.items():

@@ -4,7 +4,7 @@ of a token from logits (guidance, temperature, top-k, top-p)."""
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp

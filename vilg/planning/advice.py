@@ -34,7 +34,7 @@ def attempts(config: Mapping[str, Any], program: str) -> Iterator[Changes]:
 
 
 def first_that_fits(
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     program: str,
     needs: Callable[[dict[str, Any]], float | None],
     limit: float,

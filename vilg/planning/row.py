@@ -103,7 +103,7 @@ def row_of(task: Task, layout: str) -> Row:
 
 
 def compile_layout(
-    task: Task, config: Mapping[str, Any], layout: str
+    task: Task, config: Mapping[str, object], layout: str
 ) -> tuple[Program, PlannedProgram, Compiled]:
     """A config's program under a layout, and what the compiler makes of it. A line on standard
     error says when the program is lowered.

@@ -43,7 +43,7 @@ class Curve:
 
 
 def draw_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]], cpu_seconds: Mapping[str, float]
+    curves: Mapping[str, Sequence[Mapping[str, object]]], cpu_seconds: Mapping[str, float]
 ) -> list[Curve]:
     """Draws each run's lines of metrics.jsonl (as `read_metrics` gives them): every panel against
     steps, and the loss also against time.
@@ -97,7 +97,7 @@ def _thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _clock(
-    lines: Sequence[Mapping[str, Any]], cpu: float | None
+    lines: Sequence[Mapping[str, object]], cpu: float | None
 ) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """The name of the axis of time, and (steps, seconds passed)."""
     timed = [line for line in lines if line.get("step_seconds") is not None]

@@ -13,7 +13,7 @@ MEAN, SEED, GRID = "#2f6fde", "#9aa5b1", "#e3e7eb"
 
 def draw_dots(
     path: str | Path,
-    summary: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    summary: Mapping[str, Mapping[str, Mapping[str, object]]],
     metrics: Mapping[str, str],
     groups: Mapping[str, Sequence[str]],
 ) -> None:

@@ -92,7 +92,7 @@ def find(metrics: object, name: str) -> object:
     return metrics
 
 
-def limits(metrics: Mapping[str, Any], name: str) -> Sequence[float] | None:
+def limits(metrics: Mapping[str, object], name: str) -> Sequence[float] | None:
     """The 95 % interval that an evaluator gives beside a number, or None."""
     interval = find(metrics, f"ci95/{name}") or find(metrics, f"{name}_ci95")
     return cast("Sequence[float] | None", interval)

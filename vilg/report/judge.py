@@ -5,7 +5,6 @@ The page shows only the part of a study (vilg/run/judge/study.py) that a rater m
 is its layout and its program."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from vilg.report.protocols import Protocol
 from vilg.report.templates import template
@@ -85,7 +84,7 @@ WORDS = {
 
 
 def judge_page(
-    study: str, protocol: Protocol, items: Sequence[Mapping[str, Any]], *, pixelated: bool
+    study: str, protocol: Protocol, items: Sequence[Mapping[str, object]], *, pixelated: bool
 ) -> str:
     """The page's HTML. An item holds what raters may know of it: "id", "pictures" (paths beside the
     page), "texts" by name, and "language".

@@ -101,7 +101,7 @@ def score_rows(
     return rows
 
 
-def codec_rows(codec: Mapping[str, Any], targets: Mapping[str, Target]) -> list[ScoreRow]:
+def codec_rows(codec: Mapping[str, object], targets: Mapping[str, Target]) -> list[ScoreRow]:
     """The measures of the codec."""
     rows = []
     for key, label in CODEC.items():

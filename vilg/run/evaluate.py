@@ -162,7 +162,7 @@ def sweep(
     return swept
 
 
-def write(out: Path, result: Mapping[str, Any]) -> None:
+def write(out: Path, result: Mapping[str, object]) -> None:
     """The JSON."""
     out.write_text(json.dumps(result, indent=1, ensure_ascii=False))
 

@@ -111,7 +111,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     return 0
 
 
-def scene_evaluator(name: str, config: Mapping[str, Any]) -> Scenes:
+def scene_evaluator(name: str, config: Mapping[str, object]) -> Scenes:
     """The evaluator that scores the scenes of the generator `name`. Errors: UserError where its
     config has none.
     """

@@ -88,7 +88,7 @@ class RunLog:
         """Leaves time that was not spent on updates (evaluation) out of the next step_seconds."""
         self.last_time += seconds
 
-    def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+    def write(self, step: int, scalars: Mapping[str, object]) -> None:
         """Writes the scalars of a step, after `step` completed updates, as one line."""
         now = time.time()
         named = {k: _number(v) for k, v in scalars.items()}
@@ -113,7 +113,7 @@ class RunLog:
             self.board.flush()
             self.uploads.sync()
 
-    def _show(self, step: int, named: Mapping[str, Any], step_seconds: float | None) -> None:
+    def _show(self, step: int, named: Mapping[str, object], step_seconds: float | None) -> None:
         loss = named.get("loss")
         rate = self.batch_size / step_seconds if step_seconds else math.nan
         note = f"loss {loss:.4f}  {rate:.0f} images/s" if loss is not None else ""

@@ -10,7 +10,7 @@ import numpy as np
 class MetricTable:
     """`table["loss"]` is a float array [rows], NaN where a step has no such number."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]):
+    def __init__(self, rows: Sequence[Mapping[str, object]]):
         self.rows = list(rows)
 
     @property

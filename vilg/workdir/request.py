@@ -138,7 +138,7 @@ class Request:
         return {"negative": np.repeat(ids[None], len(self.prompts), 0)}
 
 
-def controls_of(experiment: Experiment, options: Mapping[str, Any]) -> Any:
+def controls_of(experiment: Experiment, options: Mapping[str, object]) -> Any:
     """The generator's sampling options: the given ones over the config's.
 
     Errors: UserError for an option that this generator does not have, or a wrong value.

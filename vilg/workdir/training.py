@@ -11,7 +11,6 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -35,7 +34,7 @@ from vilg.workdir.training_run import TrainingRun
 
 
 def train(
-    config: ConfigDict | Mapping[str, Any],
+    config: ConfigDict | Mapping[str, object],
     workdir: str | os.PathLike,
     quiet: bool = False,
     title: str = "train",

@@ -168,7 +168,7 @@ class Measures:
         return points
 
     def sampling_curve(
-        self, workdir: Path, settings: Sequence[Mapping[str, Any]]
+        self, workdir: Path, settings: Sequence[Mapping[str, object]]
     ) -> list[dict[str, Any]]:
         """Scores against the cost of a picture in FLOPs, evaluations of the network, and seconds:
         one point for each setting of the sampler."""

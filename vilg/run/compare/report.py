@@ -104,7 +104,7 @@ def run_flops(run: Run) -> tuple[float, float]:
     return spent(run.experiment.first, "flops"), run.program.update_flops
 
 
-def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def pooled(results: Sequence[Mapping[str, object]]) -> dict[str, Any]:
     """The evaluators' numbers of each of a contender's seeds, and the mean of every number over the
     seeds."""
     if len(results) == 1:

@@ -125,7 +125,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
 
 def perform(
     run: Run,
-    rows: Mapping[tuple[str, int], Mapping[str, Any]],
+    rows: Mapping[tuple[str, int], Mapping[str, object]],
     out: Place,
     ledger: Place,
     quiet: bool,
@@ -200,7 +200,10 @@ def read_rows(path: Place) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def write(
-    out: Place, config: str, ablation: Ablation, rows: Mapping[tuple[str, int], Mapping[str, Any]]
+    out: Place,
+    config: str,
+    ablation: Ablation,
+    rows: Mapping[tuple[str, int], Mapping[str, object]],
 ) -> Summary:
     """Writes sweep.json, with its rows in the order of cells and seeds, and returns its summary."""
     cells = list(ablation.cells)

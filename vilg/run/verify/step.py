@@ -31,7 +31,7 @@ class Inputs:
     batch with codes.
     """
 
-    def __init__(self, config: Mapping[str, Any]):
+    def __init__(self, config: Mapping[str, object]):
         scanned = build_experiment(with_options(config, {"scan": True}))
         initial = unbox(scanned.trainable.init(jax.random.key(scanned.seed)))
         self.params = jax.device_get(disturbed(initial))

@@ -46,7 +46,7 @@ def show(rows: Sequence[Mapping[str, Any]], devices: int) -> None:
             print(f"{row['layout']}: {line}")
 
 
-def options_text(options: Mapping[str, Any]) -> str:
+def options_text(options: Mapping[str, object]) -> str:
     """Options as "remat=full, scan=True"."""
     return ", ".join(f"{name}={value}" for name, value in options.items())
 

@@ -83,7 +83,11 @@ def main(args: argparse.Namespace, config: ConfigDict | None) -> int:
 
 
 def verify(
-    config: Mapping[str, Any], layouts: Mapping[str, Layout], devices: int, dtype: str, full: bool
+    config: Mapping[str, object],
+    layouts: Mapping[str, Layout],
+    devices: int,
+    dtype: str,
+    full: bool,
 ) -> list[dict[str, Any]]:
     """A row for every layout and option. Lines on standard error say which steps are done."""
     changes = options_of(config)
@@ -126,7 +130,9 @@ def verify(
     return rows
 
 
-def empty_row(layout: str, devices: int, options: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+def empty_row(
+    layout: str, devices: int, options: Mapping[str, object], dtype: str
+) -> dict[str, Any]:
     """A row of which nothing is known yet."""
     return {
         "layout": layout,
