@@ -234,7 +234,7 @@ class Run:
         """Pictures as uint8 [n, H, W, 3] of the codec's size."""
         side = self.session.experiment.image_codec.image_size
         single = isinstance(images, str | os.PathLike | Image.Image) or np.ndim(images) == 3
-        listed: Sequence[Any] = [images] if single else list(images)  # type: ignore[list-item]
+        listed: Sequence[object] = [images] if single else list(images)  # type: ignore[list-item]
         if not listed:
             raise UserError("images: is empty; give at least one picture")
         return np.stack([to_square(_array(image), side) for image in listed])
@@ -259,7 +259,7 @@ def _languages(language: str | Sequence[str] | None, texts: Sequence[str]) -> li
     return [language] * len(texts) if isinstance(language, str) else list(language)
 
 
-def _array(image: Any) -> np.ndarray:
+def _array(image: object) -> np.ndarray:
     """uint8 [H, W, 3] of a PIL image, an array or a file."""
     if isinstance(image, str | os.PathLike):
         if not Path(image).is_file():

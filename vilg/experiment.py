@@ -90,7 +90,7 @@ class Experiment:
         return cast(Trainable, self.model)
 
     @property
-    def codec_config(self) -> Mapping[str, Any]:
+    def codec_config(self) -> Mapping[str, object]:
         """The config of the frozen codec's experiment."""
         return self.config["codec"]["experiment"]
 
@@ -314,13 +314,13 @@ def _check_training(training: Training, model: Model) -> None:
     require(fits, "training.accumulation", training.accumulation, remedy)
 
 
-def evaluator_of(name: str, fields: Any) -> str:
+def evaluator_of(name: str, fields: object) -> str:
     """The name of the evaluator of a section of evals: the section's field "name", or the section's
     own name."""
     return str(fields.get("name", name)) if isinstance(fields, Mapping | ConfigDict) else name
 
 
-def require_same(theirs: Any, ours: Any, path: str) -> None:
+def require_same(theirs: object, ours: object, path: str) -> None:
     """Errors: UserError where training.first trains another model than this experiment. The fields
     in which a model may differ from the run that it starts from are not compared."""
     if dataclasses.is_dataclass(ours) and type(theirs) is type(ours):

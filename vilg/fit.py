@@ -6,7 +6,6 @@ checks chips of other machines."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from jax.sharding import PartitionSpec
@@ -21,7 +20,7 @@ WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's pa
 BIG = 10_000_000  # parameters from which that limit is enforced
 
 
-def path_name(path: Sequence[Any]) -> str:
+def path_name(path: Sequence[object]) -> str:
     """A pytree path as a/b/c."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 

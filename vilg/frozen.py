@@ -38,7 +38,7 @@ class Frozen:
         self.split = NamedSharding(mesh, layout.spec("compute", ("batch",), (0,), dict(mesh.shape)))
         self.params = jax.device_put(params, replicated(mesh))
 
-        def call(params: Params, *arrays: Any) -> Any:
+        def call(params: Params, *arrays: object) -> Any:
             with jax.default_matmul_precision("float32"):
                 return apply(params, *arrays)
 

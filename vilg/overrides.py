@@ -53,7 +53,7 @@ def values(config: Mapping[str, object], path: str) -> list[Any]:
     return [owner[keys[-1]] for owner in _owners(config, keys)]
 
 
-def _owners(section: Any, keys: Sequence[str]) -> list[dict[str, Any]]:
+def _owners(section: object, keys: Sequence[str]) -> list[dict[str, object]]:
     """The sections that hold the last of the keys and are reached by the keys before it."""
     if not isinstance(section, dict):
         return []
@@ -87,7 +87,7 @@ def _missing_owner(
     return owner
 
 
-def admit(config: Any, path: Sequence[str]) -> None:
+def admit(config: object, path: Sequence[str]) -> None:
     """Puts the field's default at the path (a list of keys) where the experiment leaves the field
     out, so that ml_collections accepts an override."""
     config, path = _innermost(config, path)

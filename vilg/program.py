@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
+from jaxtyping import PyTree
 
 from vilg.codecs.base import to_bytes, to_unit
 from vilg.data.batch import batch_shapes
@@ -82,10 +83,10 @@ class Program:
             statistics="params",
         )
 
-        def place(table: str, tree: Any) -> Any:
+        def place(table: str, tree: PyTree) -> PyTree:
             resolve = resolver(self.layout, self.mesh, table)
 
-            def one(leaf: Any) -> Any:
+            def one(leaf: PyTree) -> Any:
                 if is_box(leaf) and isinstance(leaf.value, optax.MaskedNode):
                     return leaf.value  # optax masks parameters that another transformation owns
                 if is_box(leaf) and len(leaf.names) == leaf.value.ndim and leaf.value.size > 1:
@@ -172,13 +173,13 @@ class Program:
 
     def gradients(
         self, params: Params, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[Metrics, Any, Params]:
+    ) -> tuple[Metrics, PyTree, Params]:
         """The metrics with "loss", metrics["observed"] of the loss, and the gradients of a batch,
         averaged over its microbatches."""
         trainable, accumulation = self.experiment.trainable, self.experiment.training.accumulation
         resolve = resolver(self.layout, self.mesh, "gradients")
 
-        def one(index: jax.Array, part: Batch) -> tuple[Params, Metrics, Any]:
+        def one(index: jax.Array, part: Batch) -> tuple[Params, Metrics, PyTree]:
             loss = functools.partial(
                 trainable.loss, batch=part, key=jax.random.fold_in(key, index), step=step
             )
@@ -272,7 +273,7 @@ class Program:
         passes with their recomputation, and the optimizer."""
         return self.flops(self.update, self.state_shape, self.batch_shapes(), self.frozen_shapes())
 
-    def flops(self, function: Callable, *arguments: Any) -> float:
+    def flops(self, function: Callable, *arguments: object) -> float:
         """FLOPs of the matrix products and convolutions of a function of abstract arguments,
         counted in its trace under this layout for a CPU: a trace does not show the products inside
         the kernels of other platforms."""
@@ -328,7 +329,7 @@ class Program:
         if key not in self._calls:
             function, space = getattr(self.experiment.model, method), self.experiment.space
 
-            def of_arrays(params: Params, *arrays: Any) -> Any:
+            def of_arrays(params: Params, *arrays: object) -> Any:
                 return function(params, *arrays, *static)
 
             def of_images(params: Params, frozen: Params, images: Any, *arrays: Any) -> Any:
@@ -381,5 +382,5 @@ def _abstract(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
-def _norm(tree: Any) -> jax.Array:
+def _norm(tree: PyTree) -> jax.Array:
     return jnp.sqrt(sum(jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(tree)))

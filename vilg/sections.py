@@ -96,7 +96,9 @@ def section_defaults(config: Mapping[str, Any], path: Sequence[str]) -> dict[str
     return defaults
 
 
-def config_fields(config: Mapping[str, object], model: Any, prefix: str = "") -> Iterator[ConfigField]:
+def config_fields(
+    config: Mapping[str, object], model: object, prefix: str = ""
+) -> Iterator[ConfigField]:
     """Every field of an experiment's config (plain dicts), section by section; a field that the
     config leaves out comes with its default. The fields of nested experiments are not among them.
 

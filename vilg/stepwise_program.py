@@ -26,7 +26,7 @@ class StepwiseProgram:
         self.generator = cast(Stepwise, program.experiment.model)
         self._begin: dict[tuple, Callable] = {}
 
-    def begin(self, controls: Any, grid: tuple[int, int] | None) -> Callable:
+    def begin(self, controls: object, grid: tuple[int, int] | None) -> Callable:
         """Compiled: (params, inputs, keys) -> the state before the first evaluation, on a grid of
         codes (None: the codec's grid)."""
         if (controls, grid) not in self._begin:

@@ -8,7 +8,7 @@ length, e experts, p features."""
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 Params = (
     Any  # a pytree of arrays (unboxed), or of nn.LogicallyPartitioned boxes straight from `init`
@@ -98,18 +98,18 @@ class Model(Composite):
         """Whether `with_code_vectors` puts the codec's code vectors into the parameters."""
         return False
 
-    def labels(self, params: Params) -> Any:
+    def labels(self, params: Params) -> PyTree | None:
         """The optimizer's labels, as a pytree with the structure of the parameters (parameters
         labelled "frozen" are not updated), or None where one optimizer updates all parameters."""
         return None
 
-    def init_statistics(self) -> Any:
+    def init_statistics(self) -> PyTree | None:
         """State that no gradient reaches (codebook usage): a pytree of arrays, or None."""
         return None
 
     def after_update(
-        self, params: Params, statistics: Any, observed: Any, key: Array, step: Array
-    ) -> tuple[Params, Any, Metrics]:
+        self, params: Params, statistics: PyTree, observed: PyTree, key: Array, step: Array
+    ) -> tuple[Params, PyTree, Metrics]:
         """The parameters, statistics and metrics after the optimizer's update.
 
         `observed` is the value that the loss returned as metrics["observed"]; every leaf has a
@@ -216,7 +216,7 @@ class Stepwise(Protocol):
     avoid), "init" (codes to start from) and "mask" [b, y, x] (1 where to paint, 0 where `init`
     stays)."""
 
-    def sampling_schedule(self, controls: Any) -> Any:
+    def sampling_schedule(self, controls: object) -> Any:
         """The evaluations: `times` [k], `rows` (a mapping of arrays [k, ...]) and `runs`, tuples
         (expert, first, last), of which each means the evaluations first to last - 1."""
         ...
@@ -225,26 +225,28 @@ class Stepwise(Protocol):
         """The parameters that are needed before the first evaluation."""
         ...
 
-    def expert_params(self, params: Params, index: Any) -> Params:
+    def expert_params(self, params: Params, index: int | Array) -> Params:
         """The parameters that the evaluations of one expert need."""
         ...
 
     def begin(
         self,
         params: Params,
-        inputs: Any,
+        inputs: Mapping[str, Array],
         keys: Array,
-        controls: Any,
+        controls: object,
         grid: tuple[int, int] | None = None,
     ) -> Any:
         """The state before the first evaluation, on a grid of codes (None: the codec's)."""
         ...
 
-    def advance(self, weights: Params, state: Any, row: Any, index: Array, keys: Array) -> Any:
+    def advance(
+        self, weights: Params, state: PyTree, row: PyTree, index: Array, keys: Array
+    ) -> PyTree:
         """The state after evaluation `index`; `row` holds its slice of the schedule's rows."""
         ...
 
-    def finish(self, state: Any) -> Any:
+    def finish(self, state: PyTree) -> PyTree:
         """The codes."""
         ...
 
@@ -265,7 +267,9 @@ class Ranker(Protocol):
     """A model that scores how well a text fits an image. Scores are comparable only between texts
     of one image."""
 
-    def agreement(self, params: Params, text: Int[Array, "b m"], codes: Any) -> Float[Array, " b"]:
+    def agreement(
+        self, params: Params, text: Int[Array, "b m"], codes: Array
+    ) -> Float[Array, " b"]:
         """A score for each row, larger where the text explains the codes better."""
         ...
 
@@ -275,7 +279,7 @@ class Embedder(Protocol):
     """A model that embeds pictures and texts in one space, where the cosine scores how well they
     fit. The scores are comparable between texts of one image and between images of one text."""
 
-    def embed_images(self, params: Params, codes: Any) -> Float[Array, "b p"]:
+    def embed_images(self, params: Params, codes: Array) -> Float[Array, "b p"]:
         """Features of unit length of the pictures' codes."""
         ...
 
@@ -294,7 +298,7 @@ class NoiseConditional(Protocol):
         ...
 
     def errors_at(
-        self, params: Params, text: Int[Array, "b m"], codes: Any, t: Float[Array, ""]
+        self, params: Params, text: Int[Array, "b m"], codes: Array, t: Float[Array, ""]
     ) -> Float[Array, " b"]:
         """The error of each row's prediction of its codes at one time, with the same noise for
         every text."""

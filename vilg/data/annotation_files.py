@@ -58,7 +58,9 @@ def read_merged(
     return places, annotations
 
 
-def read_line(line: bytes, place: Place, images: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+def read_line(
+    line: bytes, place: Place, images: Mapping[str, str]
+) -> tuple[str, dict[str, object]]:
     """The id of a line, and its annotations as fields of a record. Errors: UserError."""
     try:
         entry = json.loads(line.decode("utf-8"))

@@ -4,7 +4,6 @@ records, with the same treatment of bad ones."""
 import collections
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def good_records(
 
 def convert(
     source: Source, kind: str, out: str | os.PathLike[str], bad_record_limit: int = 100
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Writes every good record of a source as `kind` (folder, shards, webdataset) to the new
     directory `out`, which appears whole or not at all.
 
@@ -66,7 +65,7 @@ def convert(
 
 def stats(
     source: Source, count: int | None = None, bad_record_limit: int = 10**9
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Statistics of a source, or of its first `count` records: counts, languages of captions and
     their lengths in characters, sizes of pictures.
     """

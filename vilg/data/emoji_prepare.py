@@ -57,7 +57,7 @@ def prepare_emoji(
     styles: tuple[str, ...] = tuple(STYLES),
     cache: str = "",
     log: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Writes the emoji data set to the directory `out`, which appears whole or not at all, and
     returns its counts. The same packages always give the same data set.
 
@@ -147,7 +147,7 @@ def write(
 
 
 def named_pictures(
-    names: dict[str, dict[str, Any]], packs: dict[str, dict[str, dict[str, str]]]
+    names: dict[str, dict[str, object]], packs: dict[str, dict[str, dict[str, str]]]
 ) -> Iterator[tuple[str, str]]:
     """(id, style) of every picture of an emoji that has names, in the order of ids."""
     for id in sorted(names):

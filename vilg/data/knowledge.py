@@ -130,7 +130,7 @@ class Knowledge:
         )
         return ids, truncated, key & attention
 
-    def salient(self, record: Record, crop: tuple[int, int, int]) -> list[dict[str, Any]]:
+    def salient(self, record: Record, crop: tuple[int, int, int]) -> list[dict[str, object]]:
         """The salient objects inside a crop (left, top, side in pixels), best first. Their "xyxy"
         is in shares of the crop.
         """

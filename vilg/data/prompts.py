@@ -61,7 +61,7 @@ def read_utf8(path: Path, where: str) -> str:
     return text
 
 
-def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
+def read_rows(path: Path, column: str = "") -> list[dict[str, object]]:
     """The rows of a file as dicts by header; a line of a .txt is {"prompt": line}. Errors: as
     `read_prompts`, except for those about columns.
     """
@@ -78,7 +78,7 @@ def read_rows(path: Path, column: str = "") -> list[dict[str, Any]]:
     return table_rows(path, text, "," if kind == ".csv" else "\t")
 
 
-def table_rows(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
+def table_rows(path: Path, text: str, delimiter: str) -> list[dict[str, object]]:
     """The rows of a CSV or TSV as dicts by header. A TSV whose quotes do not pair up is read
     without quoting (PartiPrompts).
     """
@@ -92,12 +92,12 @@ def table_rows(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
 
 def quoted_rows(
     path: Path, text: str, delimiter: str, quoting: Literal[0, 3]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The rows of a table under csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True
     )
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     header: list[str] = []
     try:
         for cells in reader:
@@ -120,7 +120,7 @@ def quoted_rows(
     return rows
 
 
-def json_rows(path: Path, text: str) -> list[dict[str, Any]]:
+def json_rows(path: Path, text: str) -> list[dict[str, object]]:
     """The objects of JSON lines; a string is {"prompt": string}."""
     rows = []
     for number, line in enumerate(text.split("\n"), 1):

@@ -45,7 +45,7 @@ class Lazy:
     only, not the open files.
     """
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         names = {field.name for field in dataclasses.fields(self)}
         return {name: value for name, value in vars(self).items() if name in names}
 

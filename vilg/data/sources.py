@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from vilg.config import build, lookup, require
 from vilg.data.emoji import Emoji
@@ -124,7 +124,7 @@ def parse_source(text: str, **fields: object) -> Source:
     cls = lookup(SOURCES, kind, "source kind")
     pattern = r"(?:^|,)(?=[a-z_]+=)"
     path, *pairs = re.split(pattern, rest)
-    section: dict[str, Any] = {PATH_FIELDS.get(kind, "path"): path} if path else {}
+    section: dict[str, object] = {PATH_FIELDS.get(kind, "path"): path} if path else {}
     hints = typing.get_type_hints(cls)
     for pair in pairs:
         name, _, value = pair.partition("=")

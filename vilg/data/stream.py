@@ -69,13 +69,13 @@ class Stream:
             self._batches.close()
         self._batches = None
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Everything that the order and the content of the batches depend on.
 
         A checkpoint with another identity is refused."""
         assembly, settings = self.assembly, self.assembly.settings
         sizes, knowledge = settings.sizes, settings.knowledge
-        identity: dict[str, Any] = {
+        identity: dict[str, object] = {
             "source": fingerprint(assembly.source),
             "records": len(assembly.source),
             "seed": settings.seed,
@@ -94,7 +94,7 @@ class Stream:
             identity["shuffle_captions"] = True
         return identity
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, object]:
         """The position and the identity, as JSON."""
         return {
             "step": self.step,

@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vilg.config import suggestion
 from vilg.data.prompts import COLUMNS, FORMATS, Prompt, prompt_of, read_rows
@@ -123,7 +122,7 @@ def read_suite_file(
     translator = headers.get("translation", "")
     known = {*columns.values(), category, origin, translator}
     for number, row in enumerate(rows, 1):
-        extra: dict[str, Any] = {key: value for key, value in row.items() if key not in known}
+        extra: dict[str, object] = {key: value for key, value in row.items() if key not in known}
         extra |= {"suite": name, "id": f"{path.stem}/{number}"}
         kind = " ".join(str(row.get(category) or "").split())
         if suite.file_suffix:

@@ -175,7 +175,7 @@ def sentence(error: Exception) -> str:
     return " ".join(str(error).split("Available datasets")[0].split())[:300] or type(error).__name__
 
 
-def feature(features: Any, path: str) -> Any:
+def feature(features: object, path: str) -> Any:
     """The feature of TFDS at a path such as "captions/text", also inside a sequence; None if there
     is none. A name that has slashes itself comes first.
     """

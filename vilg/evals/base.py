@@ -46,7 +46,7 @@ class EvaluatedModel(Protocol):
         """The text model of the run."""
         ...
 
-    def batched(self, call: Any, *arrays: np.ndarray) -> Any:
+    def batched(self, call: object, *arrays: np.ndarray) -> Any:
         """Calls `call` on batches of one size, the last one padded, and joins the results."""
         ...
 
@@ -93,7 +93,7 @@ class EvaluatedModel(Protocol):
 class EvaluatedRanker(EvaluatedModel, Protocol):
     """The further methods that evaluators of rankers, and evaluators that rerank, call."""
 
-    def embed_images(self, images: Any) -> np.ndarray:
+    def embed_images(self, images: object) -> np.ndarray:
         """Features [n, d] of unit length of pictures."""
         ...
 
@@ -101,7 +101,7 @@ class EvaluatedRanker(EvaluatedModel, Protocol):
         """Features [n, d] of unit length of texts."""
         ...
 
-    def best(self, samples: Sequence[Any], number: int, ranker: str) -> list[Any]:
+    def best(self, samples: Sequence[object], number: int, ranker: str) -> list[Any]:
         """Of every `number` consecutive samples, the sample that fits its prompt best, as judged by
         the run in the workdir `ranker`."""
         ...
@@ -188,7 +188,7 @@ class Sampling(Evaluator):
         """The generator's sampling options. Errors: UserError for an option that it lacks."""
         return generator.controls(self.sampling)
 
-    def with_sampling(self, **changes: Any) -> "Sampling":
+    def with_sampling(self, **changes: object) -> "Sampling":
         """The same evaluator with some of the sampler's options, or of the evaluator's fields,
         changed.
 
@@ -230,7 +230,7 @@ class Reranking(Sampling):
 
 def sampling_apart(
     fields: Mapping[str, object], path: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, object], dict[str, object]]:
     """Splits a section of evals: the evaluator's fields, and {"sampling": the sampler's options}.
 
     Errors: UserError for an option of the wrong type."""

@@ -10,7 +10,7 @@ prompt has one sample, without reranking."""
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from vilg.evals.base import EvaluatedModel, EvaluatedRanker, Sampling, Scored
 from vilg.metrics.intervals import interval, t_interval
 from vilg.types import UserError
 
+Item = TypeVar("Item")
 PICTURES_AT_ONCE = 1024  # sampled pictures that are held in memory together
 
 
@@ -263,7 +264,7 @@ class Prompts(Sampling):
         return settings | published | scored_by_ranker
 
 
-def evenly(items: Sequence[Any], n: int) -> list[Any]:
+def evenly(items: Sequence[Item], n: int) -> list[Item]:
     """n of the items, evenly spaced; all items where there are at most n, or n is 0."""
     if n == 0 or n >= len(items):
         return list(items)
@@ -284,7 +285,7 @@ def figures(values: Sequence[float | bool | None], prefix: str = "score") -> dic
     return {prefix: mean, "n": len(known), f"{prefix}_ci95": limits}
 
 
-def summarize(rows: Sequence[Judged]) -> dict[str, Any]:
+def summarize(rows: Sequence[Judged]) -> dict[str, object]:
     """The scores of all prompts, by category (each also by language) and by language, and the
     difference of the languages on the prompts that both have."""
     categories, languages = (
@@ -317,7 +318,7 @@ def group(rows: Sequence[Judged]) -> dict[str, Any]:
     return figures([r.score for r in rows]) | ({"skills": parts} if parts else {})
 
 
-def between(rows: Sequence[Judged]) -> dict[str, Any]:
+def between(rows: Sequence[Judged]) -> dict[str, object]:
     """zh minus en on the prompts that both languages have: the mean difference over the pairs and
     its interval (None where all differences are equal)."""
     zh, en = (

@@ -53,7 +53,7 @@ class Retrieval(Evaluator):
             } | {"chance": 0.5}
         return result
 
-    def recall(self, model: EvaluatedRanker, language: str) -> dict[str, Any]:
+    def recall(self, model: EvaluatedRanker, language: str) -> dict[str, object]:
         """Recall in both directions, among records of one language."""
         pairs = captioned_records(model, self.n, (language,), "evals.retrieval.n")
         images = model.embed_images([p.image for p in pairs])
@@ -63,7 +63,7 @@ class Retrieval(Evaluator):
             "text_to_image": recalls(texts @ images.T),
         }
 
-    def changed(self, model: EvaluatedRanker, kind: str) -> dict[str, Any]:
+    def changed(self, model: EvaluatedRanker, kind: str) -> dict[str, object]:
         """How often the picture is nearer to its own caption than to the changed caption; the
         languages take turns. Returns {} where the source has no such scenes (for counts: where no
         caption says a count)."""

@@ -80,7 +80,7 @@ class Twins(Sampling):
 
     def matching(
         self, model: EvaluatedModel, pairs: list[Pair], codes: np.ndarray, language: str
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    ) -> tuple[dict[str, object], np.ndarray]:
         """How often a picture's own caption is the best of `choices`, and nats a code (for a
         Ranker: the loss) with the own caption and with other captions. Also returns for each of the
         n records whether its own caption is the best, bool [n]."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from vilg.config import lookup, require
 from vilg.generators.bidirectional import BidirectionalTransformer
@@ -142,7 +142,7 @@ class Autoregressive(Model):
         """The number of rows in a group of which one row also trains captions."""
         return self.caption_every
 
-    def controls(self, options: Mapping[str, Any]) -> Controls:
+    def controls(self, options: Mapping[str, object]) -> Controls:
         """The sampler's options as Controls. Errors: UserError for an option that Controls does not
         have."""
         return with_options(self.defaults, options, "an autoregressive generator")
@@ -311,7 +311,7 @@ class Autoregressive(Model):
                 logits = guide(logits[:b], logits[b:], controls.guidance)
             return choose(logits, keys, position, controls)
 
-        def body(carry: Any, position: Array) -> tuple[Any, None]:
+        def body(carry: PyTree, position: Array) -> tuple[PyTree, None]:
             codes, caches = carry
             both = jnp.concatenate([codes, codes]) if guided else codes
             logits, caches = model.apply(variables, both, caches, position, method="next_code")
@@ -337,7 +337,7 @@ class Autoregressive(Model):
         caches = model.apply(variables, codes.reshape(b, -1), method="read_image")
         forbid_pad = jnp.zeros((self.text_vocabulary,)).at[jnp.array([PAD])].set(-jnp.inf)
 
-        def body(carry: Any, position: Array) -> tuple[Any, None]:
+        def body(carry: PyTree, position: Array) -> tuple[PyTree, None]:
             ids, done, score, caches = carry
             logits, caches = model.apply(variables, ids, caches, position, method="next_text")
             logits = logits + forbid_pad

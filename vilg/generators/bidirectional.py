@@ -8,7 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from vilg.nn.embed import TokenEmbed
 from vilg.nn.transformer import TrunkConfig
@@ -115,7 +115,7 @@ class BidirectionalTransformer(nn.Module):
         image = states[:, :every, m - 1 : -1].reshape(*codes.shape, -1)
         return self.image_logits(image), self.text_logits(states[:, every, : m - 1])
 
-    def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], Any]:
+    def read_text(self, text: Int[Array, "b m"]) -> tuple[Float[Array, "b v"], PyTree]:
         """The logits of the first code, and the caches that hold the text."""
         x = self.embed.text(text, "text_to_image").astype(self.config.dtype)
         states, caches = self.trunk.source(x, "text_to_image")
@@ -128,7 +128,7 @@ class BidirectionalTransformer(nn.Module):
 
     def next_code(
         self, codes: Int[Array, "b n"], caches: Any, position: Array
-    ) -> tuple[Float[Array, "b v"], Any]:
+    ) -> tuple[Float[Array, "b v"], PyTree]:
         """Logits of the code after the code at raster index `position`, and the caches with that
         position added. Entries of `codes` after `position` are not read."""
         x = self.embed.image(codes, "text_to_image", position).astype(self.config.dtype)
@@ -137,7 +137,7 @@ class BidirectionalTransformer(nn.Module):
 
     def next_text(
         self, ids: Int[Array, "b m"], caches: Any, position: Array
-    ) -> tuple[Float[Array, "b v"], Any]:
+    ) -> tuple[Float[Array, "b v"], PyTree]:
         """Logits of the text id after the id at text position `position`, and the caches with that
         position added. Entries of `ids` after `position` are not read."""
         x = self.embed.text(ids, "image_to_text", position).astype(self.config.dtype)

@@ -190,7 +190,7 @@ class DenoisingNetwork(Model):
         """The parameters that sampling needs before the first expert: those of the text encoder."""
         return {"text": params["text"]}
 
-    def expert_params(self, params: Params, index: Any) -> Params:
+    def expert_params(self, params: Params, index: object) -> Params:
         """The parameters that an evaluation of one expert needs."""
         denoiser = self.experts.select(params["denoiser"], index)
         tables = {"codes": params["codes"]} if "codes" in params else {}

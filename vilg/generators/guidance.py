@@ -16,7 +16,7 @@ from vilg.types import END, PAD, UserError
 T = TypeVar("T")
 
 
-def with_options(defaults: T, options: Mapping[str, Any], owner: str) -> T:
+def with_options(defaults: T, options: Mapping[str, object], owner: str) -> T:
     """The controls `defaults` with `options` in place of their fields; `owner` names the generator
     in an error.
 

@@ -79,12 +79,12 @@ class Experts(Composite):
 
         return jax.tree.map(copy, denoiser, is_leaf=is_box)
 
-    def select(self, denoiser: Params, index: Any) -> Params:
+    def select(self, denoiser: Params, index: object) -> Params:
         """The parameters of one expert."""
         return jax.tree.map(lambda x: x[index], denoiser) if self.stacked else denoiser
 
     def apply_to_slices(
-        self, denoise: Callable[..., Array], denoiser: Params, shared: Params, rows: Any
+        self, denoise: Callable[..., Array], denoiser: Params, shared: Params, rows: object
     ) -> Array:
         """Every expert's output for its own slice of the rows [b, ...], in the order of the rows.
 
@@ -101,7 +101,7 @@ class Experts(Composite):
         rows = jax.tree.map(split, rows)
         repeated = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), shared)
 
-        def evaluate_expert(operands: Any) -> Array:
+        def evaluate_expert(operands: tuple) -> Array:
             weights, shared_weights, slice_rows = operands
             return denoise({**shared_weights, "denoiser": weights}, *slice_rows)
 

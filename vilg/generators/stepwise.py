@@ -29,7 +29,7 @@ class StepwiseSampling(DenoisingNetwork):
 
     controls_type: ClassVar[type] = DenoisingControls
 
-    def controls(self, options: Mapping[str, Any]) -> DenoisingControls:
+    def controls(self, options: Mapping[str, object]) -> DenoisingControls:
         """The sampler's options as DenoisingControls.
 
         Errors: UserError for an option that DenoisingControls does not have, or for guidance of a
@@ -75,7 +75,7 @@ class StepwiseSampling(DenoisingNetwork):
         keys: Array,
         controls: DenoisingControls,
         grid: tuple[int, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """The state before the first evaluation.
 
         It starts from noise on `grid` (the codec's grid by default), or from "init" corrupted to

@@ -57,7 +57,7 @@ def comparisons(
         result = [v.value if items[v.item].models[1] == model else -v.value for v in pair]
         columns = np.array([[r > 0, r == 0, r < 0, (r + 1) / 2] for r in result], np.float64)
         shares, limits = means_over_votes(pair, items, columns, resamples, seed)
-        row: dict[str, Any] = {"system": model, "against": against}
+        row: dict[str, object] = {"system": model, "against": against}
         for i, name in enumerate(("win", "tie", "lose")):
             row[name] = {
                 "votes": int(columns[:, i].sum()),

@@ -3,10 +3,11 @@
 Each name has one meaning, and parameters and activations use the same names."""
 
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import flax.linen as nn
 import jax
+from jaxtyping import PyTree
 
 AXES = frozenset(
     "batch length embed heads head_dim mlp vocab codebook code layers expert expert_batch rows"
@@ -40,17 +41,17 @@ def is_axes(x: object) -> TypeGuard[Axes]:
     return isinstance(x, tuple) and all(a is None or isinstance(a, str) for a in x)
 
 
-def unbox(tree: Any) -> Any:
+def unbox(tree: PyTree) -> PyTree:
     """A pytree without its boxes."""
     return jax.tree.map(lambda x: x.value if is_box(x) else x, tree, is_leaf=is_box)
 
 
-def axes_of(boxed: Any) -> Any:
+def axes_of(boxed: PyTree) -> PyTree:
     """The pytree of the logical axes (Axes) of boxed parameters."""
     return jax.tree.map(lambda b: tuple(b.names), boxed, is_leaf=is_box)
 
 
-def axis_lengths(boxed: Any) -> dict[str, int]:
+def axis_lengths(boxed: PyTree) -> dict[str, int]:
     """The length of each logical axis in boxed parameters; the largest, where arrays differ."""
     longest: dict[str, int] = {}
     for box in jax.tree.leaves(boxed, is_leaf=is_box):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from vilg.parallel.axes import check_axes
 from vilg.types import UserError
@@ -80,7 +81,7 @@ def is_split(axis: str, size: int) -> bool:
     return resolve is not None and any(resolve((axis,), (size,)).spec)
 
 
-def map_experts(function: Callable, stacked: Any) -> Any:
+def map_experts(function: Callable, stacked: PyTree) -> PyTree:
     """The stacked results of `function` for every slice of a pytree of arrays along their first
     axis, "expert".
 

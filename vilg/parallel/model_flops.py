@@ -12,7 +12,7 @@ from jax.core import ShapedArray
 from jax.extend import core
 
 
-def traced_flops(function: Callable, *arguments: Any) -> float:
+def traced_flops(function: Callable, *arguments: object) -> float:
     """FLOPs (two for each multiply-add) of a function of these arguments, which may be abstract."""
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 

@@ -36,9 +36,9 @@ def attempts(config: Mapping[str, Any], program: str) -> Iterator[Changes]:
 def first_that_fits(
     config: Mapping[str, object],
     program: str,
-    needs: Callable[[dict[str, Any]], float | None],
+    needs: Callable[[dict[str, object]], float | None],
     limit: float,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """{"would_fit": Changes or None, "tried": [{"options": Changes, "needs": bytes}]}.
 
     `needs` compiles a config and gives its bytes, None where the compiler tells none; `limit` is

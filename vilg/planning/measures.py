@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from vilg.parallel.mesh import slice_places
 from vilg.planning.compilation import Compiled
@@ -81,7 +82,7 @@ def memory_by_use(
     return uses | {"rest": max(0.0, needed - sum(uses.values()))}
 
 
-def bytes_of(tree: Any, kind: str = "device") -> float:
+def bytes_of(tree: PyTree, kind: str = "device") -> float:
     """Bytes on one device of abstract arrays that are in this kind of memory."""
     kinds = (kind, None) if kind == "device" else (kind,)
     arrays = [x for x in jax.tree.leaves(tree) if x.sharding.memory_kind in kinds]

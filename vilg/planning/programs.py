@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from vilg.config import require
 from vilg.program import Program
@@ -141,6 +142,6 @@ def lower_train_step(program: Program) -> jax.stages.Lowered:
     return program.train_step.lower(program.abstract_state, batch, frozen)
 
 
-def with_sharding(shapes: Any, sharding: jax.sharding.Sharding) -> Any:
+def with_sharding(shapes: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
     """A pytree of abstract arrays, all with one sharding."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)

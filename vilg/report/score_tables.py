@@ -129,7 +129,7 @@ def language_rows(
     return rows
 
 
-def part_table(parts: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def part_table(parts: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
     """The share of samples in which each part of the prompt is right: a column a cell of prompts,
     a row a part. One object has no relation.
     """

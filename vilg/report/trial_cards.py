@@ -4,7 +4,7 @@ is wrong with that."""
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Card:
 
 def cell_cards(
     generators: Sequence[GeneratorView], kind: str, shown: int, failures: int
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """For every cell of prompts its label, its counts and its cards: the `shown` first, and then at
     most `failures` others that are wrong.
     """
@@ -112,10 +112,10 @@ def matched(generators: Sequence[GeneratorView], kind: str) -> dict[str, list[Ca
     return {cell: list(cards.values()) for cell, cards in cells.items()}
 
 
-def rendered(card: Card, generators: Sequence[GeneratorView]) -> dict[str, Any]:
+def rendered(card: Card, generators: Sequence[GeneratorView]) -> dict[str, object]:
     """A card as the template reads it."""
     trial = card.trial
-    answers: list[dict[str, Any]] = []
+    answers: list[dict[str, object]] = []
     for generator, answer in zip(generators, card.trials, strict=True):
         if answer is None:
             answers.append({"name": generator.name, "missing": True})

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
+def main(args: argparse.Namespace, config: object) -> int:
     """Assembles."""
     print(assemble([p for p in args.parts.split(",") if p], args.out))
     return 0

@@ -6,7 +6,6 @@ each, in nats)."""
 import argparse
 import json
 import sys
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
+def main(args: argparse.Namespace, config: object) -> int:
     """Captions and writes."""
     languages = args.language.split(",")
     for language in languages:

@@ -14,7 +14,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import vilg
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="", metavar="FILE.py", help="the new file (copy)")
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
+def main(args: argparse.Namespace, config: object) -> int:
     """Shows or copies; exit code 0."""
     name = args.experiment or args.config
     both = args.experiment and args.config
@@ -75,7 +75,7 @@ def _fields(config: dict[str, Any], prefix: str) -> Iterator[ConfigField]:
             yield from _fields(inside, f"{prefix}{section}.{field}.")
 
 
-def show(args: argparse.Namespace, name: str, config: Any) -> None:
+def show(args: argparse.Namespace, name: str, config: object) -> None:
     """Prints an experiment's fields, or those in which it differs from another's."""
     json_file = output_file(args.json, "fields.json", "json") if args.json else None
     fields = all_fields(config)
@@ -110,7 +110,7 @@ def _value(fields: Mapping[str, ConfigField], path: str) -> Any:
     return fields[path].value if path in fields else ABSENT
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "absent" if value is ABSENT else repr(value)
 
 
@@ -162,7 +162,7 @@ def copy(name: str, out: str) -> None:
     print(f"{out}: a copy of {source}; `vilg train --config={out} --workdir=runs/mine` trains it")
 
 
-def _defined_in(module: Any, size: str, source: Path) -> Path:
+def _defined_in(module: ModuleType, size: str, source: Path) -> Path:
     """The file that defines a size: another one where SIZES takes the size from there."""
     made = vars(module).get("SIZES", {}).get(size)
     return Path(made.__code__.co_filename) if isinstance(made, FunctionType) else source

@@ -59,7 +59,7 @@ def synth_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True)
 
 
-def synth(args: argparse.Namespace) -> dict[str, Any]:
+def synth(args: argparse.Namespace) -> dict[str, object]:
     """Writes `n` annotated synthetic scenes as a data set; what was written."""
     if args.n < 1:
         raise UserError(f"n={args.n}: give at least 1")
@@ -83,7 +83,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--styles", default=",".join(PACKS), help="art styles joined by commas")
 
 
-def prepare(args: argparse.Namespace) -> dict[str, Any]:
+def prepare(args: argparse.Namespace) -> dict[str, object]:
     """Fetches and draws a data set; what was written."""
     return prepare_emoji(
         args.out, args.size, tuple(args.styles.split(",")), log=lambda line: print(line, flush=True)
@@ -99,7 +99,7 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bad_record_limit", type=int, default=100, help=BAD_RECORDS)
 
 
-def convert_data(args: argparse.Namespace) -> dict[str, Any]:
+def convert_data(args: argparse.Namespace) -> dict[str, object]:
     """Reads data of one kind and writes another kind; what was written."""
     kind, colon, out = args.to.partition(":")
     if not colon or not out or kind not in WRITERS:
@@ -129,7 +129,7 @@ def annotate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bad_record_limit", type=int, default=100, help=BAD_RECORDS)
 
 
-def annotate_data(args: argparse.Namespace) -> dict[str, Any]:
+def annotate_data(args: argparse.Namespace) -> dict[str, object]:
     """Tags the words of captions and merges annotations of other models; what was written."""
     source = parse_source(args.source)
     return annotate(
@@ -160,7 +160,7 @@ def rank_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bad_record_limit", type=int, default=100, help=BAD_RECORDS)
 
 
-def rank_data(args: argparse.Namespace) -> dict[str, Any]:
+def rank_data(args: argparse.Namespace) -> dict[str, object]:
     """Scores captions by a ranker; what was written."""
     from vilg.workdir.reranking import rank_records
     from vilg.workdir.session import open_ranker  # loads JAX, which the other actions do not need
@@ -181,7 +181,7 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of pictures")
 
 
-def show_data(args: argparse.Namespace) -> dict[str, Any]:
+def show_data(args: argparse.Namespace) -> dict[str, object]:
     """Draws a contact sheet; what was drawn."""
     return show(parse_source(args.source), args.out, n=args.n, columns=args.columns, seed=args.seed)
 
@@ -192,7 +192,7 @@ def stats_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, default=1000, help="records looked at")
 
 
-def stats_data(args: argparse.Namespace) -> dict[str, Any]:
+def stats_data(args: argparse.Namespace) -> dict[str, object]:
     """Counts pictures, captions and bad records."""
     if args.n < 1:
         raise UserError(f"n={args.n}: give at least 1")

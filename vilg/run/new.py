@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
+def main(args: argparse.Namespace, config: object) -> int:
     """Writes the file; exit code 0."""
     recipe = lookup(RECIPES, args.generator, "generator")
     require(args.out.endswith(".py"), "out", args.out, "give a new file, such as --out=mine.py")

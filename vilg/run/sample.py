@@ -131,7 +131,7 @@ def _add_stepwise_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(args: argparse.Namespace, config: Any) -> int:
+def main(args: argparse.Namespace, config: object) -> int:
     """Samples and writes."""
     prompts = asked_prompts(args)
     out = Path(args.out)

@@ -60,7 +60,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 def first_misfit(
     saved: Mapping[str, object], wanted: Mapping[str, object]
-) -> tuple[str, Any, Any] | None:
+) -> tuple[str, object, object] | None:
     """The first array whose descriptions differ, as (name, saved, wanted), or None where none
     differs. The description of an array that is missing on one side is "absent".
     """

@@ -71,13 +71,13 @@ class Interruption:
             }
         return self
 
-    def _note(self, *_: Any) -> None:
+    def _note(self, *_: object) -> None:
         self.asked = True
 
-    def _forward(self, *_: Any) -> None:
+    def _forward(self, *_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 

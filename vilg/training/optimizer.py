@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 from optax import contrib
 
 from vilg.config import lookup, require
@@ -56,7 +57,7 @@ SCHEDULES: dict[str, Callable] = {
 }
 
 
-def adamw(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
+def adamw(o: "Optimizer", rate: optax.Schedule, axes: PyTree) -> optax.GradientTransformation:
     """AdamW. Weight decay applies to matrices only; vectors that are stacked over layers or experts
     do not count as a matrix.
     """
@@ -68,7 +69,7 @@ def adamw(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTran
     )
 
 
-def adafactor(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
+def adafactor(o: "Optimizer", rate: optax.Schedule, axes: PyTree) -> optax.GradientTransformation:
     """Adafactor without parameter scaling, so that the learning rate is the size of an update
     relative to 1 and not to the parameter.
     """
@@ -80,7 +81,7 @@ def adafactor(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.Gradient
     )
 
 
-def muon(o: "Optimizer", rate: optax.Schedule, axes: Any) -> optax.GradientTransformation:
+def muon(o: "Optimizer", rate: optax.Schedule, axes: PyTree) -> optax.GradientTransformation:
     """Muon for hidden matrices and convolutions, AdamW (at `adam_ratio` of the rate) for
     embeddings, heads, norms and biases.
     """
@@ -196,11 +197,11 @@ class Optimizer:
         )
 
 
-def _is_axes(x: Any) -> bool:
+def _is_axes(x: object) -> bool:
     return isinstance(x, tuple) and not isinstance(x, optax.MaskedNode)
 
 
-def _masked(axes: Any, labels: Any) -> Any:
+def _masked(axes: PyTree, labels: PyTree) -> PyTree:
     def one(label: str, axis: tuple) -> Any:
         return axis if label == "generator" else optax.MaskedNode()
 

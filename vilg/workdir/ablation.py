@@ -213,6 +213,6 @@ def naming(cell: str) -> Iterator[None]:
         raise UserError(f"cell {cell!r}: {error}") from None
 
 
-def sha(content: Any) -> str:
+def sha(content: object) -> str:
     """A short hash of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

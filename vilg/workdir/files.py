@@ -228,7 +228,7 @@ def with_places(config: Mapping[str, Any], change: Callable[[str], str]) -> dict
     return {**config, "evals": evals}
 
 
-def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
+def first_difference(old: object, new: object, path: str = "") -> tuple[str, object, object] | None:
     """The first field that differs, as (dotted name, old, new), or None."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
@@ -255,7 +255,7 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, object]:
     """The facts beside the code on which a run's speed and rounding depend: devices, processes,
     XLA's flags and versions.
     """

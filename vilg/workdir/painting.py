@@ -11,7 +11,6 @@ every black pixel is the pixel of the initial picture itself.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
@@ -83,7 +82,7 @@ class Painting:
         }
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def asked(self) -> dict[str, object]:
         """The options that the request has."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v not in ("", None, False)}
 

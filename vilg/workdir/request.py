@@ -70,7 +70,7 @@ class Request:
         pairs = zip(self.prompts, self.languages, strict=True)
         return [styled(prompt, language, style) for prompt, language in pairs]
 
-    def stepwise_options(self) -> dict[str, Any]:
+    def stepwise_options(self) -> dict[str, object]:
         """The options of this request that only a Stepwise generator has."""
         given = self.painting.asked
         return given | ({"negative": self.negative} if self.negative else {})

@@ -34,7 +34,7 @@ class Features(Protocol):
         """The run's Experiment."""
         ...
 
-    def embed_images(self, images: Any) -> np.ndarray:
+    def embed_images(self, images: object) -> np.ndarray:
         """The pictures' features [n, d], of unit length."""
         ...
 

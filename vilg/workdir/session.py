@@ -146,7 +146,7 @@ class Session:
         self,
         inputs: Mapping[str, np.ndarray],
         keys: np.ndarray,
-        controls: Any,
+        controls: object,
         grid: tuple[int, int] | None,
         watch: Watch | None,
     ) -> np.ndarray:
@@ -162,7 +162,7 @@ class Session:
         self,
         inputs: Mapping[str, np.ndarray],
         keys: np.ndarray,
-        controls: Any,
+        controls: object,
         grid: tuple[int, int] | None,
         watch: Watch | None,
     ) -> np.ndarray:

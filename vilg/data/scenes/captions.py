@@ -256,7 +256,7 @@ def _word(language: str, kind: str, key: str | int) -> str:
     return WORDS[language][kind][key][0]
 
 
-def questions(scene: Scene, language: str) -> list[dict[str, Any]]:
+def questions(scene: Scene, language: str) -> list[dict[str, object]]:
     """Questions about the scene that have one answer: {question, answers, language}, where
     `answers` are the ways to write the answer. They ask for the number of objects, a colour, a
     shape, or a place.

@@ -7,7 +7,6 @@ words."""
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from vilg.config import lookup
 from vilg.data.scenes.scene import COLOURS, INVERSE, SHAPES, SIZES, Object, Scene
@@ -37,7 +36,7 @@ def attribute(name: str, words: Sequence[str]) -> Change:
         free = [word for word in words if word not in present]
         if not free:
             return None
-        new: dict[str, Any] = {name: rng.choice(free)}
+        new: dict[str, object] = {name: rng.choice(free)}
         indices = range(len(scene.objects)) if scene.group else (chosen,)
         objects = tuple(
             dataclasses.replace(o, **new) if k in indices else o

@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace, config: ConfigDict | None) -> int:
     if not 1 <= args.cores <= len(cores):
         raise UserError(f"cores={args.cores}: this process may use 1 to {len(cores)}")
     os.sched_setaffinity(0, cores[: args.cores])
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for name, benchmark in BENCHMARKS.items():
         if name in names:
             print(f"vilg bench: {name}", file=sys.stderr, flush=True)
@@ -88,9 +88,9 @@ def check(name: str) -> None:
         )
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
+def show(rows: Sequence[dict[str, object]]) -> None:
     """Prints a table for each set of columns."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[dict[str, object]]] = {}
     for row in rows:
         groups.setdefault(tuple(row), []).append(row)
     for columns, group in groups.items():

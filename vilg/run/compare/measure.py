@@ -219,7 +219,7 @@ class Measures:
         )["flops"]
 
 
-def identity(workdir: Path) -> list[Any]:
+def identity(workdir: Path) -> list[object]:
     """The values that determine a run's numbers: the hash of its config, its evaluators, its steps,
     its codec and its newest checkpoint."""
     record = Workdir(workdir).read()
@@ -277,7 +277,7 @@ def sampling_flops(program: Program, controls: Any) -> float:
     return program.flops(sample, program.state_shape.params, program.frozen_shapes(), text) / rows
 
 
-def seconds(session: Session, controls: Any) -> float:
+def seconds(session: Session, controls: object) -> float:
     """Wall-clock seconds a picture, with TIMED_PICTURES sampled at once by programs that are
     already compiled."""
     prompts = [f"{k}" for k in range(TIMED_PICTURES)]

@@ -109,6 +109,6 @@ def summary(finals: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return out
 
 
-def shares(scores: Sequence[Any]) -> bool:
+def shares(scores: Sequence[object]) -> bool:
     """Whether the scores are True or False, so that their mean is a share."""
     return all(isinstance(s, bool) for s in scores if s is not None)

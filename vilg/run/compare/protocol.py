@@ -58,9 +58,9 @@ def same_protocol(runs: Sequence[Run]) -> None:
             )
 
 
-def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+def unmatched(runs: Sequence[Run]) -> dict[str, dict[str, object]]:
     """Facts that differ between the runs and may decide the comparison: {fact: {name: value}}."""
-    facts_of: dict[str, dict[str, Any]] = {}  # fact -> its value in each run
+    facts_of: dict[str, dict[str, object]] = {}  # fact -> its value in each run
     for run in runs:
         record = Workdir(run.workdir).read()
         facts = {

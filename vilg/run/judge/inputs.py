@@ -49,7 +49,7 @@ def model_names(paths: Sequence[str]) -> list[str]:
     )
 
 
-def read_rows(path: Path, expected: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path, expected: str) -> Iterator[tuple[int, dict[str, object]]]:
     """(line number, object) of a file of JSON lines. Errors: UserError with the line, or with what
     is expected instead of the file.
     """
@@ -75,7 +75,7 @@ def read_rows(path: Path, expected: str) -> Iterator[tuple[int, dict[str, Any]]]
             yield number, row
 
 
-def text_of(row: dict[str, Any], name: str, path: Path, number: int) -> str:
+def text_of(row: dict[str, object], name: str, path: Path, number: int) -> str:
     """The text of a field. Errors: UserError if it is absent or empty."""
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -45,7 +44,7 @@ class Item:
     prompt: str
     category: str
 
-    def public(self) -> dict[str, Any]:
+    def public(self) -> dict[str, object]:
         """The fields that a rater may know."""
         return {
             "id": self.id,

@@ -140,7 +140,7 @@ def protocol_of(
     counts = [len(texts) for texts in joined.references]
     dropped = "dropped by the Penn Treebank rules"
     files = {"predictions": args.predictions, "references": args.references}
-    protocol: dict[str, Any] = {
+    protocol: dict[str, object] = {
         **describe(args.language, unit, args.punctuation == "drop"),
         "punctuation": args.punctuation if args.language == "zh" else dropped,
         "n": len(joined.predictions),

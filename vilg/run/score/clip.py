@@ -81,7 +81,7 @@ class ClipExtractor:
         }
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, object]:
     """A network's config.json. Errors: UserError if it cannot be read."""
     try:
         config = json.loads(path.read_text())

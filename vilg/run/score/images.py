@@ -128,7 +128,7 @@ def main(args: argparse.Namespace, config: ConfigDict | None) -> int:
     of_made = [prompts[path] for path in made.paths] if prompts else []
     sets = Compared(made, real, extractor, of_made, args.seed)
     metrics: dict[str, float] = {}
-    protocol: dict[str, Any] = {}
+    protocol: dict[str, object] = {}
     for group in dict.fromkeys(groups.values()):
         result = group.compute(sets)
         together = [name for name in names if groups[name] is group]

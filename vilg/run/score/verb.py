@@ -30,7 +30,7 @@ class ActionParser(Parser):
 
     action = ""
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: object = None) -> Any:
         """As argparse's, with the options of the action."""
         if self.description is None:
             module = importlib.import_module(ACTIONS[self.action].module)

@@ -186,7 +186,7 @@ def measure(run: Run, session: Any) -> dict[str, float]:
     )
 
 
-def read_rows(path: Place) -> dict[tuple[str, int], dict[str, Any]]:
+def read_rows(path: Place) -> dict[tuple[str, int], dict[str, object]]:
     """The rows of a sweep.json by cell and seed; none where the file does not exist."""
     if not path.is_file():
         return {}

@@ -48,7 +48,7 @@ def options_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return options
 
 
-def with_options(config: Mapping[str, object], options: Mapping[str, object]) -> dict[str, Any]:
+def with_options(config: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
     """The config with options (keys of PATHS) changed wherever the config has them."""
     changes = {PATHS[name]: value for name, value in options.items()}
     if "attention_implementation" in options:
@@ -56,12 +56,12 @@ def with_options(config: Mapping[str, object], options: Mapping[str, object]) ->
     return _with_changes(config, changes)
 
 
-def with_dtype(config: Mapping[str, object], dtype: str) -> dict[str, Any]:
+def with_dtype(config: Mapping[str, object], dtype: str) -> dict[str, object]:
     """The config with every "dtype" of the generator changed."""
     require(dtype in DTYPES, "dtype", dtype, f"must be one of {', '.join(DTYPES)}")
     return _with_changes(config, {"generator.*.dtype": dtype})
 
 
-def _with_changes(config: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, Any]:
+def _with_changes(config: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """The config with values at dotted paths; a path with "*" that no section has is left out."""
     return override(config, {p: v for p, v in changes.items() if "*" not in p or values(config, p)})

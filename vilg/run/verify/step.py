@@ -109,7 +109,7 @@ class Step:
         self.collectives = count(parse(compiled.as_text()), program.sizes).collective_table()
 
 
-def compared(reference: Step, other: Step, dtype: str) -> dict[str, Any]:
+def compared(reference: Step, other: Step, dtype: str) -> dict[str, object]:
     """Errors and the status of a step against the reference.
 
     The error of gradients is the largest difference in a leaf (`worst_leaf` names it), divided by

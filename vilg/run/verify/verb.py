@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -88,10 +87,10 @@ def verify(
     devices: int,
     dtype: str,
     full: bool,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """A row for every layout and option. Lines on standard error say which steps are done."""
     changes = options_of(config)
-    todo: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in layouts]
+    todo: list[tuple[str, dict[str, object]]] = [(name, {}) for name in layouts]
     todo += [
         (name, options)
         for options in changes
@@ -132,7 +131,7 @@ def verify(
 
 def empty_row(
     layout: str, devices: int, options: Mapping[str, object], dtype: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A row of which nothing is known yet."""
     return {
         "layout": layout,
