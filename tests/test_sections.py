@@ -44,7 +44,7 @@ def test_help_is_the_comment_beside_or_above_a_field():
     assert len(config_classes()) > 40
     words = field_help(section_class({"generator": {"name": "autoregressive"}}, ["generator"]))
     assert words["grid"] == "given by the codec" and words["width"].startswith("width of")
-    assert words["rotary_base"].startswith("rotary positions beside the learned ones; 0: none")
+    assert words["rotary_base"].startswith("base of rotary positions beside the learned")
     assert words["role"] == ""  # no field of a config
 
 
