@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_told_once_and_compiled(filled):
         file.write_bytes(b"torn")
     (read, compiled), said = ended(begun(filled))
     assert read == 0 and compiled >= 2 and said.count("\n") == 1
-    assert said.startswith("vilg: compiled programs are not kept (Error reading")
+    assert said.startswith("vilg: compiled programs are not stored (Error reading")
     for file in filled.glob("xla/*/*-atime"):
         file.unlink()
     assert ended(begun(filled)) == ([0, compiled], "")
@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_told_once_and_compiled(filled):
 def test_a_directory_that_cannot_be_made_is_told_once(tmp_path):
     (tmp_path / "file").write_text("")
     (read, _), said = ended(begun(tmp_path / "file"))
-    assert read == 0 and said.count("\n") == 1 and "VILG_CACHE names another place" in said
+    assert read == 0 and said.count("\n") == 1 and "set VILG_CACHE to another directory" in said
 
 
 def test_another_directory_of_the_persons_is_left_to_jax(filled, tmp_path):

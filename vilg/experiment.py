@@ -48,7 +48,7 @@ LAYOUT_FIELD = (
     "layout.{}: unknown field; sizes and options go into layout.name, such as 'fsdp_tp:model=4' or"
     " 'fsdp:offload=1'"
 )
-MODELS = GENERATORS | RANKERS  # what the section `generator` may name
+MODELS = GENERATORS | RANKERS  # the classes that the section `generator` may name
 
 
 @runtime_checkable
@@ -73,15 +73,15 @@ class Experiment:
     config: Mapping[str, Any]
     seed: int
     data: Data
-    model: Model  # what training improves: a codec, a generator or a ranker
+    model: Model  # the codec, generator or ranker that is trained
     # the frozen codec of a generator or ranker; None where `model` is the codec
     codec: Codec | None
     codec_workdir: str
-    codec_experiment: "Experiment | None"  # of `codec`
+    codec_experiment: "Experiment | None"  # the experiment that trained `codec`
     optimizer: Optimizer
     layout: Layout
     training: Training
-    first: "Experiment | None"  # of training.first
+    first: "Experiment | None"  # training.first: the experiment that is trained before this one
     evals: Mapping[str, Evaluator]
 
     @property
@@ -124,8 +124,8 @@ class Experiment:
     def start_from(self) -> str:
         """The workdir whose parameters training starts from: training.start_from or, where the run
         trains a codec and so needs no other codec, codec.workdir."""
-        own = "" if self.model.reads_codes else self.codec_workdir
-        return self.training.start_from or own
+        trained_codec = "" if self.model.reads_codes else self.codec_workdir
+        return self.training.start_from or trained_codec
 
     def prepare(self, frozen: Params, batch: Batch) -> Batch:
         """The batch with the arrays that the model reads: for a model of codes, "codes" is computed
@@ -267,15 +267,15 @@ def _generator(section: Mapping[str, object], codec: Codec, data: Data) -> Model
     }
     kind = lookup(MODELS, section.get("name"), "generator.name")
     fields = {f.name for f in dataclasses.fields(kind)}
-    given = {k: v for k, v in sizes.items() if k in fields}
-    model = build(kind, section, "generator", **given)
-    _ = SPACES[model.space](codec)  # refuses a codec that has no such codes
+    computed = {k: v for k, v in sizes.items() if k in fields}
+    model = build(kind, section, "generator", **computed)
+    _ = SPACES[model.space](codec)  # refuses a codec that lacks the codes of the model's space
     if data.knowledge is None:
         model.check_knowledge(0.0, 0.0)
     elif model.weighs_knowledge:
         model.check_knowledge(data.knowledge.attention, data.knowledge.regions)
     else:
-        remedy = f"{type(model).__name__} has no use for it; remove the section"
+        remedy = f"{type(model).__name__} does not read its marks; remove the section"
         require(False, "data.knowledge", data.knowledge, remedy)
     return model
 
@@ -294,23 +294,21 @@ def _evaluators(section: Mapping[str, Any], model: Model) -> dict[str, Evaluator
     for name, fields in section.items():
         path = f"evals.{name}"
         kind = lookup(EVALUATORS, evaluator_of(name, fields), "evals")
-        given = {}
+        options = {}
         if issubclass(kind, Sampling):
-            fields, given = sampling_apart(fields, path)
-        evaluators[name] = build(kind, fields, path, **given)
+            fields, options = sampling_apart(fields, path)
+        evaluators[name] = build(kind, fields, path, **options)
         evaluators[name].check(model, path)
     return evaluators
 
 
 def _check_training(training: Training, model: Model) -> None:
     """Errors: UserError where a field of training asks for something that the model cannot do."""
-    draws = model.role != "ranker"
-    remedy = "this model draws no pictures; give 0"
-    require(
-        draws or not training.sample_every, "training.sample_every", training.sample_every, remedy
-    )
+    fits = not training.sample_every or model.role != "ranker"
+    remedy = "a ranker samples no pictures; give 0"
+    require(fits, "training.sample_every", training.sample_every, remedy)
     fits = training.accumulation == 1 or not model.compares_rows
-    remedy = "this model's loss compares the rows of a batch; microbatches would part them; give 1"
+    remedy = "this model's loss compares all rows of a batch, which microbatches divide; give 1"
     require(fits, "training.accumulation", training.accumulation, remedy)
 
 

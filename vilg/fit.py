@@ -16,8 +16,9 @@ from vilg.parallel.axes import axis_lengths, is_box
 from vilg.parallel.layout import Layout
 from vilg.types import UserError
 
-WHOLE_LIMIT = 0.05  # a sharding layout may leave this share of a big model's parameter bytes whole
-BIG = 10_000_000  # parameters from which that limit is enforced
+# A layout that shards parameters may leave this share of a big model's parameters replicated.
+REPLICATED_LIMIT = 0.05
+BIG_MODEL = 10_000_000  # number of parameters above which the limit applies
 
 
 def path_name(path: Sequence[object]) -> str:
@@ -49,25 +50,25 @@ class Fit:
         shapes = {path_name(path): (tuple(b.names), b.value.shape) for path, b in flat}
         self.layout.check(shapes, devices)
         self.parameters = sum(math.prod(shape) for _, shape in shapes.values())
-        whole = {
-            n: math.prod(s)
-            for n, (a, s) in shapes.items()
-            if not self.layout.spec("params", a, s, self.sizes)
+        replicated = {
+            name: math.prod(shape)
+            for name, (axes, shape) in shapes.items()
+            if not self.layout.spec("params", axes, shape, self.sizes)
         }
         self.sharded_fraction = (
-            1 - sum(whole.values()) / self.parameters if self.parameters else 0.0
+            1 - sum(replicated.values()) / self.parameters if self.parameters else 0.0
         )
         if (
             self.layout.params
             and devices > 1
-            and self.parameters > BIG
-            and 1 - self.sharded_fraction > WHOLE_LIMIT
+            and self.parameters > BIG_MODEL
+            and 1 - self.sharded_fraction > REPLICATED_LIMIT
         ):
-            worst = ", ".join(sorted(whole, key=lambda name: whole[name], reverse=True)[:5])
+            largest = sorted(replicated, key=lambda name: replicated[name], reverse=True)[:5]
             raise UserError(
                 f"layout.name={self.layout.name!r} leaves {1 - self.sharded_fraction:.0%} of the"
-                f" parameters whole on every device ({worst}); choose mesh sizes that divide them,"
-                " or another layout"
+                f" parameters whole on every device ({', '.join(largest)}); choose mesh sizes that"
+                " divide them, or another layout"
             )
 
     def _check_batch(self, experiment: Experiment) -> None:
@@ -91,13 +92,12 @@ class Fit:
         """The number of rows of which a microbatch must be a multiple. Rows that belong together
         stay on one device, except that the rows of an expert are split over the devices of its
         group."""
-        groups = (
-            self.layout.spec("compute", ("expert",), (0,), self.sizes)
-            if "expert" in self.lengths
-            else ()
-        )
+        groups: PartitionSpec | tuple[()] = ()
+        if "expert" in self.lengths:
+            groups = self.layout.spec("compute", ("expert",), (0,), self.sizes)
         return multiple * (self.batch_shards // math.prod(self.sizes[a] for a in _names(groups)))
 
 
 def _names(spec: PartitionSpec | tuple[()]) -> tuple[str, ...]:
+    """The mesh axes of a PartitionSpec."""
     return tuple(a for s in spec if s is not None for a in (s if isinstance(s, tuple) else (s,)))

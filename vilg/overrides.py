@@ -19,7 +19,7 @@ from vilg.experiment_file import NESTED_EXPERIMENTS, to_dict
 from vilg.sections import section_class, section_defaults
 from vilg.types import UserError
 
-UNKNOWN = object()  # the default of a field whose section's dataclass is not known
+UNKNOWN = object()  # stands for the default of a field whose section has no known dataclass
 
 
 def override(
@@ -75,12 +75,12 @@ def _missing_owner(
     require("*" not in keys, path, value, "no section has this field; correct the path")
     owner = config
     for i, key in enumerate(keys[:-1]):
-        there = ".".join(keys[: i + 1])
+        section = ".".join(keys[: i + 1])
         if create:
             owner.setdefault(key, {})
-        require(key in owner, path, value, f"there is no section {there}; correct the path")
+        require(key in owner, path, value, f"there is no section {section}; correct the path")
         owner = owner[key]
-        require(isinstance(owner, dict), path, value, f"{there} is a value, not a section")
+        require(isinstance(owner, dict), path, value, f"{section} is a value, not a section")
     if not create:
         known = _field_default(config, keys) is not UNKNOWN
         require(known, path, value, f"the section holds {', '.join(owner)}; name one of them")
@@ -98,7 +98,7 @@ def admit(config: object, path: Sequence[str]) -> None:
             near = suggestion(key, owner, lambda name, i=i: ".".join([*section[:i], name]))
             raise UserError(
                 f"config.{'.'.join(path)}: there is no section {'.'.join(section[: i + 1])};"
-                f" {near}here are {', '.join(owner)}"
+                f" {near}the sections and fields there are {', '.join(owner)}"
             )
         owner = owner.get(key) if isinstance(owner, ConfigDict) else None
     if section == ["layout"] and field != "name":
@@ -116,11 +116,11 @@ def _innermost(config: Any, path: Sequence[str]) -> tuple[Any, Sequence[str]]:
     training.first), and the rest of the path; the config and the path themselves where the path
     leads into no nested experiment."""
     for section, field in NESTED_EXPERIMENTS:
-        inside = (
-            (config.get(section) or {}).get(field) if tuple(path[:2]) == (section, field) else None
-        )
-        if inside and len(path) > 2:
-            return _innermost(inside, path[2:])
+        if tuple(path[:2]) != (section, field) or len(path) <= 2:
+            continue
+        nested = (config.get(section) or {}).get(field)
+        if nested:
+            return _innermost(nested, path[2:])
     return config, path
 
 

@@ -71,27 +71,30 @@ def local(path: str | os.PathLike) -> Path:
 
 @functools.cache
 def _copied(path: str) -> Path:
-    there = as_path(path)
-    key = hashlib.sha256(os.fspath(there).encode()).hexdigest()[:16]
-    here = cache_folder("remote") / key / there.name
-    if there.is_dir():
-        here.mkdir(parents=True, exist_ok=True)
-        for file in files(there):
-            _fetch(file, here / file.relative_to(there))
-    elif there.exists():
-        _fetch(there, here)
+    """The local copy of a remote path, compared with the remote path once a process."""
+    remote = as_path(path)
+    key = hashlib.sha256(os.fspath(remote).encode()).hexdigest()[:16]
+    copy = cache_folder("remote") / key / remote.name
+    if remote.is_dir():
+        copy.mkdir(parents=True, exist_ok=True)
+        for file in files(remote):
+            _fetch(file, copy / file.relative_to(remote))
+    elif remote.exists():
+        _fetch(remote, copy)
     else:
-        here.unlink(missing_ok=True)
-    return here
+        copy.unlink(missing_ok=True)
+    return copy
 
 
-def _fetch(there: Any, here: Path) -> None:
-    stat = there.stat()
-    mark, stamp = here.with_name(f".{here.name}.stamp"), json.dumps([stat.length, stat.mtime])
-    if here.exists() and mark.exists() and mark.read_text() == stamp:
+def _fetch(remote: Any, copy: Path) -> None:
+    """Copies a remote file, unless the stamp of the copy has the remote file's size and time."""
+    stat = remote.stat()
+    stamp_file = copy.with_name(f".{copy.name}.stamp")
+    stamp = json.dumps([stat.length, stat.mtime])
+    if copy.exists() and stamp_file.exists() and stamp_file.read_text() == stamp:
         return
-    here.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in ((here, there.read_bytes()), (mark, stamp.encode())):
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    for target, content in ((copy, remote.read_bytes()), (stamp_file, stamp.encode())):
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         temporary.write_bytes(content)
         temporary.replace(target)
@@ -123,13 +126,13 @@ def written_to(path: str | os.PathLike) -> Iterator[Path]:
         return
     target = as_path(path)
     with tempfile.TemporaryDirectory(prefix="vilg-") as folder:
-        here = Path(folder) / target.name
+        local_path = Path(folder) / target.name
         try:
-            yield here
+            yield local_path
         finally:
-            if here.exists():
-                copy_tree(here, target)
-            shutil.rmtree(here, ignore_errors=True)
+            if local_path.exists():
+                copy_tree(local_path, target)
+            shutil.rmtree(local_path, ignore_errors=True)
 
 
 def relative(place: str, base: str | os.PathLike) -> str:

@@ -30,7 +30,7 @@ from vilg.parallel.model_flops import traced_flops
 from vilg.training.state import TrainState
 from vilg.types import Batch, Metrics, Params, Tokenizer, Trainable
 
-HOST_MEMORY = "pinned_host"  # JAX's name of the host's memory that devices can reach
+HOST_MEMORY = "pinned_host"  # JAX's name for the memory of the host that devices can access
 
 
 class Program:
@@ -91,9 +91,8 @@ class Program:
                     return leaf.value  # optax masks parameters that another transformation owns
                 if is_box(leaf) and len(leaf.names) == leaf.value.ndim and leaf.value.size > 1:
                     return resolve(tuple(leaf.names), leaf.value.shape)
-                return (
-                    self.replicated
-                )  # scalars, counts, Adafactor's factored moments and its placeholders of size 1
+                # scalars, counts, Adafactor's factored moments and its placeholders of size 1
+                return self.replicated
 
             return jax.tree.map(one, tree, is_leaf=is_box)
 
@@ -130,9 +129,9 @@ class Program:
     @functools.cached_property
     def init_state(self) -> Callable[[], TrainState]:
         """Compiled: the state before the first update, created with its sharding."""
-        return jax.jit(
-            self._init_state, out_shardings=self.state_sharding
-        )  # traced on one example, which no batch axis divides
+        # Not self.jit: init traces the model on one example, which no batch axis divides, so
+        # `constrain` must not apply.
+        return jax.jit(self._init_state, out_shardings=self.state_sharding)
 
     def _init_state(self) -> TrainState:
         trainable, training = self.experiment.trainable, self.experiment.training
@@ -199,8 +198,8 @@ class Program:
             return metrics, jax.tree.map(lambda x: x[None], observed), grads
 
         def split(x: jax.Array) -> jax.Array:
-            # row i of the batch goes to microbatch i % accumulation, so that every device keeps its
-            # own rows
+            # Row i of the batch goes to microbatch i % accumulation, so that no row moves to
+            # another device.
             parts = x.reshape(x.shape[0] // accumulation, accumulation, *x.shape[1:])
             return jnp.swapaxes(parts, 0, 1)
 
@@ -228,14 +227,14 @@ class Program:
         key = jax.random.fold_in(jax.random.key(experiment.seed + 1), state.step)
         batch = experiment.prepare(frozen, batch)
         metrics, observed, grads = self.gradients(state.params, batch, key, state.step)
-        held = state.optimizer
+        optimizer = state.optimizer
         if self.layout.offload:
-            held = jax.device_put(
-                held,
+            optimizer = jax.device_put(
+                optimizer,
                 jax.tree.map(lambda s: s.with_memory_kind("device"), self.state_sharding.optimizer),
             )
         with jax.named_scope("optimizer"):
-            updates, optimizer = self.optimizer.update(grads, held, state.params)
+            updates, optimizer = self.optimizer.update(grads, optimizer, state.params)
             params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
         metrics |= {
             "gradient_norm": _norm(grads),
@@ -244,10 +243,10 @@ class Program:
         }
         statistics = state.statistics
         key = jax.random.fold_in(key, 1)
-        params, statistics, seen = experiment.model.after_update(
+        params, statistics, model_metrics = experiment.model.after_update(
             params, statistics, observed, key, state.step
         )
-        metrics |= seen
+        metrics |= model_metrics
         ema = state.ema
         if training.ema:
             decay = jnp.minimum(training.ema, (1 + state.step) / (10 + state.step))

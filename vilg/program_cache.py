@@ -20,7 +20,7 @@ import jax
 
 from vilg.paths import cache_folder
 
-LIMIT = 2 * 2**30  # bytes; JAX drops the programs that were not used for longest
+LIMIT = 2 * 2**30  # bytes; beyond them JAX deletes the least recently used programs
 
 
 def keep_programs() -> None:
@@ -28,22 +28,22 @@ def keep_programs() -> None:
     directory for them.
 
     Where they cannot be stored, one line on standard error says so, and programs are compiled."""
-    told = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if told:  # by JAX_COMPILATION_CACHE_DIR, say
+    directory = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if directory:  # set by JAX_COMPILATION_CACHE_DIR, for example
         return
-    tell = _teller()
+    report = _first_error_reporter()
     try:
-        place = cache_folder("xla") / _processor()
-        place.mkdir(parents=True, exist_ok=True)
-        _mend(place)
+        folder = cache_folder("xla") / _processor()
+        folder.mkdir(parents=True, exist_ok=True)
+        _mend(folder)
     except (OSError, RuntimeError) as error:
-        tell(error)
+        report(error)
         return
-    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    _tell_of_errors(tell)
+    _report_cache_warnings(report)
 
 
 def _processor() -> str:
@@ -58,46 +58,48 @@ def _processor() -> str:
     return f"{platform.machine()}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
 
 
-def _mend(place: Path) -> None:
+def _mend(folder: Path) -> None:
     """Removes the files that a process left when it was killed while writing: a program without its
     time of use, at which JAX would fail for every program that it stores later.
 
     Errors: OSError where nothing can be written. A directory that another process works in is left
     to that process."""
-    with contextlib.suppress(filelock.Timeout), filelock.FileLock(place / ".lockfile", timeout=1):
-        there = {"-cache": set(), "-atime": set()}
-        for file in os.listdir(place):
-            if file.endswith(tuple(there)):
-                there[file[-6:]].add(file[:-6])
-        for kind, names in there.items():
-            for name in names - (there["-cache"] & there["-atime"]):
-                (place / (name + kind)).unlink(missing_ok=True)
+    with contextlib.suppress(filelock.Timeout), filelock.FileLock(folder / ".lockfile", timeout=1):
+        names_of = {"-cache": set(), "-atime": set()}  # suffix of a file -> names of programs
+        for file in os.listdir(folder):
+            if file.endswith(tuple(names_of)):
+                names_of[file[-6:]].add(file[:-6])
+        complete = names_of["-cache"] & names_of["-atime"]
+        for suffix, names in names_of.items():
+            for name in names - complete:
+                (folder / (name + suffix)).unlink(missing_ok=True)
 
 
-def _teller() -> Callable[[object], None]:
+def _first_error_reporter() -> Callable[[object], None]:
     """A function that prints the first error that it gets, and no other."""
-    told: list[object] = []
+    errors: list[object] = []
 
-    def tell(error: object) -> None:
-        if not told:
-            said = " ".join(str(error).split())
+    def report(error: object) -> None:
+        if not errors:
+            reason = " ".join(str(error).split())
             print(
-                f"vilg: compiled programs are not kept ({said}); VILG_CACHE names another place",
+                f"vilg: compiled programs are not stored ({reason}); set VILG_CACHE to another"
+                " directory",
                 file=sys.stderr,
             )
-        told.append(error)
+        errors.append(error)
 
-    return tell
+    return report
 
 
-def _tell_of_errors(tell: Callable[[object], None]) -> None:
-    """Passes the warnings of JAX about its cache, one for every program, to `tell`."""
+def _report_cache_warnings(report: Callable[[object], None]) -> None:
+    """Passes the warnings of JAX about its cache, one for every program, to `report`."""
     show = warnings.showwarning
 
-    def tell_or_show(message: Any, *arguments: Any, **named: Any) -> None:
+    def report_or_show(message: Any, *arguments: Any, **named: Any) -> None:
         if "persistent compilation cache entry" in str(message):
-            tell(message)
+            report(message)
         else:
             show(message, *arguments, **named)
 
-    warnings.showwarning = tell_or_show
+    warnings.showwarning = report_or_show

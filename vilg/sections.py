@@ -24,8 +24,8 @@ from vilg.training.optimizer import Optimizer
 from vilg.training.settings import Training
 from vilg.types import Composite
 
-REQUIRED = dataclasses.MISSING  # the default of a field that has none
-# the dataclass of each section, or the table in which the section's "name" finds it
+REQUIRED = dataclasses.MISSING  # marks a field that has no default
+# the dataclass of each section, or the table from which the section's "name" chooses it
 CLASSES: dict[str, type | Mapping[str, type]] = {
     "data.train": SOURCES,
     "data.valid": SOURCES,
@@ -37,11 +37,11 @@ CLASSES: dict[str, type | Mapping[str, type]] = {
     "optimizer": Optimizer,
     "training": Training,
 }
-# fields of no dataclass: (default, help)
+# fields that belong to no dataclass: (default, help)
 OTHERS: dict[str, tuple[Any, str]] = {
-    "seed": (REQUIRED, "of the initial parameters and of training's random numbers"),
-    "layout.name": ("dp", f"where arrays lie on the devices: {', '.join(LAYOUTS)}, with sizes"),
-    "codec.workdir": ("", 'run of the trained codec; "": trained first, into WORKDIR/codec'),
+    "seed": (REQUIRED, "seed of the initial parameters and of training's random numbers"),
+    "layout.name": ("dp", f"sharding of arrays over devices: {', '.join(LAYOUTS)}, with sizes"),
+    "codec.workdir": ("", 'run of the trained codec; "": it is trained first, in WORKDIR/codec'),
     "codec.floors": ({}, "metrics that the codec must reach before a generator is trained on it"),
 }
 
@@ -50,10 +50,10 @@ OTHERS: dict[str, tuple[Any, str]] = {
 class ConfigField:
     """A field of a config."""
 
-    path: str  # dotted
-    value: Any  # the default where the config leaves the field out
-    default: Any  # REQUIRED where there is none
-    left_out: bool
+    path: str  # dotted path of the field
+    value: Any  # value in the config; the default where the config leaves the field out
+    default: Any  # REQUIRED for a field without a default
+    left_out: bool  # whether the config leaves the field out
     help: str
     section: str  # the path of its section, which `kind` describes
     kind: type | None = None
@@ -70,15 +70,15 @@ def section_class(config: Mapping[str, Any], path: Sequence[str]) -> type | None
             break
     else:
         return None
-    found = _named(kind, section)
+    owner = _named(kind, section)
     for key in path[length:]:
-        part = _parts(found).get(key)
+        part = _parts(owner).get(key)
         if part is None:
             return None
-        assert found is not None
-        section = section.get(key) or _default(found, key) or {}
-        found = _named(part, section)
-    return found
+        assert owner is not None
+        section = section.get(key) or _default(owner, key) or {}
+        owner = _named(part, section)
+    return owner
 
 
 def section_defaults(config: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
@@ -104,9 +104,10 @@ def config_fields(
 
     `model` is the built experiment's model, which has the defaults of the sampler's options.
     `prefix` is put before every path."""
-    found = [field for section in SECTIONS for field in _section(config, section, model)]
-    for field in found:
-        yield dataclasses.replace(field, path=prefix + field.path, section=prefix + field.section)
+    for name in SECTIONS:
+        for field in _section(config, name, model):
+            path, section = prefix + field.path, prefix + field.section
+            yield dataclasses.replace(field, path=path, section=section)
 
 
 def _section(config: Mapping[str, Any], name: str, model: Any) -> Iterator[ConfigField]:
@@ -139,23 +140,23 @@ def _fields_at(
     """The fields of the section at a path, and of the sections in it. `name` is the default of the
     section's key "name", which chooses its dataclass."""
     section = section or {}
-    found = _named(kind, section)
+    owner = _named(kind, section)
     if isinstance(kind, Mapping):
         words = f"one of {', '.join(kind)}"
-        yield ConfigField(f"{path}.name", section.get("name"), name, left_out, words, path, found)
-    if found is None:
+        yield ConfigField(f"{path}.name", section.get("name"), name, left_out, words, path, owner)
+    if owner is None:
         return
-    words, parts = field_help(found), _parts(found)
-    fields = [field for field in _fields(found) if (path, field) not in NESTED_EXPERIMENTS]
+    words, parts = field_help(owner), _parts(owner)
+    fields = [field for field in _fields(owner) if (path, field) not in NESTED_EXPERIMENTS]
     for field in sorted(fields, key=parts.__contains__):  # the sections inside come last
-        missing, default = left_out or field not in section, _default(found, field)
+        missing, default = left_out or field not in section, _default(owner, field)
         value = section.get(field, default)
-        where = f"{path}.{field}"
+        field_path = f"{path}.{field}"
         if field in parts:
             name = default.get("name", REQUIRED) if isinstance(default, Mapping) else REQUIRED
-            yield from _fields_at(where, value, parts[field], missing, name)
+            yield from _fields_at(field_path, value, parts[field], missing, name)
         else:
-            yield ConfigField(where, value, default, missing, words[field], path, found)
+            yield ConfigField(field_path, value, default, missing, words[field], path, owner)
 
 
 def _evaluator(path: str, section: Mapping[str, object], model: Any) -> Iterator[ConfigField]:
@@ -186,18 +187,21 @@ def _fields(kind: type) -> list[str]:
     "given by", and says which part of the experiment sets it."""
     words = field_help(kind)
     fields: Any = dataclasses.fields(kind)
-    apart = ("sampling",) if issubclass(kind, Sampling) else ()
+    omitted = ("sampling",) if issubclass(kind, Sampling) else ()
     return [
         field.name
         for field in fields
-        if field.init and field.name not in apart and not words[field.name].startswith("given by ")
+        if field.init
+        and field.name not in omitted
+        and not words[field.name].startswith("given by ")
     ]
 
 
 def _default(kind: type, name: str) -> Any:
+    """The default of a dataclass's field, a tuple as a list; REQUIRED for a field without one."""
     field = kind.__dataclass_fields__[name]
-    made = field.default_factory
-    default = field.default if made is dataclasses.MISSING else made()
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
     return list(default) if isinstance(default, tuple) else default
 
 
@@ -210,10 +214,12 @@ def _named(kind: type | Mapping[str, type], section: Any) -> type | None:
 
 
 def _parts(kind: type | None) -> Mapping[str, Any]:
+    """The sections inside a dataclass, by field (Composite.PARTS)."""
     return kind.PARTS if kind is not None and issubclass(kind, Composite) else {}
 
 
 def _inside(config: Mapping[str, object], path: Sequence[str]) -> Any:
+    """The section of a config at a path; {} where the config has none."""
     section: Any = config
     for key in path:
         section = (section or {}).get(key)

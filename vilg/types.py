@@ -10,12 +10,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, PyTree
 
-Params = (
-    Any  # a pytree of arrays (unboxed), or of nn.LogicallyPartitioned boxes straight from `init`
-)
-Batch = dict[
-    str, Any
-]  # "image" uint8 [b, H, W, 3], "text" int32 [b, m]; a generator also gets "codes"
+# A pytree of arrays or, straight from `init`, of nn.LogicallyPartitioned boxes.
+Params = Any
+# "image" uint8 [b, H, W, 3], "text" int32 [b, m]; a generator also gets "codes".
+Batch = dict[str, Any]
 Metrics = dict[str, Array]
 
 
@@ -49,7 +47,7 @@ class Trainable(Protocol):
 class Composite:
     """A config dataclass with sections among its fields."""
 
-    # by field: the dataclass of the section, or the table in which the section's "name" finds it
+    # by field: the section's dataclass, or the table from which the section's "name" chooses it
     PARTS: ClassVar[Mapping[str, Any]] = {}
 
 
@@ -196,7 +194,7 @@ class Generator(Protocol):
         """The codes that it generates: a codec's "ids" or its "latents" (codecs/spaces.py)."""
         ...
 
-    def controls(self, given: Any) -> Any:
+    def controls(self, options: Any) -> Any:
         """The sampler's options, from a mapping of those that the user sets. Errors: UserError for
         an option that the sampler does not have."""
         ...
@@ -322,8 +320,8 @@ class Captioner(Protocol):
         ...
 
 
-# The first ids of every text model (vilg/data/text.py trains them in this order), known to
-# generators too.
+# The first ids of every text model, which vilg/data/text.py trains in this order. Generators use
+# them too.
 PAD, UNKNOWN = 0, 1
 START = {"zh": 2, "en": 3}
 END = 4

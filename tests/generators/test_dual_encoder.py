@@ -165,9 +165,9 @@ def test_every_layout_compares_the_whole_batch(one_device, layout):
         ),
         (
             dict(training__accumulation=2),
-            "training.accumulation=2: this model's loss compares the rows of a batch",
+            "training.accumulation=2: this model's loss compares all rows of a batch",
         ),
-        (dict(training__sample_every=5), "training.sample_every=5: this model draws no pictures"),
+        (dict(training__sample_every=5), "training.sample_every=5: a ranker samples no pictures"),
         (dict(evals={"scenes": {"n": 2}}), "evals.scenes (captions|samples)"),
         (
             dict(evals={"twins": {"n": 32}}),

@@ -40,10 +40,10 @@ class Captions(Evaluator):
     that start slowly; without `java` they are null."""
 
     n: int = 256  # validation records, evenly spaced, captioned in each of their languages
-    zh: Literal["char", "word"] = "char"  # what is counted in Chinese captions
-    en: Literal["char", "word"] = "word"  # what is counted in English captions
+    zh: Literal["char", "word"] = "char"  # unit that is counted in Chinese captions
+    en: Literal["char", "word"] = "word"  # unit that is counted in English captions
     java: bool = False  # also METEOR and SPICE, Java programs that start slowly
-    seed: int = 0  # of the captions
+    seed: int = 0  # seed of the captions
 
     def __post_init__(self) -> None:
         require(

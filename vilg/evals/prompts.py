@@ -60,7 +60,7 @@ class Prompts(Sampling):
     n: int = 32  # prompts of each category in each language, evenly spaced; 0: all of them
     categories: tuple[str, ...] = ()  # categories of the suite; empty: all of them
     languages: tuple[str, ...] = ()  # languages of the suite; empty: all of them
-    seed: int = 0  # of the pictures
+    seed: int = 0  # seed of the pictures
     split: Literal["valid", "test"] | None = None  # synthetic's scenes, which training never draws
     ranker: str = ""  # workdir of the ranker that judges the pictures; synthetic needs none
     # who translated the Chinese captions of a suite whose file does not say it
@@ -293,11 +293,14 @@ def summarize(rows: Sequence[Judged]) -> dict[str, object]:
     )
     by_category = {}
     for category in categories:
-        own = [r for r in rows if r.category == category]
-        english = {"category_en": own[0].category_en} if own[0].category_en else {}
-        apart = {g: figures([r.score for r in own if r.language == g]) for g in languages}
+        members = [r for r in rows if r.category == category]
+        english = {"category_en": members[0].category_en} if members[0].category_en else {}
+        scores = {g: figures([r.score for r in members if r.language == g]) for g in languages}
         by_category[category] = (
-            english | figures([r.score for r in own]) | {"by_language": apart} | between(own)
+            english
+            | figures([r.score for r in members])
+            | {"by_language": scores}
+            | between(members)
         )
     by_language = {g: group([r for r in rows if r.language == g]) for g in languages}
     return {

@@ -20,7 +20,7 @@ class Reconstruction(Evaluator):
     `images` two-object scenes that read right after decoding."""
 
     images: int = 512  # validation records; on synthetic scenes also as many scenes of two objects
-    split: str = "valid"  # of the synthetic scenes
+    split: str = "valid"  # split of the synthetic scenes
 
     def __post_init__(self) -> None:
         require(self.images > 0, "evals.reconstruction.images", self.images, "must be at least 1")

@@ -52,7 +52,7 @@ class Scenes(Reranking):
 
     n: int = 256  # scenes of a cell
     split: Literal["valid", "test"] = "valid"  # scenes that training never draws
-    seed: int = 0  # of the pictures
+    seed: int = 0  # seed of the pictures
     captions: bool = True  # also captions the true pictures of the scenes
     cells: tuple[str, ...] = tuple(CELLS)  # kinds of scenes, keys of CELLS (vilg/evals/scenes.py)
 

@@ -67,7 +67,7 @@ class Autoregressive(Model):
     text_window: int = 0
     # radius of the square whose earlier codes each image state also holds (the paper: 0)
     image_window: int = 0
-    # of activations; parameters and the optimizer's moments are float32
+    # type of activations; parameters and the optimizer's moments are float32
     dtype: Literal["float32", "bfloat16"] = "float32"
     # what a block keeps for its backward pass: a name in REMAT (vilg/nn/remat.py)
     remat: str = "none"

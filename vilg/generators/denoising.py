@@ -34,7 +34,7 @@ class Knowledge:
     in training only; with weights of 0 the loss is the plain loss, bit for bit."""
 
     attention_weight: float = 0.0  # w_a; paper 0.01
-    attention_mode: Literal["prob", "logit"] = "prob"  # what is scaled: unknown in the paper
+    attention_mode: Literal["prob", "logit"] = "prob"  # the scaled quantity, unknown in the paper
     region_weight: float = 0.0  # w_l; paper 0.1
     region_power: float = 1.0  # 2 if the weight stands inside the norm: unknown in the paper
 

@@ -47,7 +47,7 @@ class Controls:
     all tokens), top_p (1: all tokens)."""
 
     guidance: float = option(1.0, "classifier-free guidance; 1 is none")
-    temperature: float = option(1.0, "of tokens or ids; 0 takes the likeliest")
+    temperature: float = option(1.0, "temperature of tokens or ids; 0 takes the likeliest")
     top_k: int = option(0, "keep the k likeliest tokens (0: all)")
     top_p: float = option(1.0, "keep the likeliest tokens of this mass (1: all)")
 

@@ -56,7 +56,7 @@ class DenoisingControls:
     spacing: str = option("trailing", "of the steps in time: trailing, leading or linspace")
     first: float = option(1.0, "the time at which sampling begins", command_line=False)
     last: float = option(0.0, "no evaluation at a t below it")
-    temperature: float = option(1.0, "of tokens or ids; 0 takes the likeliest")
+    temperature: float = option(1.0, "temperature of tokens or ids; 0 takes the likeliest")
 
     def __post_init__(self) -> None:
         require(
