@@ -173,7 +173,7 @@ def test_parts_that_do_not_go_together_are_refused(parts, codec_run, diffusion_r
 
     refused([], "parts='': is empty")
     refused(parts[:1], "expert 1 of 2 missing; add the run of generator.experts.only=1")
-    refused([parts[0], parts[0]], "is expert 0, as .* is; give each expert once")
+    refused([parts[0], parts[0]], "trained expert 0, as .* did; give each expert once")
     refused([parts[0], diffusion_run], "trained all its experts together")
     refused([parts[0], codec_run], "has no experts")
     refused([parts[0], tmp_path], "holds no config.json")

@@ -97,8 +97,8 @@ def test_the_list_of_suites_says_what_is_here(suite, capsys):
             ["--prompts=vilg_300", "--column=Prompt"],
             "column='Prompt': the suite vilg_300 knows its columns",
         ),
-        (["--prompt=x", "--category=Colors"], "chooses among --prompts=FILE"),
-        (["--prompt=x", "--language=zh"], "language='zh': chooses among --prompts=FILE"),
+        (["--prompt=x", "--category=Colors"], "selects from --prompts=FILE"),
+        (["--prompt=x", "--language=zh"], "language='zh': selects from --prompts=FILE"),
     ],
 )
 def test_mistakes_are_one_sentence(run, suite, tmp_path, capsys, options, words):

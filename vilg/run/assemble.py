@@ -1,9 +1,9 @@
-"""vilg assemble: one run of the runs that each trained one expert (generator.experts.only).
+"""vilg assemble: joins runs that each trained one expert (generator.experts.only) into one run.
 
-The parts must be one experiment but for that field, with one text encoder, codec and scale of
-latents, at one step. Parameters, their moving average and the optimizer's moments are stacked
-expert by expert on the host, so that no device has to hold them; the new run is sampled, evaluated
-and trained on like one that trained all its experts itself."""
+The parts must be runs of one experiment that differ in that field only, with the same text encoder,
+codec and scale of latents, at the same step. Parameters, their moving average and the optimizer's
+moments are stacked expert by expert on the host, so that no device has to hold them all. The new
+run is sampled, evaluated and trained further like a run that trained all experts itself."""
 
 import argparse
 import dataclasses
@@ -36,7 +36,7 @@ SAME = {
 
 
 def experts_of(experiment: Experiment) -> Experts:
-    """The experts of the experiment's model; one where it has none."""
+    """The experts of the experiment's model; a single expert for a model without experts."""
     model = experiment.model
     return model.experts if isinstance(model, HasExperts) else Experts()
 
@@ -51,117 +51,116 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The directory."""
+        """The part's directory."""
         return str(self.directory.path)
 
     @property
     def only(self) -> int:
-        """Its expert."""
+        """The expert that the part trained."""
         return experts_of(self.experiment).only
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options."""
+    """Adds the verb's options."""
     parser.add_argument(
         "--parts",
         required=True,
         metavar="DIR0,DIR1,...",
         help="the workdirs of all experts' runs, joined by commas",
     )
-    parser.add_argument(
-        "--out", required=True, help="directory of the new run; must not hold anything"
-    )
+    parser.add_argument("--out", required=True, help="directory of the new run; must be empty")
 
 
 def main(args: argparse.Namespace, config: object) -> int:
-    """Assembles."""
+    """Assembles the parts and prints a line about the new run."""
     print(assemble([p for p in args.parts.split(",") if p], args.out))
     return 0
 
 
 def assemble(parts: Sequence[str], out: str) -> str:
-    """Writes the run; a line about it. Errors: UserError naming the part and what is wrong with
-    it.
-    """
-    place = Path(out)
-    if not out or place.is_file() or (place.is_dir() and any(place.iterdir())):
+    """Writes the new run and returns a line about it. Errors: UserError that names a part and its
+    fault."""
+    target = Path(out)
+    if not out or target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise UserError(
             f"out={out!r}: {'is empty' if not out else 'holds something already'}; give a new"
             " directory"
         )
     runs = check(parts, [read(p) for p in parts])
-    made = place.with_name(place.name + ".assembling")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
+    unfinished = target.with_name(target.name + ".assembling")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     try:
-        said = write(runs, Workdir(made))
-        made.replace(place)
+        description = write(runs, Workdir(unfinished))
+        unfinished.replace(target)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return f"{place}: {counted(len(runs), 'expert')} {said}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return f"{target}: {counted(len(runs), 'expert')} {description}"
 
 
 def read(part: str) -> Part:
-    """A part. Errors: UserError unless it trained one expert of several."""
+    """Opens a part. Errors: UserError unless it trained one of several experts."""
     directory = Workdir(part)
     record = directory.read()
     experiment = build_experiment(record.config)
     experts = experts_of(experiment)
     if experts.n < 2 or experts.only < 0:
-        what = "has no experts" if experts.n < 2 else "trained all its experts together"
+        fault = "has no experts" if experts.n < 2 else "trained all its experts together"
         raise UserError(
-            f"parts={part!r}: {what}; give runs that each trained one, with generator.experts.only"
+            f"parts={part!r}: {fault}; give runs that each trained one expert, with"
+            " generator.experts.only"
         )
     return Part(directory, record, experiment)
 
 
 def check(names: Sequence[str], runs: Sequence[Part]) -> list[Part]:
-    """The parts in the order of their experts. Errors: UserError unless they are all there, once,
-    of one experiment and codec.
-    """
+    """The parts in the order of their experts.
+
+    Errors: UserError unless every expert has one part, and all parts have the same experiment,
+    codec, scale of latents and text model."""
     if not runs:
         raise UserError(
             "parts='': is empty; give the workdirs of all experts' runs, joined by commas"
         )
-    first, found = runs[0], {}
+    first = runs[0]
+    by_expert: dict[int, Part] = {}
     for run in runs[1:]:
         difference = first_difference(shared_config(first), shared_config(run))
         if difference:
             field, ours, theirs = difference
             raise UserError(
                 f"parts={run.name!r}: was trained with {field}={theirs!r}, {first.name} with"
-                f" {ours!r}; train one experiment"
+                f" {ours!r}; train all parts with one experiment"
             )
-        for key, what in SAME.items():
+        for key, noun in SAME.items():
             if getattr(run.record, key) != getattr(first.record, key):
                 ours, theirs = (str(getattr(r.record, key))[:40] for r in (first, run))
                 remedy = "give every part the codec.workdir and training.start_from of the others"
                 raise UserError(
-                    f"parts={run.name!r}: {what} ({key}={theirs}) is not that of {first.name}"
+                    f"parts={run.name!r}: {noun} ({key}={theirs}) is not that of {first.name}"
                     f" ({ours}); {remedy}"
                 )
     for run in runs:
-        if run.only in found:
+        if run.only in by_expert:
             raise UserError(
-                f"parts={run.name!r}: is expert {run.only}, as {found[run.only].name} is; give each"
-                " expert once"
+                f"parts={run.name!r}: trained expert {run.only}, as {by_expert[run.only].name} did;"
+                " give each expert once"
             )
-        found[run.only] = run
+        by_expert[run.only] = run
     n = experts_of(first.experiment).n
-    missing = [k for k in range(n) if k not in found]
+    missing = [k for k in range(n) if k not in by_expert]
     if missing:
-        told = (
-            f"{'expert' if len(missing) == 1 else 'experts'} {', '.join(map(str, missing))} of {n}"
-        )
+        noun = "expert" if len(missing) == 1 else "experts"
         raise UserError(
-            f"parts={','.join(names)!r}: {told} missing; add the run of"
-            f" generator.experts.only={missing[0]}"
+            f"parts={','.join(names)!r}: {noun} {', '.join(map(str, missing))} of {n} missing; add"
+            f" the run of generator.experts.only={missing[0]}"
         )
-    return [found[k] for k in range(n)]
+    return [by_expert[k] for k in range(n)]
 
 
 def shared_config(part: Part) -> dict[str, Any]:
-    """What must be equal: what decides the results, but for the expert."""
+    """The config fields that must be equal in all parts: those that determine the results, except
+    the expert."""
     config = run_identity(part.record.config)
     generator = dict(config["generator"])
     generator["experts"] = {k: v for k, v in generator["experts"].items() if k != "only"}
@@ -169,9 +168,9 @@ def shared_config(part: Part) -> dict[str, Any]:
 
 
 def write(runs: Sequence[Part], out: Workdir) -> str:
-    """The new run's directory, config.json last; what was done, in words."""
+    """Writes the new run's directory, with config.json last, and returns a description of it."""
     first = runs[0]
-    program, config, said = joined_program(first)
+    program, config, remark = joined_program(first)
     state, data = stacked(runs, program)
     step = int(state.step)
     state = jax.device_put(state, program.state_sharding)
@@ -195,83 +194,85 @@ def write(runs: Sequence[Part], out: Workdir) -> str:
     out.write(record)
     total = config["training"]["steps"]
     unfinished = f" of {total} (the parts are unfinished)" if step < total else ""
-    return f"at step {step}{unfinished}, {program.parameters:,} parameters{said}"
+    return f"at step {step}{unfinished}, {program.parameters:,} parameters{remark}"
 
 
 def joined_program(first: Part) -> tuple[Program, dict[str, Any], str]:
-    """The experiment of all experts on a host device, its config, and a remark: a batch is n times
-    as large where n does not divide it.
-    """
+    """The program of all experts on a host device, its config, and a remark for the user.
+
+    The batch becomes n times as large where n experts do not divide it; the remark then says so."""
     stored, n = first.record.config, experts_of(first.experiment).n
     generator = {**stored["generator"], "experts": {**stored["generator"]["experts"], "only": -1}}
     training = {**stored["training"], "start_from": ""}
     config = {**stored, "generator": generator, "training": training}
-    said, size = "", training["batch_size"]
+    remark, size = "", training["batch_size"]
     try:
         experiment = build_experiment(config)
         Program(experiment, layout=fitting_layout(experiment))
     except UserError:  # a batch that n experts do not divide
         config["training"] = {**training, "batch_size": size * n}
-        said = (
+        remark = (
             f"; {n} experts do not divide training.batch_size={size}: to train on, give {size * n}"
         )
         experiment = build_experiment(config)
-    return host_program(experiment), dict(experiment.config), said
+    return host_program(experiment), dict(experiment.config), remark
 
 
 def host_program(experiment: Experiment) -> Program:
-    """On one host device, whatever the layout was."""
+    """The experiment's program on one device of the host, with the layout dp."""
     return Program(experiment, jax.devices("cpu")[:1], layout=parse_layout("dp"))
 
 
 def stacked(runs: Sequence[Part], program: Program) -> tuple[Any, dict[str, Any]]:
-    """(the state of all experts in NumPy, the first part's data position). Where an array has an
-    axis of experts in the new run it is filled expert by expert; the others are the parts' own, and
-    those of the model must be equal."""
-    wanted, treedef = named_leaves(program.state_shape), jax.tree.structure(program.state_shape)
-    whole: dict[str, np.ndarray] = {}
+    """The state of all experts as NumPy arrays, and the data position of the first part.
+
+    An array that has an axis of experts in the new run is filled expert by expert. Every other
+    array comes from the first part; those of the parameters and their average must be equal in all
+    parts."""
+    shapes, treedef = named_leaves(program.state_shape), jax.tree.structure(program.state_shape)
+    arrays: dict[str, np.ndarray] = {}
     data: dict[str, Any] = {}
     for k, run in enumerate(runs):
         state, position = restore(run.directory, host_program(run.experiment))
         data = data or position
         for name, leaf in named_leaves(state).items():
-            place(whole, wanted, name, np.asarray(jax.device_get(leaf)), k, runs)
-    odd = [
+            place(arrays, shapes, name, np.asarray(jax.device_get(leaf)), k, runs)
+    unfilled = [
         name
-        for name, shape in wanted.items()
-        if name not in whole or whole[name].shape != shape.shape
+        for name, shape in shapes.items()
+        if name not in arrays or arrays[name].shape != shape.shape
     ]
-    if odd:  # moments that an optimizer keeps in another form for stacked arrays: it starts anew
+    # An optimizer may keep the moments of stacked arrays in another form: it starts with new ones.
+    if unfilled:
         params = jax.tree.unflatten(
             jax.tree.structure(program.state_shape.params),
-            [whole[k] for k in wanted if k.startswith("params/")],
+            [arrays[k] for k in shapes if k.startswith("params/")],
         )
         moments = jax.device_get(program.jit(program.optimizer.init)(params))
-        whole |= {f"optimizer/{k}": v for k, v in named_leaves(moments).items()}
-    return jax.tree.unflatten(treedef, [whole[name] for name in wanted]), data
+        arrays |= {f"optimizer/{k}": v for k, v in named_leaves(moments).items()}
+    return jax.tree.unflatten(treedef, [arrays[name] for name in shapes]), data
 
 
 def place(
-    whole: dict[str, np.ndarray],
-    wanted: Mapping[str, Any],
+    arrays: dict[str, np.ndarray],
+    shapes: Mapping[str, Any],
     name: str,
     value: np.ndarray,
     k: int,
     runs: Sequence[Part],
 ) -> None:
-    """Puts expert k's array where it belongs. Errors: UserError for a step or an array outside the
-    denoiser that is not the other parts'.
-    """
-    if name in wanted and wanted[name].shape == (len(runs), *value.shape):
-        whole.setdefault(name, np.empty(wanted[name].shape, value.dtype))[k] = value
+    """Puts expert k's array `name` into the new state. Errors: UserError for a step, or a parameter
+    without an axis of experts, that differs from the first part's."""
+    if name in shapes and shapes[name].shape == (len(runs), *value.shape):
+        arrays.setdefault(name, np.empty(shapes[name].shape, value.dtype))[k] = value
     elif k == 0:
-        whole[name] = value
-    elif name == "step" and value != whole[name]:
+        arrays[name] = value
+    elif name == "step" and value != arrays[name]:
         raise UserError(
-            f"parts={runs[k].name!r}: is at step {value}, {runs[0].name} at {whole[name]}; train"
+            f"parts={runs[k].name!r}: is at step {value}, {runs[0].name} at {arrays[name]}; train"
             " both to one step"
         )
-    elif name.startswith(("params/", "ema/")) and not np.array_equal(value, whole[name]):
+    elif name.startswith(("params/", "ema/")) and not np.array_equal(value, arrays[name]):
         raise UserError(
             f"parts={runs[k].name!r}: {name} is not that of {runs[0].name}, and experts share it;"
             " start every part from one dense run (training.start_from) with"

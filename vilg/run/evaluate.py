@@ -1,10 +1,10 @@
-"""vilg evaluate: every evaluator of the config, or those of --evals, as JSON: {"metrics": {...},
-"protocol": {...}}.
+"""vilg evaluate: runs every evaluator of the config, or the evaluators of --evals, and writes JSON:
+{"metrics": {...}, "protocol": {...}}.
 
 With --guidance=1,1.5,2,3 the evaluators that sample run once for each value, on the same prompts
-and seeds; the JSON then has "guidance", a list of {"guidance", "metrics"}, and a picture of quality
-against guidance lies beside it. With --best_of=N --ranker=WORKDIR the evaluators that can rerank
-look at the best of N samples a prompt."""
+and seeds; the JSON then has "guidance", a list of {"guidance", "metrics"}, and a plot of quality
+against guidance is written beside it. With --best_of=N --ranker=WORKDIR the evaluators that can
+rerank score the best of N samples of each prompt."""
 
 import argparse
 import json
@@ -26,37 +26,41 @@ from vilg.workdir.session import Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options."""
-    parser.add_argument("--workdir", required=True)
+    """Adds the verb's options."""
+    parser.add_argument("--workdir", required=True, help="workdir of the run")
     parser.add_argument(
-        "--evals", default="", help="names joined by commas (default: all of the config)"
+        "--evals",
+        default="",
+        help="evaluators joined by commas (default: all evaluators of the config)",
     )
     parser.add_argument(
         "--guidance",
         default="",
         metavar="W,W,...",
-        help="values of guidance to draw quality against, such as 1,1.5,2,3",
+        help="values of guidance to evaluate and plot quality against, such as 1,1.5,2,3",
     )
     parser.add_argument(
         "--best_of",
         type=int,
         metavar="N",
-        help="samples a prompt, of which the one that --ranker likes best is looked at",
+        help="samples of each prompt, of which the one that --ranker scores highest is evaluated",
     )
     parser.add_argument(
         "--ranker",
         default="",
         metavar="WORKDIR",
-        help="a dual encoder's run (experiments/ranker.py)",
+        help="workdir of a dual encoder's run (experiments/ranker.py)",
     )
     parser.add_argument("--out", required=True, help="a .json file")
     parser.add_argument(
-        "--raw", action="store_true", help="the last parameters instead of their moving average"
+        "--raw",
+        action="store_true",
+        help="uses the last parameters instead of their moving average",
     )
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
-    """Evaluates, prints a table and writes the JSON."""
+    """Evaluates the run, prints a table, and writes the JSON and the plot."""
     out = output_file(args.out, ".json")
     values = guidances(args.guidance)
     picture = curve_file(out, values)
@@ -79,7 +83,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
             result["guidance"].append(
                 {"guidance": value, "metrics": {name: e(session) for name, e in evaluators.items()}}
             )
-            write(out, result)  # a long sweep that is stopped leaves what it has
+            write(out, result)  # after every value, so that a stopped sweep leaves its results
     write(out, result)
     show(result, f"{args.workdir} at step {session.step}")
     if picture is not None:
@@ -93,15 +97,17 @@ def main(args: argparse.Namespace, config: Any) -> int:
 def reranked(
     session: Session, evals: Mapping[str, Evaluator], best_of: int | None, ranker: str
 ) -> dict[str, Evaluator]:
-    """The evaluators, those that can rerank doing so. Errors: UserError for one option without the
-    other, a workdir that is no ranker, or where nothing reranks."""
+    """The evaluators, of which those that can rerank do so.
+
+    Errors: UserError for one of the two options without the other, for a workdir that is not a
+    ranker's, and where no evaluator can rerank."""
     check_request(best_of, ranker)
     if best_of is None:
         return dict(evals)
     session.ranking(ranker)
-    able = any(isinstance(e, Reranking) for e in evals.values())
+    can_rerank = any(isinstance(e, Reranking) for e in evals.values())
     remedy = f"none of {', '.join(evals)} reranks; choose evals that do, or leave it out"
-    require(able, "best_of", best_of, remedy)
+    require(can_rerank, "best_of", best_of, remedy)
     return {
         name: e.with_ranker(best_of, ranker) if isinstance(e, Reranking) else e
         for name, e in evals.items()
@@ -109,16 +115,16 @@ def reranked(
 
 
 def guidances(text: str) -> list[float]:
-    """The values of --guidance. Errors: UserError for what is no number, or one that comes
-    twice.
-    """
+    """The values of --guidance. Errors: UserError for text that is not a number, and for repeated
+    values."""
     values = []
     for word in filter(None, (w.strip() for w in text.split(","))):
         try:
             values.append(float(word))
         except ValueError:
             raise UserError(
-                f"guidance={word!r}: is no number; give values joined by commas, such as 1,1.5,2,3"
+                f"guidance={word!r}: is not a number; give values joined by commas, such as"
+                " 1,1.5,2,3"
             ) from None
     if text and (not values or len(set(values)) < len(values)):
         raise UserError(
@@ -128,12 +134,12 @@ def guidances(text: str) -> list[float]:
 
 
 def curve_file(out: Path, values: Sequence[float]) -> Path | None:
-    """Where the curve's picture goes: beside the JSON."""
+    """The path of the plot, beside the JSON; None where there are no values."""
     if not values:
         return None
     if out.suffix == ".png":
         raise UserError(
-            f"out={str(out)!r}: is where the picture of the curve goes; give a .json file"
+            f"out={str(out)!r}: is the path of the plot of the guidances; give a .json file"
         )
     return output_file(str(out.with_suffix(".png")), ".png")
 
@@ -141,8 +147,9 @@ def curve_file(out: Path, values: Sequence[float]) -> Path | None:
 def sweep(
     evals: Mapping[str, Evaluator], values: Sequence[float], generator: Model
 ) -> list[dict[str, Sampling]]:
-    """For each value the evaluators that sample, with that guidance and no captions. Errors:
-    UserError where the generator refuses one, or nothing samples."""
+    """For each value, the evaluators that sample, with that guidance and without captions.
+
+    Errors: UserError where the generator refuses a value, or no evaluator samples."""
     sampling = {n: e for n, e in evals.items() if isinstance(e, Sampling)}
     if values and not sampling:
         raise UserError(
@@ -151,7 +158,7 @@ def sweep(
         )
     swept = []
     for value in values:
-        # captions have no guidance
+        # guidance does not apply to captions
         point = {
             name: cast(Sampling, e.with_sampling(guidance=value).without_captions())
             for name, e in sampling.items()
@@ -163,12 +170,12 @@ def sweep(
 
 
 def write(out: Path, result: Mapping[str, object]) -> None:
-    """The JSON."""
+    """Writes the JSON."""
     out.write_text(json.dumps(result, indent=1, ensure_ascii=False))
 
 
 def show(result: Mapping[str, Any], title: str) -> None:
-    """The numbers as a table, a column for each guidance where there are several."""
+    """Prints the numbers as a table, with a column for each guidance where there are several."""
     points = result.get("guidance", [])
     if result["metrics"] or not points:
         table = Table("metric", "value", title=title)
@@ -178,8 +185,7 @@ def show(result: Mapping[str, Any], title: str) -> None:
     if points:
         table = Table("metric", *(f"guidance {p['guidance']:g}" for p in points), title=title)
         columns = [flat(p["metrics"]) for p in points]
-        for name in dict.fromkeys(
-            n for c in columns for n in c
-        ):  # a share of nothing is no number, at one guidance and not at another
+        # Not every guidance has every metric: a share of zero cases is not a number.
+        for name in dict.fromkeys(n for c in columns for n in c):
             table.add_row(name, *(f"{c[name]:.4f}" if name in c else "-" for c in columns))
         Console().print(table)

@@ -1,11 +1,11 @@
-"""vilg quickstart: trains a codec and generators on synthetic scenes, samples, captions, scores,
-and writes a page.
+"""vilg quickstart: trains a codec and generators on synthetic scenes, samples, captions, scores
+them, and writes a page.
 
-The config file's `generators(size)` names them. WORKDIR/codec and a directory for each generator
-are workdirs that every verb accepts; WORKDIR/report/index.html opens offline, with report.json and
-samples/ beside it. Run again, it goes on where it stopped; the costs of the parts add up. Overrides
-of data, codec, layout and seed (--config.data...) hold for all generators, others for the first.
-"""
+The config file's `generators(size)` names the generators. WORKDIR/codec and a directory for each
+generator are workdirs that every verb accepts; WORKDIR/report/index.html opens offline, with
+report.json and samples/ beside it. The same command continues where it was stopped, and the costs
+of the parts add up. Overrides of data, codec, layout and seed (--config.data...) apply to all
+generators, other overrides to the first generator."""
 
 import argparse
 import json
@@ -31,32 +31,32 @@ from vilg.workdir.session import open_session
 from vilg.workdir.stages import Costs
 from vilg.workdir.training import train
 
-SHOWN = 12  # reconstructions on the page
+SHOWN_RECONSTRUCTIONS = 12  # reconstructions on the page
 INTRO = (
-    "A VQ codec, a bidirectional text-image transformer (ERNIE-ViLG 1.0) that draws its ids and a"
-    " latent diffusion model (ERNIE-ViLG 2.0) that draws its latents were trained from nothing on"
-    " procedural scenes with Chinese and English captions: 32x32 pixels, 8x8 codes, one or two"
-    " objects, 8 colours, 6 shapes, 3 sizes, 4 relations, plain background. Both generators answer"
-    " the same prompts."
+    "A VQ codec, a bidirectional text-image transformer (ERNIE-ViLG 1.0) that generates its ids and"
+    " a latent diffusion model (ERNIE-ViLG 2.0) that generates its latents were trained from"
+    " nothing on procedural scenes with Chinese and English captions: 32x32 pixels, 8x8 codes, one"
+    " or two objects, 8 colours, 6 shapes, 3 sizes, 4 relations, plain background. Both generators"
+    " sample the same prompts."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options."""
+    """Adds the verb's options."""
     parser.add_argument(
         "--workdir",
         default="runs/quickstart",
-        help="directory of everything that comes out (default: %(default)s)",
+        help="directory of the runs and the report (default: %(default)s)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress line")
+    parser.add_argument("--quiet", action="store_true", help="prints no progress line")
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
-    """All stages."""
+    """Runs all stages."""
     root = Path(args.workdir)
     root.mkdir(parents=True, exist_ok=True)
     configs = generator_configs(args.config, to_dict(config), root / "codec")
-    scenes = {name: scene_evaluator(name, one) for name, one in configs.items()}
+    scenes = {name: scene_evaluator(name, config) for name, config in configs.items()}
     costs = Costs(root / "costs.json")
     codec_dir = root / "codec"
     with costs.stage("codec", resumes=True):
@@ -66,9 +66,9 @@ def main(args: argparse.Namespace, config: Any) -> int:
             args.quiet,
             title="codec",
         )
-    for name, one in configs.items():
+    for name, generator_config in configs.items():
         with costs.stage(name, resumes=True):
-            train(one, root / name, args.quiet, title=name)
+            train(generator_config, root / name, args.quiet, title=name)
     with costs.stage("samples_and_scores"):
         codec = open_session(str(codec_dir))
         sessions = {name: open_session(str(root / name)) for name in configs}
@@ -103,7 +103,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
         )
         split = next(iter(scenes.values())).split
         valid = cast(Synthetic, codec.experiment.data.valid)
-        originals = np.stack([render(s, 32) for s in cell(valid, 2, "seen", SHOWN, split)])
+        shown = cell(valid, 2, "seen", SHOWN_RECONSTRUCTIONS, split)
+        originals = np.stack([render(s, 32) for s in shown])
         page(out, report, trials, (originals, codec.pictures(codec.codes(originals))), root)
     report |= {"seconds": costs.seconds, "cpu_seconds": costs.cpu_seconds}
     (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
@@ -112,20 +113,18 @@ def main(args: argparse.Namespace, config: Any) -> int:
 
 
 def scene_evaluator(name: str, config: Mapping[str, object]) -> Scenes:
-    """The evaluator that scores the scenes of the generator `name`. Errors: UserError where its
-    config has none.
-    """
+    """The evaluator `scenes` of a generator. Errors: UserError where its config has none."""
     evaluator = build_experiment(config).evals.get("scenes")
     if not isinstance(evaluator, Scenes):
         raise UserError(
-            f"evals.scenes is missing in {name}: the quickstart scores scenes; give its section in"
-            " the experiment"
+            f"evals.scenes is missing in {name}: the quickstart scores scenes; add the section"
+            " evals.scenes to the experiment"
         )
     return evaluator
 
 
 def page(out: Path, report: dict, trials: dict[str, list[Trial]], pairs: tuple, root: Path) -> None:
-    """The page, from what the stages left."""
+    """Writes the page from the results of the stages."""
     curves = {name: read_metrics(root / name / "metrics.jsonl") for name in ("codec", *trials)}
     views = [GeneratorView(name, t) for name, t in trials.items()]
     write_page(
@@ -140,7 +139,7 @@ def page(out: Path, report: dict, trials: dict[str, list[Trial]], pairs: tuple, 
 
 
 def headline(report: dict) -> str:
-    """The main scores in a line."""
+    """The main scores in one line."""
     names = ("single_object", "two_objects", "captions_exact")
     parts = [
         f"{g}: " + ", ".join(f"{n} {scores[n]:.3f}" for n in names if n in scores)
@@ -152,9 +151,8 @@ def headline(report: dict) -> str:
 def write_samples(
     out: Path, trials: Mapping[str, Sequence[Trial]], seeds: Mapping[str, int]
 ) -> None:
-    """Every scored picture and caption with its scene, so that anybody's scorer can recompute every
-    score.
-    """
+    """Writes every scored picture and caption with its scene, so that any other scorer can
+    recompute every score."""
     out.mkdir(parents=True, exist_ok=True)
     files = {"sample": [], "caption": []}
     for generator, items in trials.items():

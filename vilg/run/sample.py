@@ -1,10 +1,10 @@
 """vilg sample: images from prompts.
 
 Writes OUT/*.png, OUT/grid.png and OUT/samples.jsonl (prompt, file, seed, language, score,
-truncated, options; suite, id, category, source). A picture depends on its prompt, the seed and the
-options alone. Sampler's options that are not given are those of the config's first evaluator that
-samples. With --best_of=N each picture is the one of N that --ranker finds best; `candidates` has
-the scores of all N."""
+truncated, options; suite, id, category, source). A picture depends only on its prompt, the seed and
+the options. A sampling option that the command line leaves out has the value of the config's first
+evaluator that samples. With --best_of=N each picture is the one of N that --ranker scores highest;
+`candidates` in samples.jsonl has the scores of all N."""
 
 import argparse
 import dataclasses
@@ -28,12 +28,12 @@ from vilg.workdir.request import Request
 from vilg.workdir.samples import samples_of, write_samples
 from vilg.workdir.session import Sampled, Session
 
-# `first`, the time at which sampling begins, is given as --strength
+# The option `first`, the time at which sampling begins, is set by --strength instead.
 OPTIONS = {o.name: o for o in SAMPLING_OPTIONS.values() if o.on_command_line}
 
 
 class Listed(argparse.Action):
-    """--style=list and --prompts=list print a table and end; any other value is kept."""
+    """--style=list and --prompts=list print a table and exit; any other value is stored."""
 
     def __call__(
         self,
@@ -49,93 +49,106 @@ class Listed(argparse.Action):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options."""
-    # all of them twice would not fit a screen
+    """Adds the verb's options."""
+    # The usage line names the main options only: all options are listed below it.
     parser.usage = "vilg sample --workdir=DIR --prompt=TEXT --out=DIR [options]"
-    parser.add_argument("--workdir", required=True, help="a generator's run")
+    parser.add_argument("--workdir", required=True, help="workdir of a generator's run")
     _add_prompt_options(parser)
     parser.add_argument("--out", required=True, help="directory for the pictures")
-    parser.add_argument("--num", type=int, default=1, help="pictures a prompt")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num", type=int, default=1, help="pictures of each prompt")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pictures")
     parser.add_argument(
         "--best_of",
         type=int,
         metavar="N",
-        help="draw N for each picture and keep the one that --ranker likes best",
+        help="samples N for each picture and keeps the one that --ranker scores highest",
     )
     parser.add_argument(
         "--ranker",
         default="",
         metavar="WORKDIR",
-        help="a dual encoder's run (experiments/ranker.py)",
+        help="workdir of a dual encoder's run (experiments/ranker.py)",
     )
-    controls = parser.add_argument_group("the sampler's options (a generator has some of them)")
+    controls = parser.add_argument_group("options of the sampler (each generator has some of them)")
     for option in OPTIONS.values():
         controls.add_argument(f"--{option.name}", type=option.type, help=option.help)
     _add_stepwise_options(parser)
     parser.add_argument(
-        "--raw", action="store_true", help="the last parameters instead of their moving average"
+        "--raw",
+        action="store_true",
+        help="uses the last parameters instead of their moving average",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress line")
+    parser.add_argument("--quiet", action="store_true", help="prints no progress line")
 
 
 def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say which prompts are drawn."""
+    """Adds the options that select the prompts."""
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; repeat for more")
     parser.add_argument(
         "--prompts",
         action=Listed,
         metavar="FILE",
-        help="or the name of a suite: --prompts=list prints them",
+        help="a file of prompts, or the name of a suite; --prompts=list prints the suites",
     )
     parser.add_argument(
         "--column", default="", help="the column of --prompts that holds the prompt"
     )
     parser.add_argument(
-        "--language", default="", metavar="zh,en", help="only the prompts of --prompts in it"
+        "--language",
+        default="",
+        metavar="zh,en",
+        help="only the prompts of --prompts in these languages",
     )
     parser.add_argument(
         "--category",
         action="append",
         default=[],
-        help="only the prompts of --prompts of it; repeat for more",
+        help="only the prompts of --prompts of this category; repeat for more",
     )
     parser.add_argument(
         "--style",
         default="",
         action=Listed,
-        help="words after each prompt: --style=list prints them",
+        help="a style, whose words are added to each prompt; --style=list prints the styles",
     )
 
 
 def _add_stepwise_options(parser: argparse.ArgumentParser) -> None:
-    """The options of generators that sample step by step (vilg/types.py:Stepwise)."""
+    """Adds the options of generators that sample step by step (vilg/types.py:Stepwise)."""
     stepwise = parser.add_argument_group("generators that sample step by step")
-    stepwise.add_argument("--negative", help="what to keep away from; needs guidance other than 1")
+    stepwise.add_argument(
+        "--negative", help="text of what the picture should avoid; needs guidance other than 1"
+    )
     stepwise.add_argument("--init", default="", help="a picture to start from")
     stepwise.add_argument(
-        "--strength", type=float, help="share of --init painted over (0.7; with --mask 1)"
+        "--strength",
+        type=float,
+        help="share of the noise that is added to --init (default 0.7; with --mask 1)",
     )
     stepwise.add_argument(
-        "--mask", default="", help="as large as --init: white is painted, black is kept"
+        "--mask",
+        default="",
+        help="a picture of the size of --init: white parts are painted, black parts stay",
     )
     stepwise.add_argument(
-        "--paste", action="store_true", help="what --mask keeps is --init's, not the codec's copy"
+        "--paste",
+        action="store_true",
+        help="copies the black parts of --mask from --init instead of decoding them",
     )
-    stepwise.add_argument("--height", type=int, help="pixels (default: the codec's)")
-    stepwise.add_argument("--width", type=int, help="pixels (default: the codec's)")
+    stepwise.add_argument("--height", type=int, help="pixels (default: the codec's image size)")
+    stepwise.add_argument("--width", type=int, help="pixels (default: the codec's image size)")
     stepwise.add_argument(
         "--swap_experts",
         action="store_true",
-        help="experts one by one on the devices, the rest on the host",
+        help="holds one expert at a time on the devices, the other experts on the host",
     )
 
 
 def main(args: argparse.Namespace, config: object) -> int:
-    """Samples and writes."""
+    """Samples the pictures and writes them with their list."""
     prompts = asked_prompts(args)
     out = Path(args.out)
-    samples_of(out)  # a list that is somebody else's is said before anything is drawn
+    samples_of(out)  # refuses a samples.jsonl that cannot be extended, before any sampling
     request = Request(
         [p.text for p in prompts],
         [p.language for p in prompts],
@@ -169,11 +182,13 @@ def main(args: argparse.Namespace, config: object) -> int:
 
 
 def asked_prompts(args: argparse.Namespace) -> list[Prompt]:
-    """The prompts of --prompt and --prompts. Errors: UserError for a choice among none."""
+    """The prompts of --prompt and --prompts.
+
+    Errors: UserError for an option that selects from --prompts where --prompts is missing."""
     for name in ("column", "language", "category"):
         if getattr(args, name) and not args.prompts:
             raise UserError(
-                f"{name}={getattr(args, name)!r}: chooses among --prompts=FILE; give that too"
+                f"{name}={getattr(args, name)!r}: selects from --prompts=FILE; give --prompts too"
             )
     prompts = [Prompt(p, detect_language(p), {}) for p in args.prompt]
     if args.prompts:
@@ -184,21 +199,20 @@ def asked_prompts(args: argparse.Namespace) -> list[Prompt]:
 def chosen_prompts(
     source: str, column: str, language: str, categories: Sequence[str]
 ) -> list[Prompt]:
-    """The prompts of a file, or those of a suite in the languages (joined by commas) and of the
-    categories that were asked for.
-    """
+    """The prompts of a file, or the prompts of a suite in the languages (joined by commas) and of
+    the categories that the user names."""
     if source not in SUITES and not language and not categories and Path(source).suffix:
         return read_prompts(source, column)
     languages = tuple(language.split(",")) if language else ()
-    for one in languages:
-        if one not in LANGUAGES:
-            raise UserError(f"language={one!r}: known languages are {', '.join(LANGUAGES)}")
+    for name in languages:
+        if name not in LANGUAGES:
+            raise UserError(f"language={name!r}: known languages are {', '.join(LANGUAGES)}")
     return of_categories(read_suite(source, column, languages), categories)
 
 
-def warn_of_cuts(made: Sequence[Sampled], session: Session) -> None:
-    """A line about prompts that were too long."""
-    cut = list(dict.fromkeys(m.prompt for m in made if m.truncated))
+def warn_of_cuts(samples: Sequence[Sampled], session: Session) -> None:
+    """Prints a line about prompts that were longer than the model's text length."""
+    cut = list(dict.fromkeys(s.prompt for s in samples if s.truncated))
     if cut:
         length = session.experiment.data.text.length
         print(

@@ -1,8 +1,8 @@
-"""vilg train: starts a run, or goes on with the one in the workdir.
+"""vilg train: starts a run, or continues the run in the workdir.
 
-With codec.workdir empty the codec that the experiment names is trained first, into WORKDIR/codec,
-and so is training.first, into WORKDIR/first, so that one command trains any experiment from
-nothing. SIGTERM saves and exits with 75; the same command goes on from there."""
+With an empty codec.workdir the codec of the experiment is trained first, in WORKDIR/codec, and so
+is the experiment of training.first, in WORKDIR/first: one command trains any experiment from
+nothing. SIGTERM saves the state and exits with code 75; the same command then continues the run."""
 
 import argparse
 from typing import Any
@@ -15,13 +15,13 @@ from vilg.workdir.training import train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's options; --config is shared by all verbs that take one."""
+    """Adds the verb's options; --config is shared by all verbs that take a config."""
     parser.add_argument(
         "--workdir",
         required=True,
         help="directory of the run; holds config.json, checkpoints/, metrics.jsonl, samples/",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress line")
+    parser.add_argument("--quiet", action="store_true", help="prints no progress line")
     parser.add_argument(
         "--profile",
         default="",
@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flags",
         default="",
         metavar="NAMES",
-        help=f"sets of XLA's flags, joined by commas: {', '.join(FLAG_SETS)}",
+        help=f"sets of XLA flags, joined by commas: {', '.join(FLAG_SETS)}",
     )
 
 
 def main(args: argparse.Namespace, config: Any) -> int:
-    """Trains; exit code 0 when all steps are done."""
+    """Trains the run; the exit code is 0 when all steps are done."""
     if config is None:
         raise UserError(
             "--config is missing: give --config=FILE.py[:size], such as"
