@@ -145,7 +145,7 @@ def test_a_sweep_is_the_same_evaluators_with_other_guidance():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--guidance=1,x"], "guidance='x': is no number"),
+        (["--guidance=1,x"], "guidance='x': is not a number"),
         (["--guidance=1,1.0"], "guidance='1,1.0': give different values"),
         (["--guidance=1,-2"], "guidance=-2.0: must be 0 or more"),
         (["--guidance=2,inf"], "guidance=inf: must be finite"),
