@@ -29,6 +29,10 @@ from ml_collections import ConfigDict
 
 import tests.checking  # noqa: F401  before vilg, which it checks
 from vilg.experiment_file import load_config
+from vilg.run.terminal import silence
+
+# tests of what a command prints expect its lines alone, however slow the machine is
+silence.SILENCE = float("inf")
 
 if TYPE_CHECKING:  # a test imports the packages that it tests, and no others
     from vilg.experiment import Experiment

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from vilg import stage
 from vilg.data.records import detect_language, to_square
 from vilg.data.styles import find_style
 from vilg.evals.base import Evaluator
@@ -203,7 +204,10 @@ class Run:
         those named.
         """
         chosen = self.evaluators([names] if isinstance(names, str) else list(names))
-        metrics = {name: evaluator(self.session) for name, evaluator in chosen.items()}
+        metrics = {}
+        for name, evaluator in chosen.items():
+            stage.enter(f"evaluating {name}")
+            metrics[name] = evaluator(self.session)
         return {"metrics": metrics, "protocol": self.protocol(chosen)}
 
     def evaluators(self, names: Sequence[str] = ()) -> dict[str, Evaluator]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 from vilg.run.terminal.config_flag import config_arguments, read_config
 from vilg.run.terminal.huge_pages import ask_for_huge_pages
 from vilg.run.terminal.parser import Parser
+from vilg.run.terminal.silence import Silence
 from vilg.run.terminal.standard_error import Unread
 
 
@@ -136,8 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return said(verb)
     if argv is None:
         ask_for_huge_pages()
-    with contextlib.redirect_stderr(cast(Any, Unread(sys.stderr))):
-        return started(verb, rest)
+    stream = Unread(sys.stderr)
+    with contextlib.redirect_stderr(cast(Any, stream)):
+        quiet = verb not in VERBS or bool({"--quiet", "-h", "--help"} & set(rest))
+        with Silence(verb, stream, quiet):
+            return started(verb, rest)
 
 
 def said(option: str) -> int:

@@ -15,6 +15,7 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
+from vilg import stage
 from vilg.api import load
 from vilg.config import require
 from vilg.evals.base import Evaluator, Reranking, Sampling
@@ -72,6 +73,7 @@ def main(args: argparse.Namespace, config: Any) -> int:
     result: dict[str, Any] = {"metrics": {}, "protocol": run.protocol(chosen)}
     for name, evaluator in chosen.items():
         if not (values and isinstance(evaluator, Sampling)):
+            stage.enter(f"evaluating {name}")
             result["metrics"][name] = evaluator(session)
     if values:
         result["guidance"] = []

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vilg import stage
 from vilg.config import require
 from vilg.data.records import detect_language, to_square
 from vilg.experiment import Experiment, build_experiment
@@ -123,6 +124,7 @@ class Session:
         codec's, and calls `watch` after each evaluation.
         """
         self.require(Generator)
+        stage.enter(f"sampling {len(prompts) * number} pictures")
         languages = languages or [detect_language(p) for p in prompts]
         rows = [(p, g, k) for p, g in zip(prompts, languages, strict=True) for k in range(number)]
         encoded = [self.text_ids(p, g) for p, g, _ in rows]
@@ -277,6 +279,7 @@ class Session:
     ) -> list[Captioned]:
         """A caption of each image, in the language that `languages` has for the image."""
         self.require(Captioner)
+        stage.enter(f"captioning {len(images)} pictures")
         start = np.array([START[g] for g in languages], np.int32)
         codes = self.codes(images)
         keys = sample_keys([seed] * len(codes), [c.tobytes() for c in codes])
@@ -310,6 +313,7 @@ class Session:
             if short:
                 part = [np.concatenate([a, np.repeat(a[-1:], short, 0)]) for a in part]
             parts.append(jax.device_get(call(*part)))
+            stage.progress(min(i + size, n), n)
         return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
 
     def _size(self, n: int) -> int:
@@ -354,6 +358,7 @@ def open_session(workdir: str, ema: bool = True, swap: bool = False) -> Session:
     """
     directory = Workdir(workdir)
     record = directory.read()
+    stage.enter(f"opening {workdir}")
     experiment = build_experiment(record.config)
     program = Program(experiment, layout=fitting_layout(experiment))
     holder = (

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vilg import stage
 from vilg.config import require
 from vilg.experiment import Experiment
 from vilg.parallel.processes import main_process_first
@@ -76,6 +77,7 @@ def prepare_space(
     if scale is None and experiment.space.scaled:
         scale = Workdir(start).read().latents if start else None
         if scale is None:
+            stage.enter("measuring the scale of latents")
             size = -(-64 // program.batch_shards) * program.batch_shards
             batches = experiment.data.loader.once(
                 experiment.data.train,

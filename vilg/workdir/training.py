@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from vilg import stage
 from vilg.codecs.base import check_floors
 from vilg.evals.reconstruction import Reconstruction
 from vilg.experiment import Experiment, build_experiment
@@ -62,6 +63,7 @@ def train(
                 for evaluator in experiment.evals.values():
                     # a suite of prompts whose file is not here is said before any training
                     evaluator.protocol()
+            stage.enter(f"preparing {workdir}")
             frozen, start = prepare(experiment, program, directory, checkpoints, quiet)
             run = TrainingRun(experiment, program, directory, frozen, quiet, title)
             train_run(run, checkpoints, start, window)
@@ -107,6 +109,7 @@ def prepare_codec(
             f" is {codec_hash}; give the original"
         )
     if record.codec is None:
+        stage.enter("measuring the codec")
         alone = dataclasses.replace(experiment, model=experiment.image_codec, codec=None)
         devices = program.mesh.devices.flatten().tolist()
         codec_program = Program(alone, devices, layout=parse_layout("dp"))
@@ -151,6 +154,7 @@ def train_run(
     def update(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         return program.train_step(state, batch, run.frozen)
 
+    stage.enter("training (the first update compiles its program)")
     profiled = Profiled(update, window, directory.profile, int(state.step)) if window else None
     began = time.time()
     try:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
+from vilg import stage
 from vilg.data.stream import Stream
 from vilg.data.text import TextModel
 from vilg.evals.caption_gap import CaptionGap
@@ -124,7 +125,10 @@ class TrainingRun:
     def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
         """The numbers of the experiment's evaluators."""
         session = self.session(state)
-        self.results = {name: e(session) for name, e in self.experiment.evals.items()}
+        self.results = {}
+        for name, evaluator in self.experiment.evals.items():
+            stage.enter(f"evaluating {name} after update {step}")
+            self.results[name] = evaluator(session)
         return {k: v for result in self.results.values() for k, v in flat(result).items()}
 
     def draw(self, state: TrainState, step: int) -> dict[str, float]:
@@ -146,6 +150,7 @@ class TrainingRun:
         """Measures the loss with and without captions at every noise level, and writes
         caption_gap.json.
         """
+        stage.enter("measuring the caption gap")
         figures: dict[str, Any] = CaptionGap()(self.session(state))
         if is_main_process():
             self.directory.caption_gap.write_text(json.dumps(figures, indent=1))

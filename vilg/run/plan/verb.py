@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vilg import stage
 from vilg.compiler.flags import FLAG_SETS, add_flags, parse_flags
 from vilg.config import lookup, require
 from vilg.experiment import build_experiment
@@ -119,6 +120,7 @@ def main(args: argparse.Namespace, config: ConfigDict | None) -> int:
         if hlo and len(topologies) > 1:  # files are named by layouts alone
             hlo = str(Path(hlo) / str(topology).replace(":", "_"))
         task = Task(plain, str(topology), args.program, hlo, not args.no_advice)
+        stage.enter(f"compiling {len(layouts)} layouts for {topology}")
         rows = ranked(compile_all(task, layouts, args.jobs))
         report["rows"] += rows
         write(args, report)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,11 +26,13 @@ class TextStream(Protocol):
 
 class Unread:
     """A text stream that goes to /dev/null once its reader is gone (`vilg train 2>&1 | head`),
-    where Python would raise BrokenPipeError.
+    where Python would raise BrokenPipeError. `written` is the time (time.monotonic) of the last
+    write.
     """
 
     def __init__(self, stream: TextStream):
         self.stream = stream
+        self.written = time.monotonic()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -38,6 +41,7 @@ class Unread:
         """Writes the text if there is a reader; its length."""
         with self._without_reader():
             self.stream.write(text)
+        self.written = time.monotonic()
         return len(text)
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from vilg import stage
 from vilg.config import require
 from vilg.experiment import build_experiment
 from vilg.experiment_file import without_curriculum
@@ -102,6 +103,7 @@ def verify(
     references: dict[int, Step] = {}  # by accumulation
     rows = []
     for name, options in todo:
+        stage.enter(f"{name} {options_text(options)}".strip())
         began = time.monotonic()
         row = empty_row(name, devices, options, dtype)
         try:
