@@ -12,7 +12,7 @@ from types import TracebackType
 from vilg import stage
 from vilg.run.terminal.standard_error import Unread
 
-SILENCE = 1.8  # seconds without a line after which the stage is printed
+SILENCE = 1.5  # seconds without a line after which the stage is printed
 GROWTH = 3.0  # factor by which the pauses grow within a stage
 LONGEST = 60.0  # seconds of the longest pause
 
