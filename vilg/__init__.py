@@ -1,5 +1,13 @@
 """vilg: text-to-image and image-to-text generators in JAX/Flax on a device mesh."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what editors know of the names below
+    from vilg.api import Picture as Picture
+    from vilg.api import Run as Run
+    from vilg.api import load as load
+    from vilg.types import UserError as UserError
+
 __version__ = "0.1.0"
 
 FRONT_DOOR = {

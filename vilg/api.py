@@ -14,23 +14,23 @@ import functools
 import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
 from vilg import stage
-from vilg.data.records import detect_language, to_square
+from vilg.data.records import LANGUAGES, BadRecord, detect_language, to_rgb, to_square
 from vilg.data.styles import find_style
 from vilg.evals.base import Evaluator
 from vilg.generators.guidance import Controls
 from vilg.training.log import read_metrics
 from vilg.training.metric_table import MetricTable
-from vilg.types import Captioner, Embedder, Likelihood, Ranker, UserError
+from vilg.types import Captioner, Codec, Embedder, Likelihood, Ranker, Tokenizer, UserError
 from vilg.workdir.files import Record, Workdir, versions
-from vilg.workdir.painting import Painting
+from vilg.workdir.painting import Painting, read_picture
 from vilg.workdir.request import Request
 from vilg.workdir.session import Captioned, Sampled, Session, Watch, open_session
 
@@ -196,8 +196,21 @@ class Run:
         return self.session.codes(self._fitted(images))
 
     def decode(self, codes: np.ndarray) -> list[Image.Image]:
-        """Pictures of codes, as `encode` gives them."""
-        return [Image.fromarray(image) for image in self.session.pictures(np.asarray(codes))]
+        """Pictures of codes, as `encode` gives them, on a grid of any size."""
+        session, given = self.session, np.asarray(codes)
+        side = session.experiment.image_codec.image_size
+        pictures = jax.ShapeDtypeStruct((session.program.batch_shards, side, side, 3), np.uint8)
+        own = jax.eval_shape(session.program.encode, session.frozen, pictures)
+        kind = np.integer if np.issubdtype(own.dtype, np.integer) else np.floating
+        fits = given.ndim == len(own.shape) and given.shape[3:] == own.shape[3:] and given.size
+        if not fits or not np.issubdtype(given.dtype, kind):
+            wanted = ", ".join(map(str, ("n", *own.shape[1:])))
+            raise UserError(
+                f"codes: has shape {given.shape} and type {given.dtype}; give what `encode` gives,"
+                f" {own.dtype} [{wanted}]"
+            )
+        _check_ids(given, session.experiment.image_codec)
+        return [Image.fromarray(image) for image in session.pictures(given.astype(own.dtype))]
 
     def evaluate(self, names: str | Sequence[str] = ()) -> dict[str, Any]:
         """{"metrics": {evaluator: numbers}, "protocol": {...}} of the config's evaluators, or of
@@ -237,8 +250,9 @@ class Run:
     def _fitted(self, images: Pictures) -> np.ndarray:
         """Pictures as uint8 [n, H, W, 3] of the codec's size."""
         side = self.session.experiment.image_codec.image_size
-        single = isinstance(images, str | os.PathLike | Image.Image) or np.ndim(images) == 3
-        listed: Sequence[object] = [images] if single else list(images)  # type: ignore[list-item]
+        single = isinstance(images, str | os.PathLike | Image.Image)
+        single = single or (isinstance(images, np.ndarray) and images.ndim <= 3)
+        listed: Sequence[Any] = [images] if single else list(images)  # type: ignore[list-item]
         if not listed:
             raise UserError("images: is empty; give at least one picture")
         return np.stack([to_square(_array(image), side) for image in listed])
@@ -258,21 +272,44 @@ def picture(sampled: Sampled) -> Picture:
 
 
 def _languages(language: str | Sequence[str] | None, texts: Sequence[str]) -> list[str]:
+    """A language for each text."""
     if language is None:
         return [detect_language(text) for text in texts]
-    return [language] * len(texts) if isinstance(language, str) else list(language)
+    languages = [language] * len(texts) if isinstance(language, str) else list(language)
+    for found in languages:
+        if found not in LANGUAGES:
+            raise UserError(f"language={found!r}: known languages are {', '.join(LANGUAGES)}")
+    if len(languages) != len(texts):
+        raise UserError(
+            f"language={languages!r}: is {len(languages)} languages for {len(texts)}; give one for"
+            " all, or as many"
+        )
+    return languages
+
+
+def _check_ids(codes: np.ndarray, codec: Codec) -> None:
+    """Errors: UserError for ids that the codec does not have."""
+    if not np.issubdtype(codes.dtype, np.integer) or not isinstance(codec, Tokenizer):
+        return
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= codec.vocabulary:
+        raise UserError(
+            f"codes={low if low < 0 else high}: this codec's ids are from 0 to"
+            f" {codec.vocabulary - 1}; give ids that `encode` gave"
+        )
 
 
 def _array(image: object) -> np.ndarray:
     """uint8 [H, W, 3] of a PIL image, an array or a file."""
     if isinstance(image, str | os.PathLike):
-        if not Path(image).is_file():
-            raise UserError(f"images={os.fspath(image)!r}: there is no such file; give a picture")
-        image = Image.open(image)
+        return read_picture("images", os.fspath(image))
     if isinstance(image, Image.Image):
-        image = image.convert("RGB")
+        try:
+            image = to_rgb("images", image)
+        except BadRecord as error:
+            raise UserError(f"images: {error.reason}; give a picture of 8 bits a colour") from None
     array = np.asarray(image)
-    if array.ndim != 3 or array.shape[-1] != 3 or array.dtype != np.uint8:
+    if array.ndim != 3 or array.shape[-1] != 3 or array.dtype != np.uint8 or not array.size:
         raise UserError(
             f"images: has shape {array.shape} and type {array.dtype}; give uint8 [height, width, 3]"
         )

@@ -30,6 +30,7 @@ from vilg.types import (
     Embedder,
     Generator,
     Params,
+    Ranker,
     Stepwise,
     UserError,
 )
@@ -47,6 +48,10 @@ NEEDS: dict[type, tuple[str, str]] = {
     Embedder: (
         "has no features of pictures and texts",
         "the workdir of a ranker (experiments/ranker.py)",
+    ),
+    Ranker: (
+        "cannot say how well a text goes with a picture",
+        "the workdir of a generator or of a ranker",
     ),
 }
 # Called after each evaluation of the network in sampling, with the number of evaluations that are
