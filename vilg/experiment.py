@@ -187,7 +187,7 @@ def build_experiment(
     )
 
 
-def _check_sections(config: Mapping[str, object]) -> None:
+def _check_sections(config: Mapping[str, Any]) -> None:
     """Errors: UserError for sections that are unknown or missing, and for values in place of
     sections."""
     known = f"an experiment has {', '.join(SECTIONS)}"

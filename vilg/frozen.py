@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from vilg.parallel.layouts import parse_layout
 from vilg.parallel.mesh import make_mesh, replicated
-from vilg.types import Params
+from vilg.types import Device, Params
 
 
 class Frozen:
@@ -29,7 +29,7 @@ class Frozen:
         apply: Callable,
         params: Params,
         rows: int,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ):
         devices = list(jax.local_devices() if devices is None else devices)
         layout = parse_layout("dp").bound({}, len(devices))

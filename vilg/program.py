@@ -28,7 +28,7 @@ from vilg.parallel.layout import Layout
 from vilg.parallel.mesh import make_mesh, replicated, resolver
 from vilg.parallel.model_flops import traced_flops
 from vilg.training.state import TrainState
-from vilg.types import Batch, Metrics, Params, Tokenizer, Trainable
+from vilg.types import Batch, Device, Metrics, Params, Tokenizer, Trainable
 
 HOST_MEMORY = "pinned_host"  # JAX's name for the memory of the host that devices can access
 
@@ -39,7 +39,7 @@ class Program:
     def __init__(
         self,
         experiment: Experiment,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
         layout: Layout | None = None,
     ):
         self.experiment = experiment

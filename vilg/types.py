@@ -6,14 +6,17 @@ head size, f feed-forward, v vocabulary, y/x rows/columns, c channels, m text le
 length, e experts, p features."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, Int, PyTree
 
 # A pytree of arrays or, straight from `init`, of nn.LogicallyPartitioned boxes.
 Params = Any
 # "image" uint8 [b, H, W, 3], "text" int32 [b, m]; a generator also gets "codes".
 Batch = dict[str, Any]
+# JAX assigns this class to a name, which pyright takes for a variable.
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]
 Metrics = dict[str, Array]
 
 

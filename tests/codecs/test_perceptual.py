@@ -16,7 +16,7 @@ torch, torch_vqgan = oracle("torch"), oracle("tests.codecs.torch_vqgan")
 
 
 @pytest.fixture(scope="module")
-def oracle():
+def theirs():
     model = torch_vqgan.randomize(torch_vqgan.LPIPS(), 0, scale=1.4)
     for i in range(5):
         weight = getattr(model, f"lin{i}").model[1].weight
@@ -49,13 +49,13 @@ def measured():
     return lambda lpips, a, b: compiled(b, a, lpips.levels, lpips.heads)
 
 
-def test_distances_and_gradients_agree_with_torch(oracle, measured):
+def test_distances_and_gradients_agree_with_torch(theirs, measured):
     a, b = pairs()
     tb = to_torch(b).requires_grad_()
-    expected = oracle(to_torch(a), tb)
+    expected = theirs(to_torch(a), tb)
     expected.sum().backward()
     (_, distance), gradient = measured(
-        perceptual.from_state(state(oracle)), jnp.asarray(a), jnp.asarray(b)
+        perceptual.from_state(state(theirs)), jnp.asarray(a), jnp.asarray(b)
     )
     np.testing.assert_allclose(distance, expected.detach(), rtol=1e-4)
     np.testing.assert_allclose(
@@ -63,21 +63,21 @@ def test_distances_and_gradients_agree_with_torch(oracle, measured):
     )
 
 
-def test_equal_images_are_at_zero_with_a_finite_gradient(oracle, measured):
+def test_equal_images_are_at_zero_with_a_finite_gradient(theirs, measured):
     a = jnp.asarray(pairs()[0])
-    (value, _), gradient = measured(perceptual.from_state(state(oracle)), a, a)
+    (value, _), gradient = measured(perceptual.from_state(state(theirs)), a, a)
     assert 0 <= value < 1e-12 and np.isfinite(gradient).all()
 
 
-def test_features_that_are_all_zero_have_a_finite_gradient(oracle, measured):
-    dead = {k: v * 0 - 1 if k.endswith("bias") else v * 0 for k, v in state(oracle).items()}
+def test_features_that_are_all_zero_have_a_finite_gradient(theirs, measured):
+    dead = {k: v * 0 - 1 if k.endswith("bias") else v * 0 for k, v in state(theirs).items()}
     a, b = (jnp.asarray(x) for x in pairs())
     (value, _), gradient = measured(perceptual.from_state(dead), a, b)
     assert value == 0 and np.isfinite(gradient).all()
 
 
-def test_torchvision_names_and_checkpoint_prefixes_are_read(oracle):
-    plain = state(oracle)
+def test_torchvision_names_and_checkpoint_prefixes_are_read(theirs):
+    plain = state(theirs)
     other = {}
     for name, value in plain.items():
         part = name.split(".")
@@ -91,19 +91,19 @@ def test_torchvision_names_and_checkpoint_prefixes_are_read(oracle):
     assert len(a) == 31 and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_weights_that_do_not_fit_are_refused_by_name(oracle):
-    missing = {k: v for k, v in state(oracle).items() if k != "lin3.model.1.weight"}
+def test_weights_that_do_not_fit_are_refused_by_name(theirs):
+    missing = {k: v for k, v in state(theirs).items() if k != "lin3.model.1.weight"}
     with pytest.raises(UserError, match="lin3.model.1.weight"):
         perceptual.from_state(missing, "f.npz")
     with pytest.raises(UserError, match="net.slice2.5.weight has shape"):
         perceptual.from_state(
-            {**state(oracle), "net.slice2.5.weight": np.zeros((1, 1, 3, 3))}, "f.npz"
+            {**state(theirs), "net.slice2.5.weight": np.zeros((1, 1, 3, 3))}, "f.npz"
         )
 
 
-def test_the_codec_says_whether_it_has_the_term_and_uses_it(oracle, tmp_path):
+def test_the_codec_says_whether_it_has_the_term_and_uses_it(theirs, tmp_path):
     path = str(tmp_path / "lpips.npz")
-    np.savez(path, **state(oracle))
+    np.savez(path, **state(theirs))
     section = {"image_size": 16, "vocabulary": 16, "code_width": 4}
     without, given = (
         build(CODECS["vq"], {**section, **more}, "codec")
@@ -132,7 +132,7 @@ def test_the_codec_says_whether_it_has_the_term_and_uses_it(oracle, tmp_path):
         ),
     )
     with torch.no_grad():
-        expected = 0.5 * oracle(to_torch(np.asarray(images)), to_torch(np.asarray(raw))).mean()
+        expected = 0.5 * theirs(to_torch(np.asarray(images)), to_torch(np.asarray(raw))).mean()
     assert float(metrics["perceptual"]) == pytest.approx(float(expected), rel=1e-3)
 
 

@@ -28,8 +28,9 @@ def sampler(name: str) -> Any:
 
 def sampled(name: str, rows: list[int]) -> Any:
     """Codes of some of the prompts, each with a key of its own."""
-    keys, rows = jax.random.split(jax.random.key(2), 2 * ROWS), jnp.asarray(rows)
-    return sampler(name)(unbox(boxed_params(name)), jnp.asarray(texts(2 * ROWS))[rows], keys[rows])
+    keys, chosen = jax.random.split(jax.random.key(2), 2 * ROWS), jnp.asarray(rows)
+    text = jnp.asarray(texts(2 * ROWS))[chosen]
+    return sampler(name)(unbox(boxed_params(name)), text, keys[chosen])
 
 
 def options(model: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ torch, transformers = oracle("torch"), oracle("transformers")
 TEXTS = np.array([[60, 5, 9, 61, 61, 61], [60, 3, 61, 61, 61, 61], [60, 1, 2, 3, 4, 61]], np.int32)
 
 
-def oracle(activation, end):
+def their_clip(activation, end):
     shared = {"num_hidden_layers": 2, "hidden_act": activation, "layer_norm_eps": 1e-4}
     vision = shared | {
         "hidden_size": 48,
@@ -51,7 +51,7 @@ def state(model):
 
 @pytest.mark.parametrize(("activation", "end"), [("quick_gelu", 61), ("gelu", 2)])
 def test_towers_and_similarity_agree_with_transformers(activation, end):
-    theirs = oracle(activation, end)
+    theirs = their_clip(activation, end)
     config = json.loads(theirs.config.to_json_string(use_diff=False))
     ours = import_clip.from_config(config)
     params = import_clip.from_state(ours, state(theirs))
@@ -99,7 +99,7 @@ def test_a_config_of_another_model_is_refused(config, words):
 
 
 def test_weights_of_another_model_are_refused_by_the_first_wrong_key():
-    theirs = oracle("gelu", 61)
+    theirs = their_clip("gelu", 61)
     ours = import_clip.from_config(json.loads(theirs.config.to_json_string(use_diff=False)))
     for change, words in (
         ({"visual_projection.weight": None}, "has no visual_projection.weight"),

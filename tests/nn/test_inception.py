@@ -15,18 +15,18 @@ torch, torch_inception = oracle("torch"), oracle("vilg.run.bench.torch_inception
 
 
 @pytest.fixture(scope="module")
-def oracle():
+def theirs():
     return torch_inception.random_inception()
 
 
 @pytest.fixture(scope="module")
-def state(oracle):
-    return {k: v.numpy() for k, v in oracle.state_dict().items()}
+def state(theirs):
+    return {k: v.numpy() for k, v in theirs.state_dict().items()}
 
 
-def test_features_and_logits_agree_with_torch(oracle, state):
+def test_features_and_logits_agree_with_torch(theirs, state):
     images = np.random.default_rng(0).uniform(-1, 1, (2, 107, 139, 3)).astype(np.float32)
-    expected = [x.numpy() for x in oracle(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))]
+    expected = [x.numpy() for x in theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))]
     assert all(0.1 < np.abs(x).mean() < 10 for x in expected)
     found = jax.jit(Inception().apply)({"params": from_state(state)}, jnp.asarray(images))
     for ours, theirs in zip(found, expected, strict=True):

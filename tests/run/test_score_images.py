@@ -439,7 +439,9 @@ def test_a_ranker_of_ones_own_names_its_numbers(folders, tmp_path, monkeypatch):
         return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
     class Fake(Session):
-        experiment = types.SimpleNamespace(image_codec=types.SimpleNamespace(image_size=8))
+        @property
+        def experiment(self):
+            return types.SimpleNamespace(image_codec=types.SimpleNamespace(image_size=8))
 
     session = object.__new__(Fake)
     vars(session).update(

@@ -34,8 +34,6 @@ class Toy(Model):
     """
 
     mistake: str = ""
-    space = "latents"
-    batch_multiple = 1
 
     def init(self, key):
         init = jax.nn.initializers.normal(0.5)

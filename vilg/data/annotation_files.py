@@ -58,9 +58,7 @@ def read_merged(
     return places, annotations
 
 
-def read_line(
-    line: bytes, place: Place, images: Mapping[str, str]
-) -> tuple[str, dict[str, object]]:
+def read_line(line: bytes, place: Place, images: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     """The id of a line, and its annotations as fields of a record. Errors: UserError."""
     try:
         entry = json.loads(line.decode("utf-8"))

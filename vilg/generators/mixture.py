@@ -84,7 +84,11 @@ class Experts(Composite):
         return jax.tree.map(lambda x: x[index], denoiser) if self.stacked else denoiser
 
     def apply_to_slices(
-        self, denoise: Callable[..., Array], denoiser: Params, shared: Params, rows: object
+        self,
+        denoise: Callable[..., Array],
+        denoiser: Params,
+        shared: Params,
+        rows: tuple[Array, ...],
     ) -> Array:
         """Every expert's output for its own slice of the rows [b, ...], in the order of the rows.
 

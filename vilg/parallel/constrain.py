@@ -100,7 +100,7 @@ def map_experts(function: Callable, stacked: PyTree) -> PyTree:
         with placing(functools.partial(resolve, manual=axes)):
             return jax.lax.map(function, part)
 
-    spec = PartitionSpec(axes if len(axes) > 1 else axes[0])
+    spec = PartitionSpec(axes[0] if len(axes) == 1 else axes)
     return jax.shard_map(
         group,
         mesh=sharding.mesh,

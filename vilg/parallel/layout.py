@@ -124,7 +124,7 @@ class Layout:
                 raise ValueError(
                     f"axes {tuple(axes)} claim the mesh axis {sorted(clash)[0]!r} twice"
                 )
-            spec[fitting[0]] = mesh_axes if len(mesh_axes) > 1 else mesh_axes[0]
+            spec[fitting[0]] = mesh_axes[0] if len(mesh_axes) == 1 else mesh_axes
         while spec and spec[-1] is None:
             spec.pop()
         return PartitionSpec(*spec)

@@ -20,7 +20,7 @@ from vilg.types import UserError
 
 
 def _sharded(*mesh_axes: str) -> Rules:
-    axes = mesh_axes if len(mesh_axes) > 1 else mesh_axes[0]
+    axes = mesh_axes[0] if len(mesh_axes) == 1 else mesh_axes
     return dict.fromkeys(("embed", "channels_out|channels_in"), axes)
 
 

@@ -10,9 +10,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vilg.parallel.constrain import Resolver
 from vilg.parallel.layout import Layout
+from vilg.types import Device
 
 
-def make_mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(layout: Layout, devices: Sequence[Device] | None = None) -> Mesh:
     """A mesh over exactly these devices (jax.make_mesh silently leaves some out), with automatic
     axes.
 
@@ -45,7 +46,7 @@ def make_mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Me
     return Mesh(grid, tuple(sizes), axis_types=auto)
 
 
-def slice_of(device: jax.Device) -> int:
+def slice_of(device: Device) -> int:
     """The index of the device's slice; 0 for a platform that has no slices (CPU, GPU)."""
     try:
         return device.slice_index
@@ -64,7 +65,7 @@ def over_slices(sizes: Sequence[int], slices: int) -> list[int]:
     return across
 
 
-def slice_places(devices: Sequence[jax.Device]) -> dict[tuple[int, int], int] | None:
+def slice_places(devices: Sequence[Device]) -> dict[tuple[int, int], int] | None:
     """{(slice, chip): position} of devices in the mesh's order, where the chips of a slice are
     numbered in the order of their ids; None for a single slice.
     """

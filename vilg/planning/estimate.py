@@ -8,12 +8,11 @@ ASSUMPTIONS are printed; only numbers of one compiler can be compared."""
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import jax
-
 from vilg.parallel.mesh import slice_of
 from vilg.planning.chips import Chip
 from vilg.planning.costs import Costs
 from vilg.planning.topology import Topology
+from vilg.types import Device
 
 KERNEL_EFFICIENCY = 0.35  # share of the chip's peak that attention kernels are taken to reach
 ASSUMPTIONS = (
@@ -127,7 +126,7 @@ class Estimate:
         }
 
 
-def estimate(costs: Costs, topology: Topology, devices: Sequence[jax.Device]) -> Estimate:
+def estimate(costs: Costs, topology: Topology, devices: Sequence[Device]) -> Estimate:
     """The estimate of a program whose mesh holds these devices in this (row-major) order."""
     chip = topology.chip
     peak = chip.peak / chip.devices
@@ -165,7 +164,7 @@ def collective_seconds(kind: str, size: float, members: int, bandwidth: float) -
 
 
 def group_bandwidth(
-    groups: Sequence[Sequence[int]], devices: Sequence[jax.Device], topology: Topology
+    groups: Sequence[Sequence[int]], devices: Sequence[Device], topology: Topology
 ) -> float:
     """Bytes/s that a device can take in while such groups communicate: over the links of the torus
     dimensions along which members differ, or over the network where they are in several slices.
@@ -185,7 +184,7 @@ def group_bandwidth(
     return max(1, links) * chip.link
 
 
-def _coordinates(device: jax.Device, position: int) -> tuple[int, ...]:
+def _coordinates(device: Device, position: int) -> tuple[int, ...]:
     """A chip's place in the torus; the position in the mesh for a platform without a torus."""
     try:
         return tuple(device.coords)

@@ -14,7 +14,7 @@ from jax.experimental import topologies
 
 from vilg.config import lookup, require
 from vilg.planning.chips import CHIPS, Chip
-from vilg.types import UserError
+from vilg.types import Device, UserError
 
 # The environment in which libtpu describes topologies on a machine without a TPU.
 LIBTPU = {
@@ -56,7 +56,7 @@ class Topology:
     def __str__(self) -> str:
         return self.slice if self.slices == 1 else f"{self.slice},slices={self.slices}"
 
-    def devices(self) -> list[jax.Device]:
+    def devices(self) -> list[Device]:
         """The devices for which programs are compiled. Before JAX is first used, `use_cpu` must be
         called, and LIBTPU be in the environment.
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -14,7 +13,7 @@ from vilg.frozen import Frozen
 from vilg.metrics.resize import centre_crop
 from vilg.nn import import_clip
 from vilg.run.score.features import Features, file_hash
-from vilg.types import UserError
+from vilg.types import Device, UserError
 
 # Mean and deviation of the channels of OpenAI's pictures; OpenCLIP's models are given them too.
 MEAN = np.asarray((0.48145466, 0.4578275, 0.40821073), np.float32)
@@ -33,7 +32,7 @@ class ClipExtractor:
         weights: str,
         rows: int,
         tokenizer: str = "",
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ):
         state = read(weights, "weights")
         config = Path(weights).with_name("config.json")

@@ -13,7 +13,7 @@ from vilg.frozen import Frozen
 from vilg.metrics.resize import RESIZES
 from vilg.nn import inception
 from vilg.run.score.features import Features, file_hash
-from vilg.types import Params
+from vilg.types import Device, Params
 
 
 class InceptionExtractor:
@@ -29,7 +29,7 @@ class InceptionExtractor:
         resize: str,
         rows: int,
         side: int = inception.SIDE,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ):
         self.resized = lookup(RESIZES, resize, "resize")
         self.resize, self.side = resize, side

@@ -17,7 +17,7 @@ from vilg.planning.costs import count
 from vilg.planning.hlo_parser import parse
 from vilg.program import Program, unbox
 from vilg.run.verify.options import PATHS, with_options
-from vilg.types import Params
+from vilg.types import Device, Params
 
 TOLERANCES = {
     "float32": {"loss": 1e-5, "gradients": 1e-5},
@@ -86,7 +86,7 @@ class Step:
     """
 
     def __init__(
-        self, experiment: Experiment, inputs: Inputs, layout: Layout, devices: Sequence[jax.Device]
+        self, experiment: Experiment, inputs: Inputs, layout: Layout, devices: Sequence[Device]
     ):
         program = Program(experiment, devices, layout)
         params = jax.device_put(inputs.params_of(experiment), program.state_sharding.params)
