@@ -68,7 +68,8 @@ def of_module(module: str, package: str) -> set[str]:
 
 def typed(files: Iterable[str]) -> list[str]:
     """The files whose types are checked."""
-    return [f for f in files if f.endswith(".py") and f.startswith(("vilg/", "experiments/", "tests/"))]
+    checked = ("vilg/", "experiments/", "tests/")
+    return [f for f in files if f.endswith(".py") and f.startswith(checked)]
 
 
 if __name__ == "__main__":
