@@ -135,24 +135,24 @@ def written_to(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(local_path, ignore_errors=True)
 
 
-def relative(place: str, base: str | os.PathLike) -> str:
-    """`place` relative to the directory `base`, so that both can move together; the whole path
+def relative(path: str, base: str | os.PathLike) -> str:
+    """`path` relative to the directory `base`, so that both can move together; the whole path
     where they are not on one file system."""
-    if is_remote(place) != is_remote(base):
-        return place if is_remote(place) else str(Path(place).resolve())
-    if not is_remote(place):
-        return os.path.relpath(Path(place).resolve(), Path(base).resolve())
+    if is_remote(path) != is_remote(base):
+        return path if is_remote(path) else str(Path(path).resolve())
+    if not is_remote(path):
+        return os.path.relpath(Path(path).resolve(), Path(base).resolve())
     (bucket, inner), (other, outer) = (
-        p.removeprefix("gs://").partition("/")[::2] for p in (place, os.fspath(base))
+        p.removeprefix("gs://").partition("/")[::2] for p in (path, os.fspath(base))
     )
-    return posixpath.relpath(f"/{inner}", f"/{outer}") if bucket == other else place
+    return posixpath.relpath(f"/{inner}", f"/{outer}") if bucket == other else path
 
 
-def joined(base: str | os.PathLike, place: str) -> str:
+def joined(base: str | os.PathLike, path: str) -> str:
     """The path that `relative` made relative to `base`, joined to `base` again."""
-    if is_remote(place) or os.path.isabs(place):
-        return place
+    if is_remote(path) or os.path.isabs(path):
+        return path
     if not is_remote(base):
-        return str((Path(base) / place).resolve())
+        return str((Path(base) / path).resolve())
     bucket, _, outer = os.fspath(base).removeprefix("gs://").partition("/")
-    return f"gs://{bucket}{posixpath.normpath(posixpath.join('/', outer, place))}"
+    return f"gs://{bucket}{posixpath.normpath(posixpath.join('/', outer, path))}"

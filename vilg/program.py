@@ -75,7 +75,8 @@ class Program:
             ema=self.boxed if training.ema else None,
             statistics=statistics,
         )
-        tables = TrainState(
+        # the layout's rules for each field of the state
+        rules = TrainState(
             step="params",
             params="params",
             optimizer="optimizer",
@@ -83,10 +84,10 @@ class Program:
             statistics="params",
         )
 
-        def place(table: str, tree: PyTree) -> PyTree:
-            resolve = resolver(self.layout, self.mesh, table)
+        def shardings_of(rules: str, tree: PyTree) -> PyTree:
+            resolve = resolver(self.layout, self.mesh, rules)
 
-            def one(leaf: PyTree) -> Any:
+            def sharding(leaf: PyTree) -> Any:
                 if is_box(leaf) and isinstance(leaf.value, optax.MaskedNode):
                     return leaf.value  # optax masks parameters that another transformation owns
                 if is_box(leaf) and len(leaf.names) == leaf.value.ndim and leaf.value.size > 1:
@@ -94,10 +95,12 @@ class Program:
                 # scalars, counts, Adafactor's factored moments and its placeholders of size 1
                 return self.replicated
 
-            return jax.tree.map(one, tree, is_leaf=is_box)
+            return jax.tree.map(sharding, tree, is_leaf=is_box)
 
         fields = [f.name for f in dataclasses.fields(TrainState)]
-        shardings = TrainState(**{f: place(getattr(tables, f), getattr(boxed, f)) for f in fields})
+        shardings = TrainState(
+            **{f: shardings_of(getattr(rules, f), getattr(boxed, f)) for f in fields}
+        )
         if self.layout.offload:
             shape = unbox(boxed.optimizer)
             host = jax.tree.map(
@@ -178,7 +181,7 @@ class Program:
         trainable, accumulation = self.experiment.trainable, self.experiment.training.accumulation
         resolve = resolver(self.layout, self.mesh, "gradients")
 
-        def one(index: jax.Array, part: Batch) -> tuple[Params, Metrics, PyTree]:
+        def of_microbatch(index: jax.Array, part: Batch) -> tuple[Params, Metrics, PyTree]:
             loss = functools.partial(
                 trainable.loss, batch=part, key=jax.random.fold_in(key, index), step=step
             )
@@ -194,7 +197,7 @@ class Program:
             return grads, {"loss": value, **metrics}, observed
 
         if accumulation == 1:
-            grads, metrics, observed = one(jnp.int32(0), batch)
+            grads, metrics, observed = of_microbatch(jnp.int32(0), batch)
             return metrics, jax.tree.map(lambda x: x[None], observed), grads
 
         def split(x: jax.Array) -> jax.Array:
@@ -213,7 +216,7 @@ class Program:
         )
 
         def body(total: Params, item: tuple) -> tuple[Params, tuple]:
-            grads, metrics, observed = one(*item)
+            grads, metrics, observed = of_microbatch(*item)
             return jax.tree.map(jnp.add, total, grads), (metrics, observed)
 
         total, (metrics, observed) = jax.lax.scan(body, zeros, (jnp.arange(accumulation), parts))

@@ -4,6 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
+def flat_results(results: Mapping[str, Mapping[str, object]]) -> dict[str, float]:
+    """The numbers of several evaluators in one flat mapping. A group of one evaluator (by_language)
+    does not replace another evaluator's group of the same name."""
+    return {name: value for result in results.values() for name, value in flat(result).items()}
+
+
 def flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, float]:
     """Nested numbers under joined names, a/b. Values that are not numbers are left out."""
     out: dict[str, float] = {}
@@ -23,17 +29,17 @@ def with_intervals(
     The interval of `name` is in `name_ci95`, or in `ci95`, which holds one interval for the whole
     group or intervals by the group's names. A number inside a group is left out if no number of
     that group has an interval: such groups hold details (single attributes, noise levels)."""
-    given = tree.get("ci95", limits)
+    intervals = tree.get("ci95", limits)
     rows, groups = [], []
     for name, value in tree.items():
-        own = given.get(name) if isinstance(given, Mapping) else given
+        limits = intervals.get(name) if isinstance(intervals, Mapping) else intervals
         if name in ("ci95", "n") or name.endswith("_ci95"):
             continue
         if isinstance(value, Mapping):
-            groups.append((name, value, own))
+            groups.append((name, value, limits))
         elif isinstance(value, int | float):
-            rows.append((f"{prefix}{name}", float(value), tree.get(f"{name}_ci95", own)))
+            rows.append((f"{prefix}{name}", float(value), tree.get(f"{name}_ci95", limits)))
     if not prefix or any(interval is not None for _, _, interval in rows):
         yield from rows
-    for name, value, own in groups:
-        yield from with_intervals(value, f"{prefix}{name}/", own)
+    for name, value, limits in groups:
+        yield from with_intervals(value, f"{prefix}{name}/", limits)

@@ -206,11 +206,9 @@ def judged(cell_name: str, scene: Scene, language: str, prompt: str, image: np.n
     parts = {
         k: bool(v) for k, v in dataclasses.asdict(verdict).items() if isinstance(v, bool | np.bool_)
     }
-    right = (
-        (verdict.colour_and_shape and verdict.count)
-        if len(scene.objects) == 1
-        else verdict.everything
-    )
+    right = verdict.everything
+    if len(scene.objects) == 1:
+        right = verdict.colour_and_shape and verdict.count
     return Trial(cell_name, "sample", scene, language, prompt, image, bool(right), parts)
 
 
@@ -232,12 +230,10 @@ def summarize(trials: Sequence[Trial]) -> dict[str, Any]:
         for name, rights in groups.items():
             if "/" in name:
                 continue
-            place, key = (
-                (out.setdefault("held_out", {}), name.removeprefix("held_out_"))
-                if name.startswith("held_out_")
-                else (out, name)
-            )
-            place[KEYS.get(key, key)] = value(rights)
+            group, key = out, name
+            if name.startswith("held_out_"):
+                group, key = out.setdefault("held_out", {}), name.removeprefix("held_out_")
+            group[KEYS.get(key, key)] = value(rights)
         return out
 
     def share(rights: list[bool]) -> float:
@@ -272,6 +268,5 @@ def _name(trial: Trial) -> str:
     if trial.kind == "sample":
         return trial.cell
     two = trial.cell.endswith(("two", "two_objects"))
-    return ("held_out_" if trial.cell.startswith("held_out") else "") + (
-        "captions_exact_two" if two else "captions_exact"
-    )
+    held_out = "held_out_" if trial.cell.startswith("held_out") else ""
+    return held_out + ("captions_exact_two" if two else "captions_exact")

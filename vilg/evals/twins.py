@@ -98,12 +98,9 @@ class Twins(Sampling):
         scores = model.apply_to_texts(method, texts, [language] * len(texts), repeated_codes)
         scores = scores.reshape(self.choices, n)  # row 0: each picture with its own caption
         matched = scores[0] > scores[1:].max(0)
-        own, other = (
-            ("nats_a_code", "nats_a_code_other_caption")
-            if likelihood
-            else ("loss_own", "loss_other_caption")
-        )
-        positions = codes[0].size if likelihood else 1
+        own, other, positions = "loss_own", "loss_other_caption", 1
+        if likelihood:
+            own, other, positions = "nats_a_code", "nats_a_code_other_caption", codes[0].size
         numbers = {
             own: float(-scores[0].mean() / positions),
             other: float(-scores[1:].mean() / positions),

@@ -166,11 +166,10 @@ def write_samples(
                 "scene": t.scene.to_dict(),
                 "cell": t.cell,
             }
-            line |= (
-                {"prompt": t.prompt, "seed": seeds[generator]}
-                if t.kind == "sample"
-                else {"caption": t.prompt}
-            )
+            if t.kind == "sample":
+                line |= {"prompt": t.prompt, "seed": seeds[generator]}
+            else:
+                line |= {"caption": t.prompt}
             files[t.kind].append(
                 line | {"right": t.right, **({"parts": t.parts} if t.parts else {})}
             )

@@ -88,7 +88,7 @@ def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         action=Listed,
         metavar="FILE",
-        help="a file of prompts, or the name of a suite; --prompts=list prints the suites",
+        help="file of prompts or name of a suite; --prompts=list prints the suites",
     )
     parser.add_argument(
         "--column", default="", help="the column of --prompts that holds the prompt"
@@ -109,7 +109,7 @@ def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
         "--style",
         default="",
         action=Listed,
-        help="a style, whose words are added to each prompt; --style=list prints the styles",
+        help="style whose words are added to each prompt; --style=list prints all",
     )
 
 
@@ -123,7 +123,7 @@ def _add_stepwise_options(parser: argparse.ArgumentParser) -> None:
     stepwise.add_argument(
         "--strength",
         type=float,
-        help="share of the noise that is added to --init (default 0.7; with --mask 1)",
+        help="noise added to --init, up to 1, which hides it (0.7; with --mask 1)",
     )
     stepwise.add_argument(
         "--mask",
@@ -168,16 +168,17 @@ def main(args: argparse.Namespace, config: object) -> int:
     used |= request.stepwise_options() | ({"swap_experts": True} if args.swap_experts else {})
     used |= {"best_of": args.best_of, "ranker": args.ranker} if args.ranker else {}
     with Evaluations("sample", args.quiet) as watch:
-        drawn = request.draw(session, watch)
+        samples = request.draw(session, watch)
     out.mkdir(parents=True, exist_ok=True)
     lines = [
         {k: p.extra[k] for k in FIELDS if k in p.extra} | used
         for p in prompts
         for _ in range(args.num)
     ]
-    write_samples(out, drawn, args.num if args.num > 1 else min(8, len(drawn)), lines)
-    warn_of_cuts(drawn, session)
-    print(f"{counted(len(drawn), 'picture')} in {args.out}, step {session.step} of {args.workdir}")
+    write_samples(out, samples, args.num if args.num > 1 else min(8, len(samples)), lines)
+    warn_of_cuts(samples, session)
+    pictures = counted(len(samples), "picture")
+    print(f"{pictures} in {args.out}, step {session.step} of {args.workdir}")
     return 0
 
 

@@ -15,7 +15,7 @@ from vilg import stage
 from vilg.data.stream import Stream
 from vilg.data.text import TextModel
 from vilg.evals.caption_gap import CaptionGap
-from vilg.evals.numbers import flat
+from vilg.evals.numbers import flat, flat_results
 from vilg.experiment import Experiment
 from vilg.parallel.processes import is_main_process, main_process_first
 from vilg.program import Program
@@ -129,7 +129,7 @@ class TrainingRun:
         for name, evaluator in self.experiment.evals.items():
             stage.enter(f"evaluating {name} after update {step}")
             self.results[name] = evaluator(session)
-        return {k: v for result in self.results.values() for k, v in flat(result).items()}
+        return flat_results(self.results)
 
     def draw(self, state: TrainState, step: int) -> dict[str, float]:
         """Writes a grid of pictures of the first validation records; no numbers."""
