@@ -112,7 +112,7 @@ def test_functions_can_be_seen_at_once():
 
 def test_no_attribute_is_probed_by_a_string():
     """Calls in vilg of hasattr, of getattr with a default, and of getattr, setattr or delattr with
-    a constant name: none (66 at commit 4802b2a). What an object can do is said by its class.
+    a constant name: none (64 at commit 4802b2a). What an object can do is said by its class.
 
     A getattr or setattr over names that come from data is no probe: the names of an option table,
     or of a dataclass's fields. An experiment file may define or leave out names: they are read from

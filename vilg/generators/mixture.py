@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from vilg.config import build, lookup, require
 from vilg.parallel.axes import is_box
@@ -88,7 +88,7 @@ class Experts(Composite):
         denoise: Callable[..., Array],
         denoiser: Params,
         shared: Params,
-        rows: tuple[Array, ...],
+        rows: tuple[PyTree, ...],
     ) -> Array:
         """Every expert's output for its own slice of the rows [b, ...], in the order of the rows.
 
