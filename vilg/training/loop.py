@@ -120,7 +120,7 @@ class _Pending:
         metrics = self.waiting[-1][1]
         return all(np.isfinite(np.asarray(v)) for k, v in metrics.items() if k in MUST_BE_FINITE)
 
-    def settle(self, leave: int, extra: Mapping[str, float] | None = None) -> None:
+    def settle(self, leave: int, extra: Mapping[str, object] | None = None) -> None:
         """Checks and logs all steps but the newest `leave`; `extra` joins the line of the last one.
 
         Errors: Diverged where loss or gradient norm of a step is not finite; it names the step, the
