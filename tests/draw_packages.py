@@ -29,7 +29,7 @@ WHAT = {
     "training": "the loop, optimizer, checkpoints, log",
     "data": "captioned pictures in: sources, text, loader",
     "generators": "models: pictures from text, and back",
-    "processes": "what diffusion does to codes",
+    "processes": "noise processes of diffusion",
     "codecs": "pixels to codes and back",
     "nn": "layers: attention, transformer, U-Net",
     "compiler": "flags, warnings",
@@ -40,6 +40,7 @@ WHAT = {
     "config": "section to class",
     "paths": "local and gs://",
     "types": "protocols, shapes, errors",
+    "stage": "what a command does now",
 }
 # The colour of a band of packages begins with the package named.
 BANDS = {

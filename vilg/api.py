@@ -48,6 +48,7 @@ class Picture:
     truncated: bool  # whether the prompt was cut to data.text.length
     score: float | None = None  # the cosine by which a ranker chose it
     candidates: tuple[tuple[int, float], ...] = ()  # (seed, cosine) of all that it chose among
+    trace: tuple[Image.Image, ...] = ()  # sampling from its beginning to this picture
 
     @property
     def image(self) -> Image.Image:
@@ -121,6 +122,7 @@ class Run:
         paste: bool = False,
         best_of: int | None = None,
         ranker: str = "",
+        trace: int = 0,
         watch: Watch | None = None,
         **options: Any,
     ) -> list[Picture]:
@@ -142,6 +144,7 @@ class Run:
             options,
             best_of,
             ranker,
+            trace,
         )
         return [picture(sampled) for sampled in request.draw(self.session, watch)]
 
@@ -268,7 +271,8 @@ def load(workdir: str | os.PathLike, ema: bool = True, swap_experts: bool = Fals
 def picture(sampled: Sampled) -> Picture:
     """A session's sample as a Picture."""
     fields = {f.name: getattr(sampled, f.name) for f in dataclasses.fields(sampled)}
-    return Picture(array=fields.pop("image"), **fields)
+    trace = tuple(map(Image.fromarray, fields.pop("trace")))
+    return Picture(array=fields.pop("image"), trace=trace, **fields)
 
 
 def _languages(language: str | Sequence[str] | None, texts: Sequence[str]) -> list[str]:

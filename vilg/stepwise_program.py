@@ -67,6 +67,11 @@ class StepwiseProgram:
         )
 
     @functools.cached_property
+    def estimate(self) -> Callable:
+        """Compiled: a state -> (codes, which positions [b y x] are known yet)."""
+        return self.program.jit(self.generator.estimate, out_shardings=self.program.replicated)
+
+    @functools.cached_property
     def finish(self) -> Callable:
         """Compiled: the last state -> codes."""
         return self.program.jit(self.generator.finish, out_shardings=self.program.replicated)

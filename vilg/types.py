@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 # A pytree of arrays or, straight from `init`, of nn.LogicallyPartitioned boxes.
@@ -247,8 +248,22 @@ class Stepwise(Protocol):
         """The state after evaluation `index`; `row` holds its slice of the schedule's rows."""
         ...
 
+    def estimate(self, state: PyTree) -> tuple[Array, Array]:
+        """The codes as they are estimated at this moment of sampling, and which positions [b y x]
+        are known yet."""
+        ...
+
     def finish(self, state: PyTree) -> PyTree:
         """The codes."""
+        ...
+
+
+@runtime_checkable
+class Sequential(Protocol):
+    """A Generator that samples the codes of a picture one after another."""
+
+    def code_order(self) -> np.ndarray:
+        """The place [y, x] of each code in the order of sampling, from 0."""
         ...
 
 

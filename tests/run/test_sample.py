@@ -17,10 +17,11 @@ from vilg.processes.samplers import SAMPLERS
 from vilg.run import cli
 from vilg.run.sample import OPTIONS
 from vilg.run.terminal.progress import Evaluations
-from vilg.types import UserError
+from vilg.types import Stepwise, UserError
+from vilg.workdir.keys import sample_keys
 from vilg.workdir.painting import Painting, fit_to, prepare
 from vilg.workdir.request import controls_of
-from vilg.workdir.session import open_session, sample_keys
+from vilg.workdir.session import open_session
 
 PROMPT = "a red ring"
 
@@ -52,7 +53,9 @@ def drawn(session, prompts, controls, seeds=None, grid=None, **inputs):
     """Codes, before the codec quantizes what differs little."""
     ids = np.stack([session.text_ids(p, "en")[0] for p in prompts])
     keys = sample_keys(seeds or [0] * len(prompts), [p.encode() for p in prompts])
-    return session._drawn({"text": ids, **inputs}, keys, controls, grid, None)
+    if not isinstance(session.experiment.model, Stepwise):
+        return session._drawn(ids, keys, controls)
+    return session._drawn_stepwise({"text": ids, **inputs}, keys, controls, grid, None, 0)[0]
 
 
 def sample(run, out, *options):

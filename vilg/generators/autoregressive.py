@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from vilg.config import lookup, require
@@ -322,6 +323,10 @@ class Autoregressive(Model):
         codes = jnp.zeros((b, n), jnp.int32).at[:, 0].set(pick(logits, jnp.int32(0)))
         (codes, _), _ = jax.lax.scan(body, (codes, caches), jnp.arange(n - 1))
         return codes.reshape(b, *self.grid)
+
+    def code_order(self) -> Int[np.ndarray, "y x"]:
+        """The place of each code in the order of sampling: row by row."""
+        return np.arange(self.grid[0] * self.grid[1]).reshape(self.grid)
 
     def caption(
         self,

@@ -115,6 +115,11 @@ class StepwiseSampling(DenoisingNetwork):
             clean = jnp.where(mask > 0, clean, process.as_prediction(painting["init"]))
         return {**state, "process": process.advance(state["process"], clean, row, keys, index)}
 
+    def estimate(self, state: Any) -> tuple[Array, Array]:
+        """The codes as they are estimated at this moment of sampling, and which positions [b y x]
+        are known yet."""
+        return self.process.estimate(state["process"])
+
     def finish(self, state: Any) -> Any:
         """The codes."""
         return self.process.result(state["process"])

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vilg.config import Section, build_part, require, section
 from vilg.processes.base import Carry, DenoisingControls, Number, SamplingPlan
@@ -212,6 +212,11 @@ class Absorbing(Composite):
         revealed, chosen = jax.vmap(choose)(keys, prediction)
         hidden = carry["ids"] == self.vocabulary
         return {"ids": jnp.where(hidden & revealed, chosen, carry["ids"]).astype(jnp.int32)}
+
+    def estimate(self, carry: Carry) -> tuple[Int[Array, "b y x"], Bool[Array, "b y x"]]:
+        """The ids (0 where an id is masked), and which ids are not masked."""
+        known = carry["ids"] < self.vocabulary
+        return jnp.where(known, carry["ids"], 0), known
 
     def result(self, carry: Carry) -> Int[Array, "b y x"]:
         """Ids; none is masked after the last evaluation."""

@@ -216,6 +216,11 @@ class Process(Protocol):
         """The state after evaluation `index`, from its clean prediction and its row of the plan."""
         ...
 
+    def estimate(self, carry: Carry) -> tuple[Array, Array]:
+        """The codes as they are estimated after an evaluation, and which positions [b y x] are
+        known yet."""
+        ...
+
     def result(self, carry: Carry) -> Array:
         """The codes, after the last evaluation."""
         ...

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vilg.config import Section, build_part, require, section
 from vilg.processes.base import Carry, DenoisingControls, Number, SamplingPlan
@@ -294,6 +294,10 @@ class Gaussian(Composite):
             eps = draw_noise(keys, x.shape[1:], jnp.add(index, 1))
             x = x + jnp.asarray(row["noise"], jnp.float32) * eps
         return {"x": x, "base": base, "m1": prediction, "m2": carry["m1"]}
+
+    def estimate(self, carry: Carry) -> tuple[Float[Array, "b y x c"], Bool[Array, "b y x"]]:
+        """The last prediction of x0, in which every position is known."""
+        return carry["m1"], jnp.ones(carry["m1"].shape[:3], bool)
 
     def result(self, carry: Carry) -> Float[Array, "b y x c"]:
         """x."""

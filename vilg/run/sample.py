@@ -27,6 +27,7 @@ from vilg.workdir.painting import Painting
 from vilg.workdir.request import Request
 from vilg.workdir.samples import samples_of, write_samples
 from vilg.workdir.session import Sampled, Session
+from vilg.workdir.trace import write_trace
 
 # The option `first`, the time at which sampling begins, is set by --strength instead.
 OPTIONS = {o.name: o for o in SAMPLING_OPTIONS.values() if o.on_command_line}
@@ -73,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option in OPTIONS.values():
         controls.add_argument(f"--{option.name}", type=option.type, help=option.help)
     _add_stepwise_options(parser)
+    parser.add_argument(
+        "--trace",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N moments of sampling as trace.png and trace.gif (grey: codes not known yet)",
+    )
     parser.add_argument(
         "--raw",
         action="store_true",
@@ -160,6 +168,7 @@ def main(args: argparse.Namespace, config: object) -> int:
         {n: getattr(args, n) for n in OPTIONS if getattr(args, n) is not None},
         args.best_of,
         args.ranker,
+        args.trace,
     )
     session = load(args.workdir, ema=not args.raw, swap_experts=args.swap_experts).session
     session.require(Generator)
@@ -176,6 +185,8 @@ def main(args: argparse.Namespace, config: object) -> int:
         for _ in range(args.num)
     ]
     write_samples(out, samples, args.num if args.num > 1 else min(8, len(samples)), lines)
+    if args.trace:
+        write_trace(out, [sample.trace for sample in samples])
     warn_of_cuts(samples, session)
     pictures = counted(len(samples), "picture")
     print(f"{pictures} in {args.out}, step {session.step} of {args.workdir}")

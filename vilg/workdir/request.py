@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from vilg.config import require
 from vilg.data.records import LANGUAGES, detect_language
 from vilg.data.styles import Style, styled
 from vilg.experiment import Experiment
@@ -40,11 +41,13 @@ class Request:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     best: int | None = None
     ranker: str = ""
+    trace: int = 0  # frames of each picture's sampling (workdir/trace.py)
 
     def __post_init__(self) -> None:
         if self.number < 1:
             raise UserError(f"num={self.number}: give at least 1 picture a prompt")
         check_request(self.best, self.ranker)
+        require(self.trace >= 0, "trace", self.trace, "must be at least 2, or 0 for none")
         needed = self.number * (self.best or 1)
         if not 0 <= self.seed <= 2**32 - needed:
             product = f"num{' x best_of' if self.best else ''}"
@@ -117,8 +120,14 @@ class Request:
             inputs=inputs,
             grid=canvas.grid,
             watch=watch,
+            trace=self.trace,
         )
-        drawn = [dataclasses.replace(d, image=canvas.finished(d.image)) for d in drawn]
+        drawn = [
+            dataclasses.replace(
+                d, image=canvas.finished(d.image), trace=tuple(map(canvas.finished, d.trace))
+            )
+            for d in drawn
+        ]
         if self.best is not None:
             drawn = best_of(drawn, self.best, session.ranking(self.ranker))
         prompts = [p for p in self.prompts for _ in range(self.number)]

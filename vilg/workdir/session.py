@@ -8,7 +8,6 @@ codes of its picture), so neither depends on the other rows of its batch or on t
 
 import dataclasses
 import functools
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -31,12 +30,15 @@ from vilg.types import (
     Generator,
     Params,
     Ranker,
+    Sequential,
     Stepwise,
     UserError,
 )
 from vilg.workdir.files import Workdir
+from vilg.workdir.keys import sample_keys
 from vilg.workdir.reranking import best_of, check_languages
 from vilg.workdir.restore import codec_params, restore
+from vilg.workdir.trace import hide, moments
 
 # The words of the error for a model that lacks a capability: the lack, and the run to give instead.
 NEEDS: dict[type, tuple[str, str]] = {
@@ -70,6 +72,7 @@ class Sampled:
     image: np.ndarray
     score: float | None = None  # its cosine with the prompt, where a ranker chose it
     candidates: tuple[tuple[int, float], ...] = ()  # (seed, cosine) of all candidates
+    trace: tuple[np.ndarray, ...] = ()  # frames [H, W, 3] of sampling (workdir/trace.py)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +125,13 @@ class Session:
         inputs: Mapping[str, np.ndarray] | None = None,
         grid: tuple[int, int] | None = None,
         watch: Watch | None = None,
+        trace: int = 0,
     ) -> list[Sampled]:
         """`number` pictures of each prompt, prompt by prompt, from the seeds `seed`, `seed` + 1,
         ... The language of a prompt is detected where it is not given. A Stepwise generator also
         takes `inputs` beside the text, one row a prompt, and a `grid` of codes other than the
-        codec's, and calls `watch` after each evaluation.
+        codec's, and calls `watch` after each evaluation. With `trace` each picture has so many
+        frames of its sampling.
         """
         self.require(Generator)
         stage.enter(f"sampling {len(prompts) * number} pictures")
@@ -138,32 +143,39 @@ class Session:
             "text": np.stack([ids for ids, _ in encoded]),
             **{k: np.repeat(v, number, 0) for k, v in (inputs or {}).items()},
         }
-        codes = self._drawn(given, keys, controls, grid, watch)
-        images = self.pictures(codes)
+        if isinstance(self.experiment.model, Stepwise):
+            codes, estimates = self._drawn_stepwise(given, keys, controls, grid, watch, trace)
+            images = self.pictures(codes)
+            frames = [hide(self.pictures(codes), known) for codes, known in estimates]
+        else:
+            known = self._known(trace)
+            images = self.pictures(self._drawn(given["text"], keys, controls))
+            frames = [hide(images, np.stack([k] * len(images))) for k in known]
+        traces = zip(*frames, images, strict=True) if trace else [()] * len(rows)
         return [
-            Sampled(p, g, seed + k, cut, i)
-            for (p, g, k), (_, cut), i in zip(rows, encoded, images, strict=True)
+            Sampled(p, g, seed + k, cut, i, trace=t)
+            for (p, g, k), (_, cut), i, t in zip(rows, encoded, images, traces, strict=True)
         ]
 
     def text_ids(self, text: str, language: str) -> tuple[np.ndarray, bool]:
         """The (ids [m], whether the text was cut to data.text.length)."""
         return self.text_model.encode(text, language, self.experiment.data.text.length)
 
-    def _drawn(
-        self,
-        inputs: Mapping[str, np.ndarray],
-        keys: np.ndarray,
-        controls: object,
-        grid: tuple[int, int] | None,
-        watch: Watch | None,
-    ) -> np.ndarray:
-        """Codes [n, ...] of the inputs."""
-        if isinstance(self.experiment.model, Stepwise):
-            return self._drawn_stepwise(inputs, keys, controls, grid, watch)
+    def _drawn(self, text: np.ndarray, keys: np.ndarray, controls: object) -> np.ndarray:
+        """Codes [n, ...] of text ids [n, m], each sampled by one program."""
         call = self.program.call("sample", controls)
         return self.batched(
-            lambda t, k: call(self.params, t, jax.random.wrap_key_data(k)), inputs["text"], keys
+            lambda t, k: call(self.params, t, jax.random.wrap_key_data(k)), text, keys
         )
+
+    def _known(self, trace: int) -> list[np.ndarray]:
+        """Which codes [y, x] are sampled at each moment of a trace before the last."""
+        model = self.experiment.model
+        if not trace or not isinstance(model, Sequential):
+            require(not trace, "trace", trace, "this run's generator has no order of codes; give 0")
+            return []
+        order = model.code_order()
+        return [order < n for n in moments(trace, order.size)[:-1]]
 
     def _drawn_stepwise(
         self,
@@ -172,17 +184,19 @@ class Session:
         controls: object,
         grid: tuple[int, int] | None,
         watch: Watch | None,
-    ) -> np.ndarray:
+        trace: int,
+    ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        """Codes [n, ...] of the inputs, and (codes, known positions) at each moment of the trace
+        before the last."""
         names, generator = list(inputs), cast(Stepwise, self.experiment.model)
-        schedule, shared = (
-            generator.sampling_schedule(controls),
-            generator.shared_params(self.params),
-        )
-        total = len(schedule.times) * -(-len(keys) // self._size(len(keys)))
+        schedule = generator.sampling_schedule(controls)
+        shared, steps = generator.shared_params(self.params), len(schedule.times)
+        total = steps * -(-len(keys) // self._size(len(keys)))
         rows = [
             {k: jnp.asarray(v[j], jnp.float32) for k, v in schedule.rows.items()}
-            for j in range(len(schedule.times))
+            for j in range(steps)
         ]
+        looks = moments(trace, steps)[:-1] if trace else []
         evaluated = 0
 
         def draw(*arrays: np.ndarray) -> Any:
@@ -190,15 +204,18 @@ class Session:
             wrapped = jax.random.wrap_key_data(jnp.asarray(arrays[-1]))
             given = dict(zip(names, arrays, strict=False))
             state = self.stepwise.begin(controls, grid)(shared, given, wrapped)
+            estimates = []
             for expert, first, last in schedule.runs:
                 weights = self._expert(expert)
                 for j in range(first, last):
                     state = self.stepwise.advance(weights, state, rows[j], jnp.int32(j), wrapped)
                     evaluated += 1
+                    if j + 1 in looks:
+                        estimates.append(self.stepwise.estimate(state))
                     if watch is not None:
                         jax.block_until_ready(state)
                         watch(evaluated, total, len(arrays[-1]))
-            return self.stepwise.finish(state)
+            return self.stepwise.finish(state), estimates
 
         return self.batched(draw, *inputs.values(), keys)
 
@@ -325,25 +342,6 @@ class Session:
         """The rows of a batch where n rows are computed in all."""
         shards = self.program.batch_shards
         return -(-min(self.batch, 1 << max(0, n - 1).bit_length()) // shards) * shards
-
-
-def sample_keys(seeds: Sequence[int], contents: Sequence[bytes]) -> np.ndarray:
-    """The data [n, 2] of random keys, a key for each pair of a seed and the content (prompt or
-    codes) from which is sampled. Errors: UserError for a seed of more than 32 bits.
-    """
-    require(
-        0 <= min(seeds) and max(seeds) < 2**32,
-        "seed",
-        max(seeds) if min(seeds) >= 0 else min(seeds),
-        "must be from 0 to 2**32 - 1",
-    )
-    numbers = np.array(
-        [[s, zlib.crc32(c)] for s, c in zip(seeds, contents, strict=True)], np.uint32
-    )
-    keys = jax.vmap(
-        lambda n: jax.random.fold_in(jax.random.fold_in(jax.random.key(n[0]), n[1]), 0)
-    )(jnp.asarray(numbers))
-    return np.asarray(jax.random.key_data(keys))
 
 
 def fitting_layout(experiment: Experiment) -> Layout:
