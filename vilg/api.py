@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from vilg import stage
-from vilg.data.records import LANGUAGES, BadRecord, detect_language, to_rgb, to_square
+from vilg.data.records import BadRecord, check_known_languages, detect_language, to_rgb, to_square
 from vilg.data.styles import find_style
 from vilg.evals.base import Evaluator
+from vilg.evals.numbers import results_of
 from vilg.generators.guidance import Controls
 from vilg.training.log import read_metrics
 from vilg.training.metric_table import MetricTable
@@ -33,6 +33,7 @@ from vilg.workdir.files import Record, Workdir, versions
 from vilg.workdir.painting import Painting, read_picture
 from vilg.workdir.request import Request
 from vilg.workdir.session import Captioned, Sampled, Session, Watch, open_session
+from vilg.workdir.start import kind_of
 
 Pictures = Sequence[np.ndarray] | np.ndarray | Image.Image | str | os.PathLike | Sequence[Any]
 
@@ -82,8 +83,7 @@ class Run:
         self._ema, self._swap = ema, swap_experts
 
     def __repr__(self) -> str:
-        kind = (self.record.config.get("generator") or {}).get("name") or "codec"
-        return f"<vilg run {str(self.path)!r}: {kind}>"
+        return f"<vilg run {str(self.path)!r}: {kind_of(self.record.config)}>"
 
     @functools.cached_property
     def session(self) -> Session:
@@ -200,10 +200,7 @@ class Run:
 
     def decode(self, codes: np.ndarray) -> list[Image.Image]:
         """Pictures of codes, as `encode` gives them, on a grid of any size."""
-        session, given = self.session, np.asarray(codes)
-        side = session.experiment.image_codec.image_size
-        pictures = jax.ShapeDtypeStruct((session.program.batch_shards, side, side, 3), np.uint8)
-        own = jax.eval_shape(session.program.encode, session.frozen, pictures)
+        session, own, given = self.session, self._codes, np.asarray(codes)
         kind = np.integer if np.issubdtype(own.dtype, np.integer) else np.floating
         fits = given.ndim == len(own.shape) and given.shape[3:] == own.shape[3:] and given.size
         if not fits or not np.issubdtype(given.dtype, kind):
@@ -215,16 +212,22 @@ class Run:
         _check_ids(given, session.experiment.image_codec)
         return [Image.fromarray(image) for image in session.pictures(given.astype(own.dtype))]
 
+    @functools.cached_property
+    def _codes(self) -> jax.ShapeDtypeStruct:
+        """The shape [n, y, x, ...] and dtype of what `encode` gives; the codec is traced for it."""
+        program, side = self.session.program, self.session.experiment.image_codec.image_size
+        pictures = jax.ShapeDtypeStruct((program.batch_shards, side, side, 3), np.uint8)
+        return jax.eval_shape(program.encode, self.session.frozen, pictures)
+
     def evaluate(self, names: str | Sequence[str] = ()) -> dict[str, Any]:
         """{"metrics": {evaluator: numbers}, "protocol": {...}} of the config's evaluators, or of
         those named.
         """
         chosen = self.evaluators([names] if isinstance(names, str) else list(names))
-        metrics = {}
-        for name, evaluator in chosen.items():
-            stage.enter(f"evaluating {name}")
-            metrics[name] = evaluator(self.session)
-        return {"metrics": metrics, "protocol": self.protocol(chosen)}
+        return {
+            "metrics": results_of(chosen, self.session),
+            "protocol": self.protocol(chosen),
+        }
 
     def evaluators(self, names: Sequence[str] = ()) -> dict[str, Evaluator]:
         """The config's evaluators, or those named."""
@@ -280,9 +283,7 @@ def _languages(language: str | Sequence[str] | None, texts: Sequence[str]) -> li
     if language is None:
         return [detect_language(text) for text in texts]
     languages = [language] * len(texts) if isinstance(language, str) else list(language)
-    for found in languages:
-        if found not in LANGUAGES:
-            raise UserError(f"language={found!r}: known languages are {', '.join(LANGUAGES)}")
+    check_known_languages(languages)
     if len(languages) != len(texts):
         raise UserError(
             f"language={languages!r}: is {len(languages)} languages for {len(texts)}; give one for"

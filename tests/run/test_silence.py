@@ -31,7 +31,7 @@ def lines(monkeypatch):
 
 
 def test_every_stage_is_named_after_a_silence(lines):
-    with silence.Silence("sample", Unread(lines), quiet=False):
+    with silence.broken_silence("sample", Unread(lines), quiet=False):
         assert "vilg sample: starting, 0 s\n" in lines.wait_for("starting")
         stage.enter("opening runs/x")
         assert "vilg sample: opening runs/x, 0 s\n" in lines.wait_for("opening")
@@ -43,7 +43,7 @@ def test_every_stage_is_named_after_a_silence(lines):
 
 def test_a_command_that_prints_is_not_interrupted(lines):
     stream = Unread(lines)
-    with silence.Silence("train", stream, quiet=False):
+    with silence.broken_silence("train", stream, quiet=False):
         for _ in range(60):
             stream.write(".")
             time.sleep(0.01)
@@ -51,7 +51,7 @@ def test_a_command_that_prints_is_not_interrupted(lines):
 
 
 def test_quiet_is_quiet(lines):
-    with silence.Silence("train", Unread(lines), quiet=True):
+    with silence.broken_silence("train", Unread(lines), quiet=True):
         time.sleep(0.2)
     assert lines.getvalue() == ""
 

@@ -11,13 +11,15 @@ import io
 import json
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vilg.types import UserError
 
 LANGUAGES = ("zh", "en")
 # a closed list, because Pillow's EPS reader starts Ghostscript
@@ -53,6 +55,13 @@ class Lazy:
 def detect_language(text: str) -> str:
     """ "zh" if the text has a Han character, else "en"."""
     return "zh" if HAN.search(text) else "en"
+
+
+def check_known_languages(languages: Iterable[str]) -> None:
+    """Errors: UserError for a language that is none of LANGUAGES."""
+    for language in languages:
+        if language not in LANGUAGES:
+            raise UserError(f"language={language!r}: known languages are {', '.join(LANGUAGES)}")
 
 
 def random_bits(*numbers: int) -> int:

@@ -1,7 +1,21 @@
-"""The numbers of evaluators as flat mappings and rows, for logs, tables and model cards."""
+"""Runs evaluators, and gives their numbers as flat mappings and rows, for logs, tables and model
+cards."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from vilg import stage
+
+
+def results_of(
+    evaluators: Mapping[str, Any], model: object, when: str = ""
+) -> dict[str, dict[str, Any]]:
+    """What each evaluator measures of the model; `when` ends the name of the stage."""
+    results = {}
+    for name, evaluate in evaluators.items():
+        stage.enter(f"evaluating {name}{when}")
+        results[name] = evaluate(model)
+    return results
 
 
 def flat_results(results: Mapping[str, Mapping[str, object]]) -> dict[str, float]:

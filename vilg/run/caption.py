@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from vilg.api import load
-from vilg.data.records import LANGUAGES, BadRecord, decode_image, to_square
+from vilg.data.records import LANGUAGES, BadRecord, check_known_languages, decode_image, to_square
 from vilg.generators.guidance import Controls
 from vilg.run.terminal.inputs import find_images
 from vilg.run.terminal.outputs import counted, output_file
@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, config: object) -> int:
     """Captions the images and writes the JSON lines."""
     languages = args.language.split(",")
-    for language in languages:
-        if language not in LANGUAGES:
-            raise UserError(f"language={language!r}: known languages are {', '.join(LANGUAGES)}")
+    check_known_languages(languages)
     out = output_file(args.out, ".jsonl")
     paths = find_images(args.images)
     controls = Controls(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 from vilg.run.terminal.config_flag import config_arguments, read_config
 from vilg.run.terminal.huge_pages import ask_for_huge_pages
 from vilg.run.terminal.parser import Parser
-from vilg.run.terminal.silence import Silence
+from vilg.run.terminal.silence import broken_silence
 from vilg.run.terminal.standard_error import Unread
 
 
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stream = Unread(sys.stderr)
     with contextlib.redirect_stderr(cast(Any, stream)):
         quiet = verb not in VERBS or bool({"--quiet", "-h", "--help"} & set(rest))
-        with Silence(verb, stream, quiet):
+        with broken_silence(verb, stream, quiet):
             return started(verb, rest)
 
 

@@ -15,11 +15,10 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
-from vilg import stage
 from vilg.api import load
 from vilg.config import require
 from vilg.evals.base import Evaluator, Reranking, Sampling
-from vilg.evals.numbers import flat
+from vilg.evals.numbers import flat, results_of
 from vilg.run.terminal.outputs import output_file
 from vilg.types import Model, UserError
 from vilg.workdir.reranking import check_request
@@ -70,11 +69,11 @@ def main(args: argparse.Namespace, config: Any) -> int:
     evals = run.evaluators(args.evals.split(",") if args.evals else ())
     chosen = reranked(session, evals, args.best_of, args.ranker)
     swept = sweep(chosen, values, session.experiment.model)
-    result: dict[str, Any] = {"metrics": {}, "protocol": run.protocol(chosen)}
-    for name, evaluator in chosen.items():
-        if not (values and isinstance(evaluator, Sampling)):
-            stage.enter(f"evaluating {name}")
-            result["metrics"][name] = evaluator(session)
+    once = {n: e for n, e in chosen.items() if not (values and isinstance(e, Sampling))}
+    result: dict[str, Any] = {
+        "metrics": results_of(once, session),
+        "protocol": run.protocol(chosen),
+    }
     if values:
         result["guidance"] = []
         result["protocol"] |= {
@@ -82,9 +81,8 @@ def main(args: argparse.Namespace, config: Any) -> int:
             for name, evaluator in swept[0].items()
         }
         for value, evaluators in zip(values, swept, strict=True):
-            result["guidance"].append(
-                {"guidance": value, "metrics": {name: e(session) for name, e in evaluators.items()}}
-            )
+            metrics = results_of(evaluators, session, f" at guidance {value:g}")
+            result["guidance"].append({"guidance": value, "metrics": metrics})
             write(out, result)  # after every value, so that a stopped sweep leaves its results
     write(out, result)
     show(result, f"{args.workdir} at step {session.step}")

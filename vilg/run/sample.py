@@ -15,7 +15,7 @@ from typing import Any
 
 from vilg.api import load
 from vilg.data.prompts import Prompt, read_prompts
-from vilg.data.records import LANGUAGES, detect_language
+from vilg.data.records import check_known_languages, detect_language
 from vilg.data.styles import find_style, style_table
 from vilg.data.suite_table import SUITES
 from vilg.data.suites import FIELDS, of_categories, read_suite, suite_table
@@ -216,9 +216,7 @@ def chosen_prompts(
     if source not in SUITES and not language and not categories and Path(source).suffix:
         return read_prompts(source, column)
     languages = tuple(language.split(",")) if language else ()
-    for name in languages:
-        if name not in LANGUAGES:
-            raise UserError(f"language={name!r}: known languages are {', '.join(LANGUAGES)}")
+    check_known_languages(languages)
     return of_categories(read_suite(source, column, languages), categories)
 
 

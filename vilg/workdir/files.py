@@ -32,9 +32,8 @@ class Record:
     config: Mapping[str, Any]
     hash: str = ""
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    codec_hash: str | None = (
-        None  # hash of the parameters of the codec on whose codes the run was trained
-    )
+    # hash of the parameters of the codec on whose codes the run was trained
+    codec_hash: str | None = None
     codec: Mapping[str, float] | None = None  # reconstruction figures of that codec
     latents: Mapping[str, Sequence[float]] | None = None  # mean and deviation of each channel
     text_sha256: str | None = None  # of text.model

@@ -46,9 +46,17 @@ class Card:
     @property
     def name(self) -> str:
         """The name of the generator or ranker, or of the codec."""
-        section = "generator" if self.experiment.model.reads_codes else "codec"
-        config = self.record.config[section] or {}
-        return str(config.get("name", self.experiment.model.role))
+        return str(self.section.get("name", self.experiment.model.role))
+
+    @property
+    def section_name(self) -> str:
+        """The section of the config that describes the model."""
+        return "generator" if self.experiment.model.reads_codes else "codec"
+
+    @property
+    def section(self) -> Mapping[str, Any]:
+        """The fields of that section."""
+        return self.record.config[self.section_name] or {}
 
     @property
     def title(self) -> str:
@@ -113,11 +121,10 @@ class Card:
             lines.append(
                 f"- codes of the codec `{self.record.codec_hash}` ({reached or 'no scores'})"
             )
-        section = "generator" if self.experiment.model.reads_codes else "codec"
-        for name, value in (self.record.config[section] or {}).items():
+        for name, value in self.section.items():
             if name != "experiment" and value not in ({}, "", None):
                 text = inline(value) if isinstance(value, Mapping) else value
-                lines.append(f"- `{section}.{name}`: {text}")
+                lines.append(f"- `{self.section_name}.{name}`: {text}")
         return "\n".join(lines)
 
     def data(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from vilg.config import require
-from vilg.data.records import LANGUAGES, detect_language
+from vilg.data.records import check_known_languages, detect_language
 from vilg.data.styles import Style, styled
 from vilg.experiment import Experiment
 from vilg.types import Generator, Stepwise, UserError
@@ -54,10 +54,7 @@ class Request:
             raise UserError(f"seed={self.seed}: must be from 0 to 2**32 - {product}")
         if not self.prompts or not all(p.strip() for p in self.prompts):
             raise UserError("prompt is empty: give --prompt=TEXT (repeatable) or --prompts=FILE")
-        for language in self.languages:
-            if language not in LANGUAGES:
-                known = ", ".join(LANGUAGES)
-                raise UserError(f"language={language!r}: known languages are {known}")
+        check_known_languages(self.languages)
         for name, text in (*(("prompt", p) for p in self.prompts), ("negative", self.negative)):
             _check_utf8(name, text or "")
         if self.negative is not None and not self.negative.strip():

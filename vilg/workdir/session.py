@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vilg import stage
-from vilg.config import require
 from vilg.data.records import detect_language, to_square
 from vilg.experiment import Experiment, build_experiment
 from vilg.parallel.layout import Layout
@@ -170,10 +169,11 @@ class Session:
 
     def _known(self, trace: int) -> list[np.ndarray]:
         """Which codes [y, x] are sampled at each moment of a trace before the last."""
-        model = self.experiment.model
-        if not trace or not isinstance(model, Sequential):
-            require(not trace, "trace", trace, "this run's generator has no order of codes; give 0")
+        if not trace:
             return []
+        model = self.experiment.model
+        if not isinstance(model, Sequential):
+            raise UserError(f"trace={trace}: this run's generator has no order of codes; give 0")
         order = model.code_order()
         return [order < n for n in moments(trace, order.size)[:-1]]
 

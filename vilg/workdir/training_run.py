@@ -15,7 +15,7 @@ from vilg import stage
 from vilg.data.stream import Stream
 from vilg.data.text import TextModel
 from vilg.evals.caption_gap import CaptionGap
-from vilg.evals.numbers import flat, flat_results
+from vilg.evals.numbers import flat, flat_results, results_of
 from vilg.experiment import Experiment
 from vilg.parallel.processes import is_main_process, main_process_first
 from vilg.program import Program
@@ -124,11 +124,8 @@ class TrainingRun:
 
     def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
         """The numbers of the experiment's evaluators."""
-        session = self.session(state)
-        self.results = {}
-        for name, evaluator in self.experiment.evals.items():
-            stage.enter(f"evaluating {name} after update {step}")
-            self.results[name] = evaluator(session)
+        when = f" after update {step}"
+        self.results = results_of(self.experiment.evals, self.session(state), when)
         return flat_results(self.results)
 
     def draw(self, state: TrainState, step: int) -> dict[str, float]:

@@ -5,9 +5,10 @@ A thread watches standard error. When nothing was written for SILENCE seconds it
 compilation is not a thousand lines. A progress bar writes all the time, so nothing is printed
 beside it."""
 
+import contextlib
 import threading
 import time
-from types import TracebackType
+from collections.abc import Iterator
 
 from vilg import stage
 from vilg.run.terminal.standard_error import Unread
@@ -17,38 +18,31 @@ GROWTH = 3.0  # factor by which the pauses grow within a stage
 LONGEST = 60.0  # seconds of the longest pause
 
 
-class Silence:
-    """Context in which the stage is printed to `stream` after a silence, unless `quiet`."""
+@contextlib.contextmanager
+def broken_silence(verb: str, stream: Unread, quiet: bool) -> Iterator[None]:
+    """Within this context the stage is printed to `stream` after a silence, unless `quiet`."""
+    stage.enter("starting")
+    if quiet:
+        yield
+        return
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(verb, stream, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
-    def __init__(self, verb: str, stream: Unread, quiet: bool):
-        self.verb, self.stream, self.quiet = verb, stream, quiet
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
 
-    def __enter__(self) -> "Silence":
-        stage.enter("starting")
-        if not self.quiet:
-            self.thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.ended.set()
-        if not self.quiet:
-            self.thread.join()
-
-    def watch(self) -> None:
-        """Prints a line after each silence, until the context ends."""
-        printed, pause = stage.current(), SILENCE
-        while not self.ended.wait(min(0.2, SILENCE / 4)):
-            now, present = time.monotonic(), stage.current()
-            if present.began != printed.began:
-                printed, pause = present, SILENCE
-            if now - self.stream.written >= pause:
-                self.stream.write(f"vilg {self.verb}: {present.line(now)}\n")
-                self.stream.flush()
-                pause = min(LONGEST, pause * GROWTH)
+def _watch(verb: str, stream: Unread, ended: threading.Event) -> None:
+    """Prints a line after each silence, until the event is set."""
+    printed, pause = stage.current(), SILENCE
+    while not ended.wait(min(0.2, SILENCE / 4)):
+        now, present = time.monotonic(), stage.current()
+        if present.began != printed.began:
+            printed, pause = present, SILENCE
+        if now - stream.written >= pause:
+            stream.write(f"vilg {verb}: {present.line(now)}\n")
+            stream.flush()
+            pause = min(LONGEST, pause * GROWTH)
