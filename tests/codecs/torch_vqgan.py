@@ -4,6 +4,9 @@ oracle of the codec tests.
 Module names give the published state-dict keys. BatchNorm of the published PatchGAN is GroupNorm
 here, as in vilg."""
 
+# torch is there on Python 3.11 only (pyproject.toml); elsewhere the types are checked without it
+# pyright: reportMissingImports=false
+
 import torch
 import torch.nn.functional as F
 from torch import nn
